@@ -1,0 +1,28 @@
+PYTHON ?= python3
+INSTALLED := .venv/installed
+
+.PHONY: search test slow install clean
+
+# The first run builds .venv; later ones reuse it until the requirements change.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[starter,dev]'
+	touch $(INSTALLED)
+
+install: $(INSTALLED)
+
+search: $(INSTALLED)
+	.venv/bin/tunexfer search spaces/multitask.yaml
+
+test: $(INSTALLED)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q
+
+# End-to-end runs of minutes: real searches, killed drivers, a real MLflow server.
+slow: $(INSTALLED)
+	.venv/bin/python -m pytest -q -m slow
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
+from tunexfer.core.fingerprint import Contents, chain_fingerprints
+
+EN = Source(task="nli", language="en")
+STAGE = Stage(name="first", mixture=Mixture(sources=(EN,), shares=(1.0,)), learning_rate=1e-5, steps=10)
+TARGET = Target(task="nli", stage=replace(STAGE, name="nli", learning_rate=3e-5))
+CHAIN = Chain(suite="s", encoder=Encoder(name="e"), stages=(STAGE,), targets=(TARGET, Target(task="find")))
+CONTENTS = Contents(
+    encoder="weights",
+    precision="fp32",
+    rows={("nli", "en", "train"): "a", ("nli", "en", "test"): "b", ("find", "sw", "test"): "c"},
+)
+
+
+def prints(chain: Chain = CHAIN, seed: int = 1, contents: Contents = CONTENTS):  # type: ignore[no-untyped-def]
+    return chain_fingerprints(chain, seed=seed, contents=contents)
+
+
+def test_a_chain_survives_being_written_as_json() -> None:
+    assert Chain.from_dict(CHAIN.as_dict()) == CHAIN
+
+
+def test_names_of_stages_and_paths_of_encoders_change_nothing() -> None:
+    renamed = replace(CHAIN, stages=(replace(STAGE, name="other"),), encoder=Encoder(name="elsewhere"))
+    assert prints(renamed).stages == prints().stages
+    assert prints(renamed).targets == prints().targets
+
+
+def test_what_a_result_depends_on_changes_the_stage_and_all_that_follows() -> None:
+    changed = [
+        prints(replace(CHAIN, stages=(replace(STAGE, learning_rate=2e-5),))),
+        prints(replace(CHAIN, stages=(replace(STAGE, training={"weight_decay": 0.1}),))),
+        prints(seed=2),
+        prints(contents=replace(CONTENTS, encoder="other weights")),
+        prints(contents=replace(CONTENTS, precision="bf16")),
+        prints(contents=replace(CONTENTS, rows={**CONTENTS.rows, ("nli", "en", "train"): "edited"})),
+        prints(replace(CHAIN, encoder=replace(CHAIN.encoder, freeze_embeddings=True))),
+    ]
+    for other in changed:
+        assert other.stages[0] != prints().stages[0]
+        assert other.targets[0] != prints().targets[0]
+        assert other.evaluations["find", "sw", "test"] != prints().evaluations["find", "sw", "test"]
+
+
+def test_trials_that_differ_in_one_target_share_the_rest() -> None:
+    other = prints(replace(CHAIN, targets=(replace(TARGET, stage=replace(STAGE, steps=99)), Target(task="find"))))
+    assert other.stages == prints().stages
+    assert other.evaluations["find", "sw", "test"] == prints().evaluations["find", "sw", "test"]
+    assert other.evaluations["nli", "en", "test"] != prints().evaluations["nli", "en", "test"]
+
+
+def test_only_evaluated_splits_have_an_evaluation() -> None:
+    assert set(prints().evaluations) == {("nli", "en", "test"), ("find", "sw", "test")}
+
+
+def test_a_language_is_unseen_only_where_nothing_trained_the_task_in_it() -> None:
+    assert not CHAIN.unseen("nli", "en")
+    assert CHAIN.unseen("nli", "sw")
+    assert CHAIN.unseen("find", "en")

@@ -1,0 +1,3 @@
+"""Search over intermediate-task chains for zero-shot cross-lingual transfer."""
+
+__version__ = "0.1.0"

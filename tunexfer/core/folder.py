@@ -1,0 +1,87 @@
+"""The study folder: one class owns every file name, and how a file is written so that it is whole or absent."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write under another name, then rename: a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.draft")
+    try:
+        draft.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class StudyFolder:
+    """`runs/<study>/` and the names of what lies in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.parquet"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    def trial(self, number: int) -> TrialFolder:
+        return TrialFolder(self.trials / f"{number:04d}")
+
+    def all_trials(self) -> list[TrialFolder]:
+        """Every trial folder there is, in the order of their numbers."""
+        return [TrialFolder(path) for path in sorted(self.trials.glob("[0-9]*")) if path.is_dir()]
+
+
+class TrialFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name)
+
+    @property
+    def chain(self) -> Path:
+        return self.path / "chain.yaml"
+
+    @property
+    def status(self) -> Path:
+        """Written by the driver alone, last: a trial without it, or not `complete` in it, is run again."""
+        return self.path / "status.json"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.jsonl"
+
+    @property
+    def rows(self) -> Path:
+        return self.path / "rows.parquet"
+
+    @property
+    def progress(self) -> Path:
+        """Where the trial stands right now; scratch, written by the worker, read by the live table."""
+        return self.path / "progress.json"
