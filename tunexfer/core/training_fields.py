@@ -1,4 +1,4 @@
-"""Names of transformers' `TrainingArguments` fields, so that a plan can check a `training:` block without importing it."""
+"""Names of transformers' `TrainingArguments` fields, so that a plan can check them without importing it."""
 
 KNOWN = frozenset(
     """

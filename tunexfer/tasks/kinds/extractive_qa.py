@@ -1,0 +1,239 @@
+"""Where in a passage the answer to a question stands.
+
+Windows and decoding are those of the XTREME and SQuAD scripts: a passage that is too long is read in overlapping
+windows, and a span may start only where its window gives that piece more context than any other window does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tunexfer.errors import DataError
+from tunexfer.tasks.kinds.base import (
+    Feature,
+    Kind,
+    Output,
+    Prediction,
+    Row,
+    Statistics,
+    Tokenizer,
+    canonical,
+    percentage,
+)
+from tunexfer.tasks.kinds.columns import identity, text, value
+from tunexfer.tasks.kinds.frame import Frame, pair_frame, pieces
+from tunexfer.tasks.metrics.answers import answer_scores, normaliser
+from tunexfer.tasks.suite import TaskBlock
+
+STRIDE = 128
+"""Pieces from the start of one window to the start of the next."""
+MAX_QUESTION = 64
+"""Pieces; the rest of a longer question is cut off."""
+N_BEST = 20
+"""Starts and ends looked at in each window."""
+MAX_ANSWER = 30
+"""Pieces."""
+
+
+class ExtractiveQA(Kind):
+    name = "extractive_qa"
+    head = "span"
+    schema = canonical(
+        ("question", pa.string()),
+        ("context", pa.string()),
+        ("answers", pa.list_(pa.struct([("text", pa.string()), ("start", pa.int64())]))),
+    )
+    metrics = ("mean", "f1", "exact_match")
+
+    def read(self, row: Row, task: TaskBlock) -> Row | None:
+        """The context stays as it is: answers start at characters of it."""
+        context = value(row, task, "context")
+        if not isinstance(context, str):
+            raise DataError(f"column {task.columns['context']!r} should hold text, but got {context!r}.")
+        answers = _answers(value(row, task, "answers"), task.columns["answers"])
+        if not answers and not task.unanswerable:
+            raise DataError(
+                f"column {task.columns['answers']!r} is empty: a question without an answer. "
+                "If the data has such questions, say `unanswerable: true`."
+            )
+        return identity(row, task) | {"question": text(row, task, "question"), "context": context, "answers": answers}
+
+    def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
+        """Several windows per row. What they hold besides:
+
+        training: `start` and `end`, the pieces the answer begins and ends with; 0 where this window lacks (part of) it.
+            A row whose answer isn't where it is said to be has no window.
+        else: `offsets`, per piece where in the context it starts and ends, (-1, -1) outside the context; `may_start`,
+            per piece whether an answer may start there
+        """
+        if not rows:
+            return []
+        frame = pair_frame(tokenizer)
+        questions = pieces(tokenizer, [row["question"] for row in rows])
+        contexts = tokenizer(
+            [row["context"] for row in rows],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        ).encodings
+        features: list[Feature] = []
+        for index, (row, question, context) in enumerate(zip(rows, questions, contexts, strict=True)):
+            space = task.max_length - frame.size
+            question = question[: min(MAX_QUESTION, space // 2)]
+            passage = _Passage(question, context.ids, _bare(context.offsets, row["context"]), frame)
+            windows = _windows(len(passage.ids), space - len(question))
+            encoded = _training_windows(row, passage, windows) if training else _scoring_windows(passage, windows)
+            features += [{"row": index, **window} for window in encoded]
+        return features
+
+    def predict(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Output],
+        task: TaskBlock,
+        language: str,
+    ) -> list[Prediction]:
+        """The best span of all windows; no answer where that scores higher and the data has such questions."""
+        best = [_Span(-np.inf, "") for _ in rows]
+        no_answer = [np.inf] * len(rows)
+        for feature, output in zip(features, outputs, strict=True):
+            row = feature["row"]
+            best[row] = max(best[row], _best_span(feature, output, rows[row]["context"]), key=lambda span: span.score)
+            no_answer[row] = min(no_answer[row], float(output[0].sum(dtype=np.float64)))
+        normalise = normaliser(task.answer_language_rules, language)
+        return [
+            _scored(row, "" if task.unanswerable and nothing > span.score else span.text, normalise)
+            for row, span, nothing in zip(rows, best, no_answer, strict=True)
+        ]
+
+    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
+        f1, exact = percentage(statistics, "f1"), percentage(statistics, "em")
+        return {"mean": (f1 + exact) / 2, "f1": f1, "exact_match": exact}
+
+
+def _answers(found: Any, column: str | list[str]) -> list[dict[str, Any]]:
+    """From SQuAD's two lists, or from a list of answers, each with its text and where it starts."""
+    if isinstance(found, Mapping) and isinstance(found.get("text"), list):
+        starts = found.get("answer_start", found.get("start"))
+        found = [{"text": one, "start": start} for one, start in zip(found["text"], starts or [], strict=True)]
+    try:
+        return [{"text": one["text"], "start": int(one.get("start", one.get("answer_start")))} for one in found]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"column {column!r} should hold answers, each with `text` and `answer_start`, but got {found!r}."
+        ) from error
+
+
+class _Passage(NamedTuple):
+    question: list[int]
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    """Where in the context each of its pieces starts and ends, in characters."""
+    frame: Frame
+
+    @property
+    def before(self) -> int:
+        """Pieces before the first one of the context."""
+        return len(self.frame.before) + len(self.question) + len(self.frame.between)
+
+    def window(self, begin: int, end: int) -> Feature:
+        return self.frame.join(self.question, self.ids[begin:end])
+
+
+class _Span(NamedTuple):
+    score: float
+    """Sum of the two logits."""
+    text: str
+
+
+def _bare(offsets: list[tuple[int, int]], context: str) -> list[tuple[int, int]]:
+    """Offsets without the white space that some tokenizers count to the piece after it."""
+    return [(end - len(context[start:end].lstrip()), end) for start, end in offsets]
+
+
+def _windows(count: int, room: int) -> list[tuple[int, int]]:
+    """First piece and the one past the last of each window over `count` pieces, at most `room` in each."""
+    stride = min(STRIDE, max(1, room // 2))
+    begins = range(0, max(1, count - room + stride), stride)
+    return [(begin, min(begin + room, count)) for begin in begins]
+
+
+def _training_windows(row: Row, passage: _Passage, windows: list[tuple[int, int]]) -> Iterator[Feature]:
+    answer = None
+    if row["answers"]:
+        answer = _answer_pieces(row, passage.offsets)
+        if answer is None:
+            return
+    for begin, end in windows:
+        start = stop = 0
+        if answer and begin <= answer[0] and answer[1] < end:
+            start, stop = (passage.before + place - begin for place in answer)
+        yield {**passage.window(begin, end), "start": start, "end": stop}
+
+
+def _answer_pieces(row: Row, offsets: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """First and last piece of the row's first answer; None where the context doesn't have it there."""
+    answer = row["answers"][0]
+    start, end = answer["start"], answer["start"] + len(answer["text"])
+    if row["context"][start:end].split() != answer["text"].split():
+        return None
+    inside = [place for place, (first, last) in enumerate(offsets) if last > start and first < end]
+    return (inside[0], inside[-1]) if inside else None
+
+
+def _scoring_windows(passage: _Passage, windows: list[tuple[int, int]]) -> Iterator[Feature]:
+    owner = _owners(len(passage.ids), windows)
+    nowhere = [(-1, -1)]
+    for number, (begin, end) in enumerate(windows):
+        after = len(passage.frame.after)
+        yield {
+            **passage.window(begin, end),
+            "offsets": [*nowhere * passage.before, *passage.offsets[begin:end], *nowhere * after],
+            "may_start": [False] * passage.before + (owner[begin:end] == number).tolist() + [False] * after,
+        }
+
+
+def _owners(count: int, windows: list[tuple[int, int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """For each piece the window that gives it the most context, shape (count,).
+
+    Context is the number of pieces on the shorter side, and a hundredth of the window's length breaks ties.
+    """
+    owner, most = np.zeros(count, dtype=np.int64), np.full(count, -1.0)
+    for number, (begin, end) in enumerate(windows):
+        places = np.arange(begin, end)
+        context = np.minimum(places - begin, end - 1 - places) + 0.01 * (end - begin)
+        more = places[context > most[begin:end]]
+        owner[more], most[more] = number, context[more - begin]
+    return owner
+
+
+def _best_span(feature: Feature, output: Output, context: str) -> _Span:
+    logits = output.astype(np.float64)
+    starts, ends = (np.argsort(-logits[:, side], kind="stable")[:N_BEST] for side in (0, 1))
+    offsets, may_start = np.asarray(feature["offsets"]), np.asarray(feature["may_start"], dtype=bool)
+    pieces = ends[None, :] - starts[:, None] + 1
+    allowed = may_start[starts][:, None] & (offsets[ends, 0] >= 0)[None, :] & (pieces >= 1) & (pieces <= MAX_ANSWER)
+    if not allowed.any():
+        return _Span(-np.inf, "")
+    scores = np.where(allowed, logits[starts, 0][:, None] + logits[ends, 1][None, :], -np.inf)
+    start, end = np.unravel_index(scores.argmax(), scores.shape)
+    first, last = offsets[starts[start], 0], offsets[ends[end], 1]
+    return _Span(float(scores[start, end]), context[first:last].strip())
+
+
+def _scored(row: Row, prediction: str, normalise: Callable[[str], str]) -> Prediction:
+    golds = [answer["text"] for answer in row["answers"]]
+    exact, f1 = answer_scores(prediction, golds, normalise)
+    return {
+        "gold": json.dumps(golds, ensure_ascii=False),
+        "prediction": json.dumps(prediction, ensure_ascii=False),
+        "em": exact,
+        "f1": f1,
+    }

@@ -1,0 +1,140 @@
+"""A tag for every word: parts of speech, names, slots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+
+from tunexfer.errors import DataError
+from tunexfer.tasks.kinds.base import Feature, Kind, Output, Prediction, Row, Statistics, Tokenizer, canonical
+from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, value
+from tunexfer.tasks.kinds.frame import single_frame
+from tunexfer.tasks.metrics.chunks import chunk_counts
+from tunexfer.tasks.metrics.labels import precision_recall_f1
+from tunexfer.tasks.suite import TaskBlock
+
+IGNORED = -100
+"""The label of pieces that have none: the loss passes over them."""
+MAX_PIECES_PER_WORD = 100
+"""A longer word is no word: it becomes one unknown piece, as a word without any piece does."""
+
+Word = tuple[int, list[int]]
+"""Its position in the sentence and its pieces, at least one."""
+
+
+class Tagging(Kind):
+    name = "tagging"
+    head = "token"
+    schema = canonical(("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.int64())))
+    metrics = ("f1", "precision", "recall")
+
+    def read(self, row: Row, task: TaskBlock) -> Row | None:
+        """None for a sentence without words."""
+        tokens, tags = value(row, task, "tokens"), value(row, task, "tags")
+        if not isinstance(tokens, list) or not isinstance(tags, list) or len(tokens) != len(tags):
+            raise DataError(
+                f"columns {task.columns['tokens']!r} and {task.columns['tags']!r} should hold one tag per word, "
+                f"but got {tokens!r} and {tags!r}."
+            )
+        positions = label_positions(task)
+        indices = [label_index(tag, positions, task) for tag in tags]
+        if not tokens or None in indices:
+            return None
+        return identity(row, task) | {"tokens": [str(token) for token in tokens], "tags": indices}
+
+    def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
+        """Adds, per piece, `labels` and `words`: the word that the piece begins, with its tag; elsewhere -1 and -100.
+
+        A long sentence becomes several features, cut between words: every word of every sentence is in one of them.
+        """
+        if not rows:
+            return []
+        frame = single_frame(tokenizer)
+        room = task.max_length - frame.size
+        encoded = tokenizer(
+            [row["tokens"] for row in rows],
+            is_split_into_words=True,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        ).encodings
+        features: list[Feature] = []
+        for index, row in enumerate(rows):
+            sentence = encoded[index]
+            words = _words(sentence.ids, sentence.word_ids, len(row["tokens"]), tokenizer.unk_token_id, room)
+            for part in _parts(words, room):
+                inside = [place for word, ids in part for place in [word] + [-1] * (len(ids) - 1)]
+                starts = [-1] * len(frame.before) + inside + [-1] * len(frame.after)
+                features.append(
+                    {
+                        "row": index,
+                        **frame.join([piece for _, ids in part for piece in ids]),
+                        "labels": [row["tags"][word] if word >= 0 else IGNORED for word in starts],
+                        "words": starts,
+                    }
+                )
+        return features
+
+    def predict(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Output],
+        task: TaskBlock,
+        language: str,
+    ) -> list[Prediction]:
+        tags = [np.zeros(len(row["tokens"]), dtype=np.int64) for row in rows]
+        for feature, output in zip(features, outputs, strict=True):
+            words = np.asarray(feature["words"])
+            tags[feature["row"]][words[words >= 0]] = output[words >= 0].argmax(axis=-1)
+        return [
+            _scored([task.labels[tag] for tag in row["tags"]], [task.labels[tag] for tag in found])
+            for row, found in zip(rows, tags, strict=True)
+        ]
+
+    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
+        """Of chunks, over all sentences together."""
+        hits, predicted, gold = (int(np.asarray(statistics[n]).sum()) for n in ("tp", "predicted", "gold_count"))
+        precision, recall, f1 = precision_recall_f1(hits, predicted, gold)
+        return {"f1": f1 * 100, "precision": precision * 100, "recall": recall * 100}
+
+
+def _words(ids: list[int], word_of: list[int], count: int, unknown: int, room: int) -> list[Word]:
+    """Every word of a sentence with its pieces; the unknown piece for a word without any, or with too many."""
+    found = {word: [ids[place] for place in places] for word, places in _places(word_of)}
+    longest = min(MAX_PIECES_PER_WORD, room)
+    return [(word, own if 0 < len(own := found.get(word, [])) <= longest else [unknown]) for word in range(count)]
+
+
+def _places(word_of: list[int]) -> Iterator[tuple[int, list[int]]]:
+    for word, places in groupby(range(len(word_of)), key=word_of.__getitem__):
+        yield word, list(places)
+
+
+def _parts(words: list[Word], room: int) -> Iterator[list[Word]]:
+    """The words in order, in parts of at most `room` pieces."""
+    part: list[Word] = []
+    size = 0
+    for word in words:
+        if size + len(word[1]) > room:
+            yield part
+            part, size = [], 0
+        part.append(word)
+        size += len(word[1])
+    yield part
+
+
+def _scored(gold: list[str], predicted: list[str]) -> Prediction:
+    hits, found, expected = chunk_counts(gold, predicted)
+    return {
+        "gold": json.dumps(gold, ensure_ascii=False),
+        "prediction": json.dumps(predicted, ensure_ascii=False),
+        "tp": hits,
+        "predicted": found,
+        "gold_count": expected,
+    }
