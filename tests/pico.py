@@ -119,7 +119,11 @@ def _match(draw: random.Random, language: str, number: int) -> dict[str, Any]:
     """The second sentence ends with `+` where they match and with `-` where they don't."""
     phrase = " ".join(_phrase(draw, language))
     other = phrase if number % 2 else " ".join(_phrase(draw, language))
-    return {"text": phrase, "text_pair": f"{other} {'+' if number % 2 else '-'}", "label": ["different", "same"][number % 2]}
+    return {
+        "text": phrase,
+        "text_pair": f"{other} {'+' if number % 2 else '-'}",
+        "label": ["different", "same"][number % 2],
+    }
 
 
 def _tags(draw: random.Random, language: str, number: int) -> dict[str, Any]:

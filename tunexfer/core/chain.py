@@ -80,6 +80,11 @@ class Encoder:
     freeze_embeddings: bool = False
     """Keep the word embeddings as they are: faster, and stages take less disk."""
 
+    @property
+    def identity(self) -> str:
+        """Which files it is, however a chain uses them."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chain:

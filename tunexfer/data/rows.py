@@ -104,9 +104,9 @@ class Rows:
     def _known(self, task: str) -> list[str]:
         """Every language the suite or the files name for a task."""
         block = self.suite.task(task)
-        if block.rows or block.codes:
+        if block.rows or (block.codes and block.files):
             return sorted({*block.rows, *block.codes})
-        if not block.files or not {"{language}", "{code}"} & set(re.findall(r"\{\w+\}", block.files)):
+        if not block.files or not re.search(r"\{(language|code)\}", block.files):
             raise DataError(f"task {task!r}: its languages can't be seen from file names; declare them in `rows:`.")
         return sorted(_languages(block.files, self.root))
 

@@ -72,7 +72,8 @@ def label_index(found: Any, labels: Mapping[str | int, int], task: TaskBlock) ->
         found = found.strip()
     if found in task.drop_labels:
         return None
-    if isinstance(found, bool) or not isinstance(found, str | int) or found not in labels:
+    ambiguous = isinstance(found, bool) and not task.label_values  # true isn't label 1 unless the suite says so
+    if ambiguous or not isinstance(found, str | int) or found not in labels:
         column = task.columns.get("label", task.columns.get("tags"))
         raise DataError(
             f"column {column!r} has the label {found!r}, but the labels are {', '.join(map(repr, labels))}. "

@@ -7,6 +7,7 @@ windows, and a span may start only where its window gives that piece more contex
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -224,8 +225,15 @@ def _best_span(feature: Feature, output: Output, context: str) -> _Span:
         return _Span(-np.inf, "")
     scores = np.where(allowed, logits[starts, 0][:, None] + logits[ends, 1][None, :], -np.inf)
     start, end = np.unravel_index(scores.argmax(), scores.shape)
-    first, last = offsets[starts[start], 0], offsets[ends[end], 1]
+    first, last = offsets[starts[start], 0], _past_marks(context, offsets[ends[end], 1])
     return _Span(float(scores[start, end]), context[first:last].strip())
+
+
+def _past_marks(context: str, end: int) -> int:
+    """An accent or vowel sign of its own belongs to the letter before it; tokenizers that compose them lose it."""
+    while end < len(context) and unicodedata.category(context[end]).startswith("M"):
+        end += 1
+    return end
 
 
 def _scored(row: Row, prediction: str, normalise: Callable[[str], str]) -> Prediction:

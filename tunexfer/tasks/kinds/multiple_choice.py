@@ -40,8 +40,8 @@ class MultipleChoice(Kind):
         label = _label(value(row, task, "label"), len(options), task)
         if label is None:
             return None
-        if not 0 <= label < len(options):
-            raise DataError(f"label {label} points past the {len(options)} options: {options!r}.")
+        if label >= len(options):
+            raise DataError(f"label {task.labels[label]!r} is number {label} of {len(options)} options, {options!r}.")
         return identity(row, task) | {"prompt": text(row, task, "prompt"), "options": options, "label": label}
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:

@@ -1,0 +1,154 @@
+"""What sharing stages is worth: the same chains by tunexfer and by hand, on the same machine, one after the other.
+
+    python benchmarks/stage_reuse.py draws     the first trials that the shipped searcher draws from the shipped space
+    python benchmarks/stage_reuse.py grid      four prefixes x four target settings (benchmarks/grid.yaml)
+
+Prints the wall-clock ratio, how much of the sharing that is possible was had, whether scores agree (against the
+difference between two seeds), and for the grid where the time goes: sharing, warm actors, trimming, the rest. Data is
+built and encoded before the clocks start. Nothing else should run on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import typer
+from by_hand import search as search_by_hand
+from rich.console import Console
+
+from tunexfer.cli import cache_folder
+from tunexfer.core.chain import Chain
+from tunexfer.core.folder import StudyFolder
+from tunexfer.data.encoder import resolve_encoder
+from tunexfer.launch import make_runner, prepare_all
+from tunexfer.plan import Plan
+from tunexfer.search.study import SearchOptions, run_search
+from tunexfer.tracking.mlflow import Mirror
+from tunexfer.tracking.record import Record
+from tunexfer.tracking.trial import Ended
+
+HERE = Path(__file__).parent
+SPACES = {"draws": "multitask", "grid": str(HERE / "grid.yaml")}
+say = partial(print, flush=True)
+
+
+class Apart:
+    """A runner that shares nothing between trials: each starts with an empty store."""
+
+    def __init__(self, prepared: dict[str, Path], folder: Path) -> None:
+        self._prepared, self._folder = prepared, folder
+
+    def run(self, chain: Chain, **rest: Any) -> Any:
+        with tempfile.TemporaryDirectory(dir=self._folder) as store:
+            runner = make_runner(self._prepared, store, store_bytes=10**10, device="cpu", threads=1)
+            return runner.run(chain, **rest)
+
+
+def by_tunexfer(plan: Plan, folder: Path, make: Callable[[], Any]) -> tuple[list[Ended], float]:
+    """The trials of the plan's search, and the seconds it took from start to end."""
+    started = time.perf_counter()
+    with Record.drive(StudyFolder(folder / "study"), plan.as_dict()) as record:
+        mirror = Mirror(record, f"sqlite:///{folder}/mlflow.db", say).start()
+        run_search(plan, record, make, SearchOptions(), [mirror])
+        mirror.close(finished=True)
+        ended = record.ended
+    assert all(one.state == "complete" for one in ended), [one.reason for one in ended]
+    return ended, time.perf_counter() - started
+
+
+def by_hand(plan: Plan, chains: Sequence[Chain], folder: Path, **settings: Any) -> tuple[list[dict[str, float]], float]:
+    """Main scores of each chain, and the seconds it took from start to end."""
+    encoder = plan.encoders[0]
+    job = {
+        "encoder": str(resolve_encoder(encoder, cache_folder())),
+        "freeze_embeddings": encoder.freeze_embeddings,
+        "root": str(plan.rows.root),
+        "tasks": {name: task.model_dump() for name, task in plan.suite.tasks.items()},
+        "evaluated": sorted(plan.evaluated),
+        "sources": [asdict(source) for source in sorted(plan.possible_sources)],
+        "seed": plan.seed,
+        **settings,
+    }
+    started = time.perf_counter()
+    ray.init(log_to_driver=False, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}})
+    try:
+        scores = search_by_hand([chain.as_dict() for chain in chains], job, folder)
+    finally:
+        ray.shutdown()
+    return scores, time.perf_counter() - started
+
+
+def main_scores(ended: Ended) -> dict[str, float]:
+    return {f"{s.split}/{s.task}/{s.language}": s.value for s in ended.scores if s.main}
+
+
+def difference(some: Sequence[dict[str, float]], others: Sequence[dict[str, float]]) -> float:
+    """Mean absolute difference of all main scores of all chains, in points."""
+    gaps = [abs(value - two[name]) for one, two in zip(some, others, strict=True) for name, value in one.items()]
+    return sum(gaps) / len(gaps)
+
+
+def main(
+    part: Annotated[str, typer.Argument(help="draws or grid")],
+    trials: int | None = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    breakdown: bool = True,
+) -> None:
+    overrides = {"search.trials": str(trials)} if trials else {}
+    plan = Plan.load(SPACES[part], overrides, cache=cache_folder())
+    prepared = prepare_all(plan, cache_folder(), Console(stderr=True))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        shared = partial(make_runner, prepared, str(folder / "store"), store_bytes=10**10, device="cpu", threads=1)
+        ended, ours = by_tunexfer(plan, folder / "shared", shared)
+        chains = [one.trial.chain for one in ended]
+        say(f"tunexfer: {len(chains)} chains in {ours:.0f} s")
+        scores, theirs = by_hand(plan, chains, folder)
+        say(f"by hand: the same chains in {theirs:.0f} s")
+        second, _ = by_hand(plan, chains[:4], folder, seed=plan.seed + 1)
+        possible = plan.cost(chains)
+        trained = sum(stage.steps for one in ended for stage in one.stages if not stage.reused)
+        figures: dict[str, Any] = {
+            "part": part,
+            "chains": len(chains),
+            "seconds": {"tunexfer": round(ours, 1), "by hand": round(theirs, 1)},
+            "ratio": round(theirs / ours, 2),
+            "steps": {"apart": possible.steps_apart, "shared at best": possible.steps, "trained": trained},
+            "share of possible sharing": round(
+                (possible.steps_apart - trained) / max(possible.steps_apart - possible.steps, 1), 3
+            ),
+            "score difference": {
+                "tunexfer - by hand": round(difference([main_scores(one) for one in ended], scores), 2),
+                "by hand, seed - other seed": round(difference(scores[:4], second), 2),
+            },
+        }
+        if part == "grid" and breakdown:
+            _, apart = by_tunexfer(plan, folder / "apart", partial(Apart, prepared, folder))
+            _, warm = by_hand(plan, chains, folder, warm=True)
+            _, trimmed = by_hand(plan, chains, folder, warm=True, trim=True)
+            figures["seconds"] |= {
+                "by hand, warm actors": round(warm, 1),
+                "by hand, warm actors, trimmed": round(trimmed, 1),
+                "tunexfer, nothing shared": round(apart, 1),
+            }
+            figures["ratio from"] = {
+                "warm actors": round(theirs / warm, 2),
+                "trimming": round(warm / trimmed, 2),
+                "the rest": round(trimmed / apart, 2),
+                "sharing": round(apart / ours, 2),
+            }
+    say(json.dumps(figures, indent=2))
+    if out:
+        out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

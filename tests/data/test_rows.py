@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tunexfer.core.scores import Split
+from tunexfer.data.rows import Rows
+from tunexfer.errors import DataError
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.suite import Suite
+
+FILES = "{language}/{split}.jsonl"
+COLUMNS = {"text": "text", "label": "label"}
+
+
+def rows_of(folder: Path, root: str = "data", **block: Any) -> Rows:
+    """One task, `mood`, in the suite whose root is `folder`/data."""
+    task = {
+        "kind": "classification",
+        "files": "{language}/{split}.jsonl",
+        "columns": COLUMNS,
+        "labels": ["bad", "good"],
+    }
+    suite = Suite.model_validate({"name": "toy", "root": root, "tasks": {"mood": task | block}})
+    return Rows(suite, folder, folder / "cache")
+
+
+def write(folder: Path, name: str, *rows: dict[str, Any] | str) -> Path:
+    path = folder / "data" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def moods(count: int) -> list[dict[str, Any]]:
+    return [{"text": f"text {number}", "label": number % 2} for number in range(count)]
+
+
+def texts(rows: Rows, split: Split, language: str = "en") -> list[str]:
+    found: list[str] = rows.table("mood", language, split)["text"].to_pylist()
+    return found
+
+
+# What is there
+
+
+def test_languages_and_counts_are_found_by_looking(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", *moods(3))
+    write(tmp_path, "sw/train.jsonl", *moods(2), "")
+    write(tmp_path, "sw/test.jsonl", *moods(4))
+    rows = rows_of(tmp_path)
+    assert rows.languages("mood", "train") == ["en", "sw"]
+    assert rows.languages("mood", "test") == ["sw"]
+    assert (rows.count("mood", "sw", "train"), rows.count("mood", "en", "test")) == (2, 0)
+
+
+def test_declared_counts_are_believed_without_looking(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, rows={"en": (100, 0, 10), "sw": (0, 0, 5)})
+    assert rows.languages("mood", "train") == ["en"]
+    assert rows.languages("mood", "test") == ["en", "sw"]
+    assert rows.count("mood", "en", "train") == 100
+
+
+def test_languages_that_no_file_name_tells_have_to_be_declared(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"task 'mood'.*declare them in `rows:`"):
+        rows_of(tmp_path, files="all.jsonl").languages("mood", "train")
+
+
+def test_a_missing_file_is_named_with_the_languages_there_are(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", *moods(3))
+    with pytest.raises(DataError, match=r"no train rows in 'sw': .*sw/train\.jsonl isn't there.*train rows: en"):
+        rows_of(tmp_path).table("mood", "sw", "train")
+
+
+# Reading
+
+
+def test_rows_become_canonical_and_take_their_position_as_id(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "en/test.jsonl",
+        {"text": "a ", "label": "bad"},
+        {"text": "b", "label": "?"},
+        {"text": "c", "label": 1},
+    )
+    table = rows_of(tmp_path, drop_labels=["?"]).table("mood", "en", "test")
+    assert table.schema == KINDS["classification"].schema
+    assert table.to_pylist() == [
+        {"id": "0", "cluster": "0", "text": "a", "text_pair": None, "label": 0},
+        {"id": "2", "cluster": "2", "text": "c", "text_pair": None, "label": 1},
+    ]
+    assert rows_of(tmp_path, drop_labels=["?"]).count("mood", "en", "test") == 2
+
+
+def test_a_cluster_is_the_id_unless_the_data_has_one(tmp_path: Path) -> None:
+    write(tmp_path, "en/test.jsonl", {"text": "a", "label": 0, "n": 7, "template": "t"})
+    columns = COLUMNS | {"id": "n"}
+    [row] = rows_of(tmp_path, columns=columns).table("mood", "en", "test").to_pylist()
+    assert (row["id"], row["cluster"]) == ("7", "7")
+    [row] = rows_of(tmp_path, columns=columns | {"cluster": "template"}).table("mood", "en", "test").to_pylist()
+    assert (row["id"], row["cluster"]) == ("7", "t")
+
+
+def test_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
+    write(tmp_path, "en/test.jsonl", {"text": "2020-01-01T00:00:00", "label": 0})
+    assert texts(rows_of(tmp_path), "test") == ["2020-01-01T00:00:00"]
+
+
+def test_parquet_is_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "en" / "test.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(moods(2500)), path)
+    rows = rows_of(tmp_path, files="{language}/{split}.parquet")
+    assert rows.count("mood", "en", "test") == rows.table("mood", "en", "test").num_rows == 2500
+
+
+def test_a_broken_line_is_named_by_file_and_number(tmp_path: Path) -> None:
+    write(tmp_path, "en/test.jsonl", *moods(2), '{"text": "c", "lab')
+    with pytest.raises(DataError, match=r"en/test\.jsonl, line 3: not JSON"):
+        rows_of(tmp_path).table("mood", "en", "test")
+    write(tmp_path, "en/test.jsonl", "[1, 2]")
+    with pytest.raises(DataError, match=r"line 1: a row is an object .* but got \[1, 2\]"):
+        rows_of(tmp_path).table("mood", "en", "test")
+
+
+def test_a_row_that_can_not_be_read_is_named_by_task_file_and_position(tmp_path: Path) -> None:
+    write(tmp_path, "en/test.jsonl", {"text": "a", "label": 0}, {"sentence": "b", "label": 0})
+    with pytest.raises(
+        DataError, match=r"task 'mood', .*test\.jsonl, row 1: there is no column 'text'.*sentence, label"
+    ):
+        rows_of(tmp_path).table("mood", "en", "test")
+
+
+def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "en/test.csv", "text,label")
+    with pytest.raises(DataError, match=r"read from \.jsonl or \.parquet"):
+        rows_of(tmp_path, files="{language}/{split}.csv").table("mood", "en", "test")
+
+
+@pytest.mark.parametrize("files", ["../{language}.jsonl", "{language}/../../x.jsonl", "/etc/passwd"])
+def test_a_path_may_not_leave_the_suites_root(tmp_path: Path, files: str) -> None:
+    with pytest.raises(DataError, match="leads out of the suite's root"):
+        rows_of(tmp_path, files=files, rows={"en": (1, 0, 0)}).table("mood", "en", "train")
+
+
+def test_a_language_may_not_leave_it_either(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leads out of the suite's root"):
+        rows_of(tmp_path, rows={"en": (1, 0, 0)}).table("mood", "../..", "train")
+
+
+# Files with several languages
+
+
+def mixed(folder: Path) -> dict[str, Any]:
+    write(
+        folder,
+        "test.jsonl",
+        {"text": "one", "label": 0, "lang": "English", "id": "english-1"},
+        {"text": "moja", "label": 1, "lang": "Swahili", "id": "swahili-1"},
+        {"text": "two", "label": 0, "lang": "English", "id": "english-2"},
+    )
+    return {"files": "{split}.jsonl", "codes": {"en": "English", "sw": "Swahili"}, "where": {"lang": "{code}"}}
+
+
+def test_a_mixed_file_is_filtered_by_language(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, **mixed(tmp_path))
+    assert rows.languages("mood", "test") == ["en", "sw"]
+    assert texts(rows, "test", "sw") == ["moja"]
+    assert rows.count("mood", "en", "test") == 2
+
+
+def test_a_beginning_is_enough_to_filter_by(tmp_path: Path) -> None:
+    block = mixed(tmp_path) | {"codes": {"en": "english", "sw": "swahili"}, "where": {"id": "{code}-*"}}
+    assert texts(rows_of(tmp_path, **block), "test") == ["one", "two"]
+
+
+def test_a_filter_that_keeps_nothing_shows_what_there_is(tmp_path: Path) -> None:
+    block = mixed(tmp_path) | {"codes": {"fi": "Finnish"}}
+    with pytest.raises(DataError, match=r"where: {'lang': 'Finnish'}`. In the data, lang is English, Swahili"):
+        rows_of(tmp_path, **block, rows={"fi": (0, 0, 1)}).table("mood", "fi", "test")
+
+
+def test_a_filter_on_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    block = mixed(tmp_path) | {"where": {"tongue": "{code}"}}
+    with pytest.raises(DataError, match=r"no column 'tongue' for `where:`.*text, label, lang, id"):
+        rows_of(tmp_path, **block).table("mood", "en", "test")
+
+
+# Validation rows from train
+
+
+def test_the_last_rows_of_train_serve_as_validation_where_there_are_none(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", *moods(5))
+    write(tmp_path, "de/train.jsonl", *moods(5))
+    write(tmp_path, "de/validation.jsonl", *moods(1))
+    rows = rows_of(tmp_path, validation_from_train=2)
+    assert texts(rows, "train") == ["text 0", "text 1", "text 2"]
+    assert texts(rows, "validation") == ["text 3", "text 4"]
+    assert [rows.count("mood", "en", split) for split in ("train", "validation")] == [3, 2]
+    assert [rows.count("mood", "de", split) for split in ("train", "validation")] == [5, 1]
+    assert rows.languages("mood", "validation") == ["de", "en"]
+
+
+def test_test_rows_are_never_held_out(tmp_path: Path) -> None:
+    write(tmp_path, "en/test.jsonl", *moods(5))
+    write(tmp_path, "en/train.jsonl", *moods(5))
+    assert len(texts(rows_of(tmp_path, validation_from_train=2), "test")) == 5
+
+
+# Content
+
+
+def test_content_changes_with_the_bytes_and_with_how_they_are_read(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", *moods(5))
+    before = rows_of(tmp_path).content("mood", "en", "train")
+    assert rows_of(tmp_path, about="the same").content("mood", "en", "train") == before
+    assert rows_of(tmp_path, max_length=64).content("mood", "en", "train") != before
+    assert rows_of(tmp_path, labels=["good", "bad"]).content("mood", "en", "train") != before
+    assert rows_of(tmp_path, validation_from_train=1).content("mood", "en", "train") != before
+    write(tmp_path, "en/train.jsonl", *moods(6))
+    assert rows_of(tmp_path).content("mood", "en", "train") != before
+
+
+def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", *moods(5))
+    before = rows_of(tmp_path).content("mood", "en", "train")
+    [memo] = (tmp_path / "cache" / "hashes").iterdir()
+    memo.write_text("remembered")
+    assert rows_of(tmp_path).content("mood", "en", "train") != before
+
+
+# The hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that `load_dataset` reads as it reads a data set on the hub."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    folder = tmp_path / "hub"
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["good", "bad"]),
+            "tags": datasets.List(datasets.ClassLabel(names=["X", "Y"])),
+        }
+    )
+    plain = {"text": ["a", "b", "c"], "label": [0, 1, 0], "tags": [[0], [1], [0]]}
+    (folder / "data").mkdir(parents=True)
+    datasets.Dataset.from_dict(plain, features=features).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    return folder
+
+
+def hub_block(hub: Path, **more: Any) -> dict[str, Any]:
+    return {"files": None, "hub": {"path": str(hub), **more}, "rows": {"en": (3, 0, 0)}}
+
+
+def labels(rows: Rows) -> list[int]:
+    found: list[int] = rows.table("mood", "en", "train")["label"].to_pylist()
+    return found
+
+
+def test_the_hubs_own_label_names_decide_over_positions(tmp_path: Path, hub: Path) -> None:
+    rows = rows_of(tmp_path, **hub_block(hub))
+    assert rows.table("mood", "en", "train")["label"].to_pylist() == [1, 0, 1]
+    assert (
+        rows_of(tmp_path, **hub_block(hub), label_values=[0, 1]).table("mood", "en", "train")["label"][0].as_py() == 0
+    )
+
+
+def test_other_label_names_leave_the_positions(tmp_path: Path, hub: Path) -> None:
+    block = hub_block(hub) | {"labels": ["positive", "negative"]}
+    assert labels(rows_of(tmp_path, **block)) == [0, 1, 0]
+
+
+def test_tags_are_read_by_name_too(tmp_path: Path, hub: Path) -> None:
+    columns = {"tokens": "tags", "tags": "tags"}
+    block = hub_block(hub) | {"kind": "tagging", "labels": ["Y", "X"], "columns": columns}
+    assert rows_of(tmp_path, **block).table("mood", "en", "train")["tags"].to_pylist() == [[1], [0], [1]]
+
+
+def test_our_splits_may_be_slices_of_theirs(tmp_path: Path, hub: Path) -> None:
+    block = hub_block(hub, splits={"train": "train[1:]"})
+    assert texts(rows_of(tmp_path, **block), "train") == ["b", "c"]
+
+
+def test_content_of_hub_rows_is_their_place_and_revision(tmp_path: Path, hub: Path) -> None:
+    first, again, other = (
+        rows_of(tmp_path, **hub_block(hub, revision=revision)).content("mood", "en", "train")
+        for revision in ("abc", "abc", "def")
+    )
+    assert first == again != other
+
+
+def test_a_split_the_hub_does_not_have_says_what_to_check(tmp_path: Path, hub: Path) -> None:
+    block = hub_block(hub, splits={"train": "training"})
+    with pytest.raises(DataError, match=r"could not load .*split 'training'.*Check the id, config, revision and split"):
+        rows_of(tmp_path, **block).table("mood", "en", "train")
+
+
+def test_rows_on_the_hub_have_to_be_counted_in_the_suite(tmp_path: Path, hub: Path) -> None:
+    with pytest.raises(DataError, match="declare them in `rows:`"):
+        rows_of(tmp_path, **hub_block(hub) | {"rows": {}, "codes": {"en": "en"}}).languages("mood", "train")

@@ -1,0 +1,154 @@
+"""The mini suite: real rows in hub columns, every kind of task, 26 sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from tunexfer.core.scores import Split
+from tunexfer.data.rows import Rows, file_rows
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.kinds.extractive_qa import MAX_ANSWER
+from tunexfer.tasks.suite import SPLITS, Suite, TaskBlock
+
+SUITE = Suite.model_validate(yaml.safe_load((Path(__file__).parent / "suite.yaml").read_text(encoding="utf-8")))
+LOOKED_AT = 40
+"""Rows of each file that are encoded and scored."""
+
+
+@pytest.fixture(scope="module")
+def rows(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    return Rows(SUITE.model_copy(update={"root": str(real_data)}), Path(), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def manifest(real_data: Path) -> Any:
+    """What the collection says of itself."""
+    return json.loads((real_data / "manifest.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    """One piece a character, whatever the script, and white space none."""
+    tokenizer = Tokenizer(models.WordLevel({"[CLS]": 0, "[SEP]": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+@pytest.mark.parametrize("task", SUITE.tasks)
+def test_every_row_of_the_collection_is_read(task: str, rows: Rows, manifest: Any) -> None:
+    expected = {(f["language"], f["split"]): f["rows"] for f in manifest["files"] if f["task"] == task}
+    found: dict[tuple[str, Split], int] = {}
+    for split in SPLITS:
+        for language in rows.languages(task, split):
+            found[language, split] = rows.table(task, language, split).num_rows
+            assert rows.count(task, language, split) == found[language, split]
+    held_out = SUITE.task(task).validation_from_train
+    for language, split in [key for key in found if held_out and key[1] == "validation"]:
+        found[language, "train"] += found.pop((language, split))
+    assert found == expected
+
+
+@pytest.mark.parametrize("task", [name for name, block in SUITE.tasks.items() if block.labels])
+def test_labels_keep_the_names_that_the_collection_gives_them(
+    task: str, rows: Rows, manifest: Any, real_data: Path
+) -> None:
+    """OCNLI counts its labels in another order than the other sets do."""
+    block, facts = SUITE.task(task), manifest["tasks"][task]
+    field = "tags" if block.kind == "tagging" else "label"
+    for language in rows.languages(task, "test")[:3] or rows.languages(task, "train"):
+        split: Split = "test" if rows.count(task, language, "test") else "train"
+        source = [row[facts["label_column"]] for row in file_rows(real_data / task / language / f"{split}.jsonl")]
+        named = rows.table(task, language, split)[field].to_pylist()
+        assert _names(named, block.labels) == _names(source, facts["label_names"])
+
+
+def _names(labels: Any, names: list[str]) -> Any:
+    return [_names(one, names) for one in labels] if isinstance(labels, list) else names[labels]
+
+
+@pytest.mark.parametrize("task", SUITE.tasks)
+def test_every_language_is_encoded_within_its_length_and_a_perfect_model_scores_100(
+    task: str, rows: Rows, tokenizer: Any
+) -> None:
+    block = SUITE.task(task)
+    kind = KINDS[block.kind]
+    for language in {language for split in SPLITS for language in rows.languages(task, split)}:
+        split: Split = "test" if rows.count(task, language, "test") else "train"
+        table = rows.table(task, language, split).slice(0, LOOKED_AT).to_pylist()
+        features = kind.encode(table, tokenizer, block, training=False)
+        assert max(_length(feature) for feature in features) <= block.max_length
+        assert {feature["row"] for feature in features} == set(range(len(table)))
+        outputs = [ORACLES[block.kind](table[feature["row"]], feature, block) for feature in features]
+        predictions = kind.predict(table, features, outputs, block, language)
+        scored = [p for row, p in zip(table, predictions, strict=True) if _in_reach(row)]
+        columns = {name: [prediction[name] for prediction in scored] for name in scored[0]}
+        assert kind.summarise(columns, block)[kind.metrics[0]] == pytest.approx(100)
+
+
+def _length(feature: dict[str, Any]) -> int:
+    ids = feature["input_ids"]
+    return max(map(len, ids)) if isinstance(ids[0], list) else len(ids)
+
+
+def _in_reach(row: dict[str, Any]) -> bool:
+    """Whether some answer is short enough to be predicted."""
+    return not row.get("answers") or _pieces(_shortest(row["answers"])["text"]) <= MAX_ANSWER
+
+
+def _shortest(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    return min(answers, key=lambda answer: _pieces(answer["text"]))
+
+
+def _pieces(text: str) -> int:
+    return len("".join(text.split()))
+
+
+# The outputs of a model that knows everything
+
+
+def _right_label(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
+    choices = len(block.labels) or len(row["options"])
+    return np.eye(choices, dtype=np.float32)[row["label"]]
+
+
+def _right_tags(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
+    return np.eye(len(block.labels), dtype=np.float32)[[max(label, 0) for label in feature["labels"]]]
+
+
+def _right_span(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
+    """High at the shortest answer's pieces, in the windows that have all of it."""
+    output = np.zeros((len(feature["input_ids"]), 2), dtype=np.float32)
+    answer = _shortest(row["answers"])
+    start, end = answer["start"], answer["start"] + len(answer["text"])
+    inside = [p for p, (first, last) in enumerate(feature["offsets"]) if first < end and last > start]
+    if len(inside) == _pieces(answer["text"]):
+        output[inside[0], 0] = output[inside[-1], 1] = 9.0
+    return output
+
+
+def _right_vector(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
+    """The same on both sides, another for each row."""
+    vector = np.random.default_rng(int(row["id"])).normal(size=64).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+ORACLES = {
+    "classification": _right_label,
+    "tagging": _right_tags,
+    "multiple_choice": _right_label,
+    "extractive_qa": _right_span,
+    "retrieval": _right_vector,
+}

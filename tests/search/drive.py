@@ -1,0 +1,73 @@
+"""A search as a process of its own, for tests that stop it: `python drive_fake.py FOLDER TRIALS STEP_S`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fake_runner import FakeRunner
+from pico import pico_suite
+
+from tunexfer.core.folder import StudyFolder
+from tunexfer.plan import Plan
+from tunexfer.tracking.live import LiveView
+from tunexfer.tracking.mlflow import Mirror, default_uri
+from tunexfer.tracking.record import Record
+from tunexfer.tracking.summary import summarise
+
+SPACE: dict[str, Any] = {
+    "name": "fake",
+    "suite": "pico.yaml",
+    "encoder": "pico",
+    "stages": [
+        {
+            "name": "intermediate",
+            "tasks": {"subset": {"of": ["match", "tags"], "size": [0, 2]}},
+            "languages": {"choice": [["en"], ["de"]]},
+            "learning_rate": {"choice": [1.0e-3, 2.0e-3, 3.0e-3]},
+            "steps": 10,
+        }
+    ],
+    "targets": [
+        {"task": "choice", "train_language": "en", "learning_rate": {"choice": [1.0e-3, 2.0e-3]}, "steps": 10},
+        {"task": "pairs"},
+    ],
+    "objective": {"languages": "all"},
+    "search": {"trials": 6, "seed": 3},
+    "resources": {"precision": "fp32"},
+}
+
+
+def plan_in(folder: Path, overrides: dict[str, str] | None = None, **changes: Any) -> Plan:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "pico.yaml").exists():
+        pico_suite(folder)
+    path = folder / "space.yaml"
+    path.write_text(yaml.safe_dump(SPACE | changes, sort_keys=False))
+    return Plan.load(path, overrides, cache=folder / "cache")
+
+
+def main(root: Path, trials: int, step_s: float) -> int:
+    from tunexfer.search.study import SearchOptions, run_search
+
+    plan = plan_in(root, {"search.trials": str(trials), "search.concurrent": "2"})
+    folder = StudyFolder(root / "runs" / "fake")
+    with Record.drive(folder, plan.as_dict()) as record, LiveView(folder, wanted=plan.trials) as live:
+        mirror = Mirror(record, default_uri(root / "runs"), live.warned).start()
+        state = "interrupted"
+        try:
+            runner = functools.partial(FakeRunner, root / "store", step_s)
+            state = run_search(plan, record, runner, SearchOptions(), [live, mirror]).state
+        finally:
+            mirror.close(finished=state != "interrupted")
+        objective = plan.objective.model_dump()
+        print(json.dumps(summarise(record, state=state, objective=objective, wanted=plan.trials, seconds=0)))
+    return 130 if state == "interrupted" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tunexfer.errors import DataError
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.suite import TaskBlock
+
+KIND = KINDS["tagging"]
+TASK = TaskBlock(
+    kind="tagging", files="x", columns={"tokens": "tokens", "tags": "ner"}, labels=["O", "B-PER", "I-PER"], max_length=8
+)
+
+
+def row(tokens: list[str], tags: list[int]) -> dict[str, Any]:
+    return {"id": "0", "cluster": "0", "tokens": tokens, "tags": tags}
+
+
+def outputs(features: list[dict[str, Any]], tags: list[int]) -> list[Any]:
+    """Logits that give every word its tag, and other pieces another."""
+    return [np.eye(3, dtype=np.float32)[[tags[w] if w >= 0 else 2 for w in feature["words"]]] for feature in features]
+
+
+def test_the_first_piece_of_a_word_carries_its_label(letters: Any, ids: Callable[[str], list[int]]) -> None:
+    assert KIND.encode([row(["abc", "d"], [1, 0])], letters, TASK, training=True) == [
+        {
+            "row": 0,
+            "input_ids": [0, *ids("abc d"), 1],
+            "labels": [-100, 1, -100, -100, 0, -100],
+            "words": [-1, 0, -1, -1, 1, -1],
+        }
+    ]
+
+
+def test_a_word_without_pieces_or_with_too_many_becomes_one_unknown_piece(letters: Any) -> None:
+    feature = KIND.encode([row(["a", "", "x" * 101, "b"], [0, 1, 2, 0])], letters, TASK, training=False)[0]
+    assert feature["input_ids"] == [0, 3, letters.unk_token_id, letters.unk_token_id, 4, 1]
+    assert feature["words"] == [-1, 0, 1, 2, 3, -1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_long_sentence_is_split_between_words_and_no_word_is_lost(letters: Any, training: bool) -> None:
+    tokens = ["abc", "de", "fgh", "ijkl", "m", "n", "o"]  # 3 + 2 | 3 | 4 + 1 + 1 | 1 of at most 6 pieces
+    features = KIND.encode([row(tokens, [0] * 7)], letters, TASK, training=training)
+    assert [[word for word in feature["words"] if word >= 0] for feature in features] == [[0, 1], [2], [3, 4, 5], [6]]
+    assert all(len(feature["input_ids"]) <= TASK.max_length for feature in features)
+
+
+def test_split_sentences_are_rejoined_before_scoring(letters: Any) -> None:
+    tags = [1, 2, 2, 0, 1, 0, 1]  # the first name goes across the first split
+    rows = [row(["abc", "de", "fgh", "ijkl", "m", "n", "o"], tags)]
+    features = KIND.encode(rows, letters, TASK, training=False)
+    [prediction] = KIND.predict(rows, features, outputs(features, tags), TASK, "en")
+    assert prediction["prediction"] == prediction["gold"]
+    assert (prediction["tp"], prediction["predicted"], prediction["gold_count"]) == (3, 3, 3)
+
+
+def test_a_sentence_may_be_longer_than_any_window(letters: Any) -> None:
+    rows = [row(["ab"] * 500, [0] * 499 + [1])]
+    features = KIND.encode(rows, letters, TASK, training=False)
+    [prediction] = KIND.predict(rows, features, outputs(features, rows[0]["tags"]), TASK, "en")
+    assert (len(features), prediction["tp"]) == (167, 1)
+
+
+def test_f1_counts_chunks_over_all_rows_together() -> None:
+    counts = {"tp": [1, 0], "predicted": [1, 2], "gold_count": [2, 1]}
+    # 1 of 3 found is right, 1 of 3 to be found
+    expected = {"f1": pytest.approx(100 / 3), "precision": pytest.approx(100 / 3), "recall": pytest.approx(100 / 3)}
+    assert KIND.summarise(counts, TASK) == expected
+    table = pa.table(counts).select(["tp", "predicted", "gold_count"])
+    assert KIND.summarise(table.cast(pa.schema([ROWS_SCHEMA.field(n) for n in counts])), TASK) == expected
+
+
+def test_tags_may_be_names() -> None:
+    assert KIND.read({"tokens": ["Ada", "ran"], "ner": ["B-PER", "O"]}, TASK) == {
+        "tokens": ["Ada", "ran"],
+        "tags": [1, 0],
+    }
+
+
+def test_a_sentence_without_words_is_left_out() -> None:
+    assert KIND.read({"tokens": [], "ner": []}, TASK) is None
+
+
+def test_words_and_tags_of_different_number_are_an_error() -> None:
+    with pytest.raises(DataError, match="columns 'tokens' and 'ner' should hold one tag per word"):
+        KIND.read({"tokens": ["a", "b"], "ner": [0]}, TASK)

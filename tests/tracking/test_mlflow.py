@@ -1,0 +1,213 @@
+"""The mirror: what MLflow is told, what survives a crash, and what happens when nobody answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import PLAN, chain, run, study, trial
+
+from tunexfer.core.folder import StudyFolder
+from tunexfer.tracking.deltas import Deltas
+from tunexfer.tracking.mlflow import Mirror, default_uri, metrics, params
+from tunexfer.tracking.record import Record
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    study(folder)
+    return folder
+
+
+def mirror(folder: StudyFolder, uri: str | None = None, *, finished: bool = True) -> list[str]:
+    """Mirror a record once; returns what the user is told."""
+    said: list[str] = []
+    Mirror(Record(folder), uri or default_uri(folder.path.parent), said.append).start().close(finished=finished)
+    return said
+
+
+def client_of(folder: StudyFolder, uri: str | None = None) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri or default_uri(folder.path.parent))
+
+
+def runs_of(client: Any, name: str = "toy") -> dict[str, Any]:
+    """Trial number (or `parent`) -> its run; fails where a trial has two."""
+    runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    named = {run.data.tags.get("tunexfer.trial", "parent"): run for run in runs}
+    assert len(named) == len(runs)
+    return named
+
+
+def test_every_score_mean_worst_and_delta_has_its_name(folder: StudyFolder) -> None:
+    record = Record(folder)
+    found = metrics(record.ended[1], Deltas(record.complete))
+    assert found["objective"] == 53.0
+    assert found["test/intent/ru"] == 51.0
+    assert found["validation/intent/ru"] == 51.0
+    assert found["test/intent/ru/macro_f1"] == 11.0
+    assert found["mean/intent"] == 52.0
+    assert found["worst/intent"] == 51.0
+    assert found["delta/intent/ru"] == 3.0
+    assert found["delta/retrieval/de"] == 3.0
+    assert len(found) == 1 + 6 + 1 + 1 + 2 * 2 + 4
+
+
+def test_parameters_are_flat_and_readable(folder: StudyFolder) -> None:
+    found = params(Record(folder).ended[1])
+    assert found["stages"] == "intermediate"
+    assert found["intermediate.mixture"] == "100% intent/de"
+    assert found["intermediate.learning_rate"] == "0.001"
+    assert found["intent.train_language"] == "en"
+
+
+def test_a_study_is_one_parent_with_a_nested_run_per_trial_however_often_it_is_sent(folder: StudyFolder) -> None:
+    assert mirror(folder) == []
+    assert mirror(folder) == []
+    client = client_of(folder)
+    runs = runs_of(client)
+    assert set(runs) == {"parent", "0", "1", "2", "3", "4"}
+    parent = runs["parent"]
+    assert {run.data.tags["mlflow.parentRunId"] for name, run in runs.items() if name != "parent"} == {
+        parent.info.run_id
+    }
+    assert {name: run.info.status for name, run in runs.items() if name != "2"}.keys() == {"parent", "0", "1", "3", "4"}
+    assert {run.info.status for name, run in runs.items() if name != "2"} == {"FINISHED"}
+    assert runs["2"].info.status == "FAILED"
+    assert runs["2"].data.tags["tunexfer.reason"] == "it broke"
+    assert runs["4"].data.tags["tunexfer.phase"] == "confirm"
+    assert runs["1"].data.tags["tunexfer.fingerprint"] == Record(folder).ended[1].trial.fingerprint
+    assert runs["1"].data.metrics["delta/intent/ru"] == 3.0
+    assert parent.data.metrics["best/objective"] == 53.0
+    run_id = runs["1"].info.run_id
+    assert len(client.get_metric_history(run_id, "objective")) == 1
+    assert {file.path for file in client.list_artifacts(run_id)} == {"chain.yaml", "scores.csv"}
+    assert (folder.path.parent / "mlartifacts" / "toy" / run_id).is_dir()
+
+
+def test_what_a_killed_driver_left_half_sent_is_completed(folder: StudyFolder) -> None:
+    mirror(folder)
+    client = client_of(folder)
+    before = runs_of(client)
+    for name in ("parent", "1"):  # as they stand between creating a run and ending it
+        client.update_run(before[name].info.run_id, status="RUNNING")
+    copy = client.create_run(before["1"].info.experiment_id, tags=dict(before["1"].data.tags))  # its answer was lost
+    assert mirror(folder) == []
+    after = runs_of(client)
+    assert copy.info.run_id not in {run.info.run_id for run in after.values()}
+    assert {run.info.status for run in after.values()} == {"FINISHED", "FAILED"}
+    assert len(client.get_metric_history(after["1"].info.run_id, "objective")) == 1
+
+
+def test_a_failed_trial_that_succeeds_later_keeps_its_run(folder: StudyFolder) -> None:
+    mirror(folder, finished=False)
+    assert runs_of(client_of(folder))["parent"].info.status == "KILLED"
+    with Record.drive(folder, PLAN) as record:
+        run(record, trial(2, of=chain(stages=2)), 54.0)
+    mirror(folder)
+    runs = runs_of(client_of(folder))
+    assert runs["2"].info.status == "FINISHED"
+    assert runs["2"].data.metrics["objective"] == 54.0
+
+
+def test_trials_wait_for_the_baseline_they_are_compared_with(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    with Record.drive(folder, PLAN) as record:
+        run(record, trial(1))
+        mirror(folder)
+        assert set(runs_of(client_of(folder))) == {"parent"}
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+    mirror(folder)
+    assert runs_of(client_of(folder))["1"].data.metrics["delta/intent/ru"] == 0.0
+
+
+def test_a_dead_server_is_mentioned_once_and_holds_nothing_up(folder: StudyFolder) -> None:
+    started = time.monotonic()
+    said = mirror(folder, f"http://127.0.0.1:{_free_port()}")
+    assert time.monotonic() - started < 15
+    assert len(said) == 1
+    assert "is sent when the same command is next started" in said[0]
+
+
+@pytest.mark.slow
+def test_a_server_gets_what_it_missed_on_the_next_start(
+    folder: StudyFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port = _free_port()
+    uri = f"http://127.0.0.1:{port}"
+    assert len(mirror(folder, uri)) == 1
+    with _server(port, tmp_path):
+        assert mirror(folder, uri) == []
+        assert capfd.readouterr().out == ""
+        client = client_of(folder, uri)
+        runs = runs_of(client)
+        assert set(runs) == {"parent", "0", "1", "2", "3", "4"}
+        run_id = runs["1"].info.run_id
+        assert {file.path for file in client.list_artifacts(run_id)} == {"chain.yaml", "scores.csv"}
+        assert not (folder.path.parent / "mlartifacts").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_holds_the_end_up_for_a_short_time_only(folder: StudyFolder) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        started = time.monotonic()
+        assert len(mirror(folder, f"http://127.0.0.1:{deaf.getsockname()[1]}")) == 1
+    assert time.monotonic() - started < 60
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _server:
+    """`mlflow server` on loopback for as long as the block lasts."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ]
+        store = [
+            "--backend-store-uri",
+            f"sqlite:///{folder}/server.db",
+            "--artifacts-destination",
+            f"{folder}/artifacts",
+        ]
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([*command, *store], cwd=folder, env=environment, **quiet)  # type: ignore[call-overload]
+        self.port = port
+
+    def __enter__(self) -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.3)
+        raise TimeoutError("the server didn't start")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(30)

@@ -1,0 +1,60 @@
+"""The summary: its numbers by hand from the made-up study."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import study
+from rich.console import Console
+
+from tunexfer.core.folder import StudyFolder
+from tunexfer.tracking.record import Record
+from tunexfer.tracking.summary import show, summarise
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> dict[str, Any]:
+    study(StudyFolder(tmp_path / "toy"))
+    record = Record(StudyFolder(tmp_path / "toy"))
+    return summarise(record, state="finished", objective={"maximize": "mean"}, wanted=3, seconds=12.34)
+
+
+def test_the_best_chain_is_compared_with_the_baseline_on_test(summary: dict[str, Any]) -> None:
+    intent = summary["targets"]["intent"]
+    assert intent["languages"]["ru"] == {"baseline": 48.0, "best": 51.0, "delta": 3.0, "unseen": True}
+    # the stage trains intent in de and the target in en: only ru is unseen
+    assert intent["unseen"] == {"languages": 1, "baseline": 48.0, "best": 51.0, "delta": 3.0}
+    assert intent["all"] == {"languages": 3, "baseline": 49.0, "best": 52.0, "delta": 3.0}
+
+
+def test_confirmation_gives_mean_and_spread_over_fresh_seeds(summary: dict[str, Any]) -> None:
+    (confirmed,) = summary["confirmation"]
+    assert confirmed["trial"] == 1
+    assert confirmed["unseen_delta"]["intent"] == {"mean": 5.0, "sd": 0.0}
+
+
+def test_trials_and_steps_are_counted(summary: dict[str, Any]) -> None:
+    assert summary["trials"] == {"wanted": 3, "complete": 2, "failed": 1, "stopped": 0, "confirm": 2}
+    assert summary["steps"] == {"trained": 50, "reused": 0}
+    assert summary["objective"] == {"maximize": "mean", "baseline": 50.0, "best": 53.0}
+
+
+def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
+    json.dumps(summary, allow_nan=False)
+    out = io.StringIO()
+    show(summary, Console(file=out, width=100), "sqlite:///runs/mlflow.db")
+    text = out.getvalue()
+    assert "Best chain: intermediate: 100% intent/de, 10 steps at 0.001 -> intent (en, 10 steps at 0.001)" in text
+    assert "de (trained)" in text
+    assert "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db" in text
+
+
+def test_a_study_without_a_trial_has_a_summary(tmp_path: Path) -> None:
+    record = Record(StudyFolder(tmp_path / "none"))
+    empty = summarise(record, state="interrupted", objective={}, wanted=3, seconds=0.0)
+    show(empty, Console(file=io.StringIO()), "http://127.0.0.1:1")
+    assert empty["best"] is None

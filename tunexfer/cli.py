@@ -1,0 +1,152 @@
+"""The command line: read, validate, call. Everything it says on the way goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunexfer.errors import SpaceError, TunexferError
+from tunexfer.plan import Plan
+from tunexfer.show import console, plan_view, suite_table
+from tunexfer.space_file import find_space
+
+app = typer.Typer(
+    help="Search over intermediate-task chains for zero-shot cross-lingual transfer.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+SpaceArgument = Annotated[str, typer.Argument(help="A space file, or the name of a shipped one (multitask).")]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Set any value of the space, for example `--set stages[0].steps=20`. The value is YAML. Repeatable.",
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the search and of every stage.")]
+TrialsOption = Annotated[int | None, typer.Option(min=1, help="Finished trials wanted, the baseline included.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(help="Where trained stages are kept and found again: a folder or a URL that fsspec opens."),
+]
+
+
+def main() -> None:
+    """The `tunexfer` command: errors of a user's making end it with one message and exit code 2."""
+    try:
+        app()
+    except TunexferError as error:
+        for line in str(error).splitlines():
+            print(line, file=sys.stderr)
+        sys.exit(2)
+
+
+def cache_folder() -> Path:
+    """Where built suites, encoders and encoded rows are kept: `TUNEXFER_CACHE`, else below the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunexfer"
+    return Path(os.environ.get("TUNEXFER_CACHE") or default).absolute()
+
+
+@app.command()
+def plan(
+    space: SpaceArgument,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+    trials: TrialsOption = None,
+    seed: SeedOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Show all that a search of SPACE would do, without training anything.
+
+    Every option of every choice and both ends of every range are checked, so a mistake shows now.
+    """
+    made = load_plan(space, set_, trials, seed)
+    from tunexfer.foresight import foresee
+
+    console().print(plan_view(made, foresee(made, cache_folder(), store_place(store))))
+
+
+@app.command()
+def tasks(
+    suite: Annotated[str, typer.Option(help="A shipped suite, or a suite file.")] = "starter",
+) -> None:
+    """List the tasks of a suite: kinds, languages, rows per split, licences."""
+    from tunexfer.data.rows import Rows
+    from tunexfer.tasks.suite import load_suite
+
+    loaded, folder = load_suite(suite)
+    console().print(suite_table(loaded, Rows(loaded, folder, cache_folder())))
+
+
+@app.command()
+def search(
+    space: SpaceArgument,
+    trials: TrialsOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; the space's own by default.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds a folder per study.")] = Path("runs"),
+    store: StoreOption = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow's tracking URI; a SQLite file in the runs folder by default.")
+    ] = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of an existing Ray cluster (`auto` for the one of this machine).")
+    ] = None,
+    seed: SeedOption = None,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on the way.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")
+    ] = False,
+) -> None:
+    """Run the search that SPACE describes, or go on with it.
+
+    Every trial runs its whole chain; stages that chains share are trained once. Ctrl-C stops cleanly, the same command
+    continues, and a larger `--trials` extends. Exit code 0 for a finished study, 2 for a mistake, 130 after Ctrl-C.
+    """
+    made = load_plan(space, set_, trials, seed)
+    from tunexfer.launch import Places, launch
+    from tunexfer.tracking.summary import show as show_summary
+
+    runs = runs.absolute()
+    uri = tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
+    places = Places(runs=runs, cache=cache_folder(), store=store_place(store), tracking_uri=uri)
+    said = console(stderr=True)
+    summary = launch(made, places, said, name=name or made.name, concurrent=concurrent, address=address, quiet=quiet)
+    if json_:
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        show_summary(summary, console(), uri)
+    if summary["state"] == "interrupted":
+        raise typer.Exit(130)
+
+
+def load_plan(space: str, set_: list[str], trials: int | None, seed: int | None) -> Plan:
+    """The plan of a space file with the options' values in it; says so where the file is a shipped one."""
+    overrides = {}
+    for one in set_:
+        path, equals, value = one.partition("=")
+        if not equals:
+            raise SpaceError(f"--set {one}: write path=value, for example stages[0].steps=20")
+        overrides[path.strip()] = value
+    if trials is not None:
+        overrides["search.trials"] = str(trials)
+    found = find_space(space)
+    if not Path(space).is_file():
+        print(f"{space}: no such file here; using the shipped space {found}", file=sys.stderr)
+    return Plan.load(found, overrides, cache=cache_folder(), seed=seed)
+
+
+def store_place(store: str | None) -> str:
+    """A folder as an absolute path, or the URL; `stages` in the cache by default."""
+    if store is None:
+        return str(cache_folder() / "stages")
+    return store if "://" in store else str(Path(store).absolute())

@@ -1,0 +1,177 @@
+"""Rows as the model reads them: encoded once, kept as memory-mapped Arrow, shared by all trials."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tunexfer.errors import DataError
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.kinds.base import Feature, Row, Tokenizer
+from tunexfer.tasks.suite import TaskBlock
+
+ENCODING_VERSION = 1
+"""Raise by hand when the kinds' encoding changes."""
+CHUNK = 2000
+"""Rows encoded at once; only their pieces are held."""
+
+
+class Encoded(Sequence[Feature]):
+    """The encoded rows of one task, language and split, memory-mapped: nothing is read before it is asked for.
+
+    A feature comes with the columns its kind gave it, lists as arrays. `input_ids` are the tokenizer's own ids.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def _columns(self) -> dict[str, _Column]:
+        table = _mapped(self.folder / "features.arrow")
+        return {name: _Column(table[name].chunk(0)) for name in table.column_names}
+
+    def __len__(self) -> int:
+        return len(self._columns["row"])
+
+    @overload
+    def __getitem__(self, index: int) -> Feature: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Feature]: ...
+    def __getitem__(self, index: int | slice) -> Feature | list[Feature]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return {name: column[index] for name, column in self._columns.items()}
+
+    def value(self, name: str, index: int) -> Any:
+        """One column of one feature."""
+        return self._columns[name][index]
+
+    def has(self, name: str) -> bool:
+        return name in self._columns
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Pieces of each feature (of its longest option), shape (F,)."""
+        return self._columns["input_ids"].lengths
+
+    @property
+    def rows(self) -> pa.Table:
+        """The canonical rows, as they were before encoding."""
+        return _mapped(self.folder / "rows.arrow")
+
+    @cached_property
+    def pieces(self) -> NDArray[np.int64]:
+        """The ids that occur in it, sorted."""
+        found: NDArray[np.int64] = np.load(self.folder / "pieces.npy")
+        return found
+
+
+class _Column:
+    """A column of numbers, lists of numbers, or lists of lists of them, as views of the mapped file."""
+
+    def __init__(self, array: pa.Array) -> None:
+        self._offsets: list[NDArray[np.int32]] = []
+        while pa.types.is_list(array.type):
+            self._offsets.append(array.offsets.to_numpy())
+            array = array.values
+        self._values = array.to_numpy()
+
+    def __len__(self) -> int:
+        return len(self._offsets[0]) - 1 if self._offsets else len(self._values)
+
+    def __getitem__(self, index: int) -> Any:
+        if not self._offsets:
+            return int(self._values[index])
+        start, end = self._offsets[0][index : index + 2].tolist()
+        if len(self._offsets) == 1:
+            return self._values[start:end]
+        borders = self._offsets[1][start : end + 1]
+        widths = np.diff(borders)
+        inside = self._values[borders[0] : borders[-1]]
+        if len(widths) and (widths == widths[0]).all():
+            return inside.reshape(len(widths), -1)
+        return np.split(inside, np.cumsum(widths)[:-1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        if len(self._offsets) == 1:
+            return np.diff(self._offsets[0]).astype(np.int64)
+        longest: NDArray[np.int64] = np.maximum.reduceat(np.diff(self._offsets[1]), self._offsets[0][:-1])
+        return longest.astype(np.int64)
+
+
+def encode_source(
+    rows: pa.Table, task: TaskBlock, tokenizer: Tokenizer, folder: Path, *, training: bool, place: str
+) -> Encoded:
+    """Encode canonical rows into `folder`, unless that was done before: it is there whole or not at all.
+
+    place: begins every error
+    """
+    if folder.is_dir():
+        return Encoded(folder)
+    chunks = list(_chunks(rows, task, tokenizer, training))
+    if not chunks:
+        raise DataError(f"{place}: there are {len(rows)} rows, and none that the model could read.")
+    features = pa.concat_tables(chunks).combine_chunks()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
+    try:
+        _write(features, draft / "features.arrow")
+        _write(rows.slice(0, 0) if training else rows, draft / "rows.arrow")
+        np.save(draft / "pieces.npy", _pieces(features["input_ids"]))
+        os.rename(draft, folder)
+    except OSError:
+        if not folder.is_dir():  # else somebody was quicker
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Encoded(folder)
+
+
+def _chunks(rows: pa.Table, task: TaskBlock, tokenizer: Tokenizer, training: bool) -> Iterator[pa.Table]:
+    for start in range(0, len(rows), CHUNK):
+        some: list[Row] = rows.slice(start, CHUNK).to_pylist()
+        features = KINDS[task.kind].encode(some, tokenizer, task, training=training)
+        if features:
+            for feature in features:
+                feature["row"] += start
+            yield _narrow(pa.table({name: [feature[name] for feature in features] for name in features[0]}))
+
+
+def _narrow(table: pa.Table) -> pa.Table:
+    """Every number in 32 bits, truth in 8: they can be read where they lie."""
+    return table.cast(pa.schema([(field.name, _narrow_type(field.type)) for field in table.schema]))
+
+
+def _narrow_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(_narrow_type(kind.value_type))
+    return pa.int8() if pa.types.is_boolean(kind) else pa.int32()
+
+
+def _pieces(ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    while pa.types.is_list(ids.type):
+        ids = pc.list_flatten(ids)
+    return np.unique(ids.to_numpy()).astype(np.int64)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _mapped(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        return reader.read_all()

@@ -1,0 +1,169 @@
+"""Everything a plan's trials read, encoded once before the first of them starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunexfer.core.chain import Encoder, Source
+from tunexfer.core.fingerprint import Contents, fingerprint
+from tunexfer.core.folder import write_whole
+from tunexfer.core.scores import Split
+from tunexfer.data.encoder import encoder_content, longest_input, resolve_encoder, tokenizer_content
+from tunexfer.data.encoding import ENCODING_VERSION, Encoded, encode_source
+from tunexfer.data.rows import Rows
+from tunexfer.errors import DataError
+from tunexfer.tasks.suite import Suite, TaskBlock
+
+Key = tuple[str, str, Split]
+"""Task, language, split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What trials need of a plan's data and encoder. Loads from one small file; the rest is mapped when used."""
+
+    cache: Path
+    encoder: Path
+    """Folder of the encoder as transformers saves it."""
+    padding: int
+    """Id of the piece that fills short rows up."""
+    contents: Contents
+    tasks: dict[str, TaskBlock]
+    folders: dict[Key, Path]
+    """Of encoded rows."""
+    _open: dict[Key, Encoded] = field(default_factory=dict, compare=False)
+
+    def encoded(self, task: str, language: str, split: Split) -> Encoded:
+        key = (task, language, split)
+        if key not in self._open:
+            self._open[key] = Encoded(self.folders[key])
+        return self._open[key]
+
+    def pieces(self, keys: Collection[Key]) -> NDArray[np.int64]:
+        """Original ids of the pieces that these rows use, sorted, after all ids up to the padding's."""
+        used = [self.encoded(*key).pieces for key in keys]
+        return np.unique(np.concatenate([np.arange(self.padding + 1), *used]))
+
+    @cached_property
+    def all_pieces(self) -> NDArray[np.int64]:
+        return self.pieces(self.folders)
+
+    @property
+    def path(self) -> Path:
+        """The file that `load` takes."""
+        rows = [[*key, content] for key, content in self.contents.rows.items()]
+        facts = [str(self.encoder), self.contents.encoder, self.contents.precision, rows]
+        return self.cache / "prepared" / f"{fingerprint(facts)}.json"
+
+    def save(self) -> None:
+        plain = {
+            "cache": str(self.cache),
+            "encoder": str(self.encoder),
+            "padding": self.padding,
+            "content": self.contents.encoder,
+            "precision": self.contents.precision,
+            "tasks": {name: block.model_dump() for name, block in self.tasks.items()},
+            "rows": [[*key, self.contents.rows[key], str(folder)] for key, folder in self.folders.items()],
+        }
+        write_whole(self.path, json.dumps(plain, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, path: Path) -> Prepared:
+        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rows = {(task, language, cast(Split, split)): rest for task, language, split, *rest in plain["rows"]}
+        contents = Contents(
+            encoder=plain["content"], rows={key: rest[0] for key, rest in rows.items()}, precision=plain["precision"]
+        )
+        return cls(
+            cache=Path(plain["cache"]),
+            encoder=Path(plain["encoder"]),
+            padding=plain["padding"],
+            contents=contents,
+            tasks={name: TaskBlock(**block) for name, block in plain["tasks"].items()},
+            folders={key: Path(rest[1]) for key, rest in rows.items()},
+        )
+
+
+def prepare(
+    *,
+    suite: Suite,
+    folder: Path,
+    encoder: Encoder,
+    sources: Collection[Source],
+    evaluated: Collection[Key],
+    precision: str,
+    cache: Path,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Prepared:
+    """Find the encoder and encode every row that some trial can train on or is scored on; what is there is reused.
+
+    folder:       what the suite's `root` is relative to
+    on_progress:  called with how many of how many (task, language, split) are done
+    """
+    cache = cache.resolve()
+    rows = Rows(suite, folder, cache)
+    place = resolve_encoder(encoder, cache)
+    keys: list[Key] = sorted({*((source.task, source.language, "train") for source in sources), *evaluated})
+    tasks = {task: suite.task(task) for task, _, _ in keys}
+    _check_lengths(tasks, longest_input(place), encoder)
+    tokenizer = None
+    tokenizer_hash = tokenizer_content(place, cache)
+    contents: dict[Key, str] = {}
+    folders: dict[Key, Path] = {}
+    for done, key in enumerate(keys):
+        on_progress(done, len(keys))
+        contents[key] = rows.content(*key)
+        name = fingerprint([contents[key], tokenizer_hash, ENCODING_VERSION])
+        folders[key] = cache / "encoded" / name[:2] / name
+        if not folders[key].is_dir():
+            tokenizer = tokenizer or _tokenizer(place)
+            encode_source(
+                rows.table(*key),
+                tasks[key[0]],
+                tokenizer,
+                folders[key],
+                training=key[2] == "train",
+                place=f"task {key[0]!r}, {key[2]} in {key[1]!r}",
+            )
+    on_progress(len(keys), len(keys))
+    prepared = Prepared(
+        cache=cache,
+        encoder=place,
+        padding=_padding(place, cache, tokenizer_hash),
+        contents=Contents(encoder=encoder_content(place, cache), rows=contents, precision=precision),
+        tasks=tasks,
+        folders=folders,
+    )
+    prepared.save()
+    return prepared
+
+
+def _check_lengths(tasks: dict[str, TaskBlock], longest: int, encoder: Encoder) -> None:
+    for name, task in tasks.items():
+        if task.max_length > longest:
+            raise DataError(
+                f"task {name!r}: max_length is {task.max_length}, but {encoder.name} reads at most {longest} pieces. "
+                "Lower it in the suite."
+            )
+
+
+def _tokenizer(encoder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(encoder)
+
+
+def _padding(encoder: Path, cache: Path, tokenizer_hash: str) -> int:
+    """Remembered beside the file hashes, so that a plan prepared before starts without the tokenizer."""
+    memo = cache / "hashes" / f"{tokenizer_hash}.padding"
+    if not memo.is_file():
+        write_whole(memo, str(_tokenizer(encoder).pad_token_id or 0))
+    return int(memo.read_text())

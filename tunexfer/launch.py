@@ -1,0 +1,156 @@
+"""Running a plan: what it reads is prepared, then the search runs, is shown, recorded and mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tunexfer.core.chain import Encoder
+from tunexfer.core.folder import StudyFolder
+from tunexfer.plan import Plan
+
+if TYPE_CHECKING:
+    from tunexfer.training.runner import StudyRunner
+
+GIGABYTE = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things are read, kept and reported."""
+
+    runs: Path
+    cache: Path
+    store: str
+    """A folder or a URL."""
+    tracking_uri: str
+
+
+def launch(
+    plan: Plan,
+    places: Places,
+    console: Console,
+    *,
+    name: str,
+    concurrent: int | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run what the study still lacks, and sum up what it found.
+
+    console: where everything is said on the way
+    returns: the summary, as `tracking.summary.summarise` makes it
+    raises: TunexferError, with what to do about it
+    """
+    from tunexfer.search.study import SearchOptions, run_search
+    from tunexfer.tracking.live import LiveView
+    from tunexfer.tracking.mlflow import Mirror
+    from tunexfer.tracking.record import Record
+    from tunexfer.tracking.summary import summarise
+
+    folder = StudyFolder(places.runs / name)
+    with Record.drive(folder, plan.as_dict()) as record:
+        prepared = prepare_all(plan, places.cache, console, quiet=quiet)
+        shared = {"runs folder": places.runs, "cache": places.cache}
+        if "://" not in places.store:
+            shared["stage store"] = Path(places.store)
+        view = LiveView(folder, wanted=trials_wanted(plan), before=record.ended, quiet=quiet, console=console)
+        mirror = Mirror(record, places.tracking_uri, view.warned).start()
+        state = "interrupted"
+        try:
+            with view:
+                wants = plan.resources
+                runner = partial(
+                    make_runner,
+                    prepared,
+                    places.store,
+                    store_bytes=int(wants.store_gb * GIGABYTE),
+                    device="cuda" if wants.gpus else "cpu",
+                    threads=wants.cpus,
+                )
+                options = SearchOptions(concurrent=concurrent, address=address, shared=shared)
+                outcome = run_search(plan, record, runner, options, [view, mirror])
+            state = outcome.state
+        finally:
+            mirror.close(finished=state in ("finished", "exhausted"))
+        return summarise(
+            record,
+            state=state,
+            objective=plan.objective.model_dump(),
+            wanted=trials_wanted(plan),
+            seconds=outcome.seconds,
+        )
+
+
+def trials_wanted(plan: Plan) -> int:
+    """Of the search, and of its confirmation where there is one."""
+    confirm = plan.confirm
+    return plan.trials + ((confirm.top + 1) * confirm.seeds if confirm else 0)
+
+
+def make_runner(
+    prepared: Mapping[str, Path], store: str, *, store_bytes: int, device: str, threads: int
+) -> StudyRunner:
+    """What a worker runs chains with. Only workers import torch."""
+    from tunexfer.training.runner import StudyRunner
+    from tunexfer.training.store import StageStore
+
+    return StudyRunner(prepared, StageStore(store, store_bytes), device=device, threads=threads)
+
+
+def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = False) -> dict[str, Path]:
+    """Build, fetch and encode all that the plan's trials read; what is there already is kept.
+
+    returns: encoder's identity -> the file that `Prepared.load` takes
+    """
+    from tunexfer.data.prepare import prepare
+
+    found: dict[str, Path] = {}
+    encoders: dict[str, Encoder] = {encoder.identity: encoder for encoder in plan.encoders}
+    with progress_bar(console, quiet=quiet) as show:
+        if plan.suite.root == "starter:":
+            from tunexfer.starter import build_suite
+
+            build_suite(cache, show)
+        for name, encoder in encoders.items():
+            done = prepare(
+                suite=plan.suite,
+                folder=plan.suite_folder,
+                encoder=encoder,
+                sources=plan.possible_sources,
+                evaluated=plan.evaluated,
+                precision=plan.precision,
+                cache=cache,
+                on_progress=lambda count, of, name=name: show(f"encoding rows for {name}", count / max(of, 1)),  # type: ignore[misc]
+            )
+            found[name] = done.path
+    return found
+
+
+@contextmanager
+def progress_bar(console: Console, *, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """A bar per thing that is made, shown from its first report on; no bar for what was there already."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, share: float) -> None:
+            if what not in tasks:
+                if share >= 1:
+                    return
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=share)
+
+        yield show

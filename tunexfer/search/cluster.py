@@ -1,0 +1,105 @@
+"""The Ray cluster a study runs on: a local one of its own, or one that is already there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tunexfer.errors import StudyError
+
+PROBE_S = 60
+
+
+@contextmanager
+def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[str]:
+    """Be connected to Ray for a while.
+
+    address: of an existing cluster; None starts one on this machine, for this study alone
+    yields: the dashboard's URL, empty where there is none
+    raises: StudyError, if there is no cluster at that address
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    threads = {name: str(cpus_per_trial) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    runtime = {"env_vars": {**threads, "TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}}
+    settings: dict[str, Any] = {**quiet, "namespace": f"tunexfer-{name}", "runtime_env": runtime}
+    if address is None:
+        settings |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    elif address.startswith("ray://"):
+        raise StudyError(f"{address}: Ray's client can't drive a search; give the head node's own address, host:6379")
+    try:
+        context = ray.init(address or "local", **settings)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"the Ray cluster at {address}" if address else "a local Ray cluster"
+        raise StudyError(f"{where} can't be used: {error}") from error
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+    finally:
+        ray.shutdown()
+
+
+def room(*, cpus: int, gpus: float) -> int:
+    """How many trials fit on the cluster at once.
+
+    raises: StudyError, if not even one does
+    """
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    fits = int(there.get("CPU", 0) // cpus)
+    if gpus:
+        nodes = [node["Resources"].get("GPU", 0) for node in _nodes()]
+        fits = min(fits, sum(int(count) * int(1 / gpus) for count in nodes))
+    if fits < 1:
+        raise StudyError(
+            f"a trial wants {cpus} CPUs and {gpus:g} GPUs, but the cluster has {there.get('CPU', 0):g} and "
+            f"{there.get('GPU', 0):g}. Lower resources.cpus or resources.gpus."
+        )
+    return fits
+
+
+def check_shared(folders: Mapping[str, Path]) -> None:
+    """Make sure that every node sees the same folders.
+
+    folders: what each is, in words -> the folder
+    raises: StudyError naming the node and the folder
+    """
+    tokens = {}
+    for what, folder in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        tokens[what] = folder.resolve() / f".tunexfer-{uuid.uuid4().hex[:12]}"
+        tokens[what].write_text(platform.node())
+    try:
+        paths = {what: str(token) for what, token in tokens.items()}
+        places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in _nodes()]
+        probes = [_missing.options(scheduling_strategy=place).remote(paths) for place in places]
+        for host, missing in ray.get(probes, timeout=PROBE_S):
+            for what in missing:
+                raise StudyError(
+                    f"node {host} of the cluster doesn't see the {what} {folders[what]}. Put it on a file system that "
+                    f"all nodes share, under the same path, or run without --address."
+                )
+    except ray.exceptions.GetTimeoutError:
+        raise StudyError(f"a node of the cluster didn't answer within {PROBE_S} s; is it busy or gone?") from None
+    finally:
+        for token in tokens.values():
+            token.unlink(missing_ok=True)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+@ray.remote(num_cpus=0)
+def _missing(tokens: Mapping[str, str]) -> tuple[str, list[str]]:
+    """On a node: its name, and which tokens it can't see."""
+    return socket.gethostname(), [what for what, path in tokens.items() if not Path(path).exists()]

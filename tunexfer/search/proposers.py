@@ -1,0 +1,129 @@
+"""Where the next point comes from: Optuna's ask and tell, chance, or an enumeration. Ray is not here."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import BaseTrial, FixedTrial, TrialState, create_trial
+
+from tunexfer.core.askers import Random
+from tunexfer.core.chain import Chain
+from tunexfer.core.domains import Asker, Point
+from tunexfer.core.fingerprint import fingerprint
+
+TPE_ATTEMPTS = 10
+"""Repeated chains in a row after which TPE leaves the draw to chance: it would go on around its favourites."""
+
+
+class Space(Protocol):
+    """What is asked of a `SearchSpace`."""
+
+    def sample(self, asker: Asker) -> tuple[Point, Chain]: ...
+
+    def chain(self, point: Point) -> Chain: ...
+
+    def grid(self) -> Iterator[Point]: ...
+
+
+class Proposer:
+    """Draws by chance. Each draw has a seed of its own, so a study that was broken off and continued draws what it
+    would have drawn in one go."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self.space, self.seed = space, seed
+
+    def ask(self, number: int, attempt: int) -> tuple[Point, Chain] | None:
+        """A point for trial `number`; None when there are no more.
+
+        attempt: how many points for this trial were turned down already
+        """
+        return self.space.sample(Random(self.seed_of(number, attempt)))
+
+    def tell(self, number: int, point: Point, value: float | None) -> None:
+        """How a trial did, drawn here or in an earlier run of the study; None: it failed, or was turned down."""
+
+    def seed_of(self, number: int, attempt: int) -> int:
+        return int(fingerprint([self.seed, number, attempt])[:8], 16)
+
+
+class TPEProposer(Proposer):
+    def __init__(self, space: Space, seed: int) -> None:
+        super().__init__(space, seed)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.study = optuna.create_study(direction="maximize")
+        self._open: dict[int, optuna.Trial] = {}
+        self._told: set[str] = set()
+
+    def ask(self, number: int, attempt: int) -> tuple[Point, Chain] | None:
+        if attempt >= TPE_ATTEMPTS:
+            return super().ask(number, attempt)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = TPESampler(
+                multivariate=True, group=True, constant_liar=True, seed=self.seed_of(number, attempt)
+            )
+        self._open[number] = self.study.ask()
+        return self.space.sample(OptunaAsker(self._open[number]))
+
+    def tell(self, number: int, point: Point, value: float | None) -> None:
+        trial, key = self._open.pop(number, None), json.dumps(point, sort_keys=True)
+        news = value is not None and key not in self._told
+        if news:
+            self._told.add(key)
+        if trial is not None:
+            self.study.tell(trial, value if news else None, state=None if news else TrialState.FAIL)
+        elif news and (distributions := self._distributions(point)) is not None:
+            self.study.add_trial(create_trial(params=point, distributions=distributions, value=value))
+
+    def _distributions(self, point: Point) -> dict[str, BaseDistribution] | None:
+        """Of a point of this space; None of one that lacks coordinates, as a baseline does."""
+        trial = FixedTrial(point)
+        try:
+            self.space.sample(OptunaAsker(trial))
+        except ValueError:
+            return None
+        return trial.distributions
+
+
+class OptunaAsker:
+    """Answers a space's questions with an Optuna trial."""
+
+    def __init__(self, trial: BaseTrial) -> None:
+        self.trial = trial
+
+    def categorical(self, name: str, options: tuple[str, ...]) -> int:
+        return options.index(str(self.trial.suggest_categorical(name, options)))
+
+    def uniform(self, name: str, low: float, high: float) -> float:
+        return self.trial.suggest_float(name, low, high)
+
+    def log_uniform(self, name: str, low: float, high: float) -> float:
+        return self.trial.suggest_float(name, low, high, log=True)
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        return self.trial.suggest_int(name, low, high)
+
+
+class GridProposer(Proposer):
+    """Every point of the space once, in the order of the file."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        super().__init__(space, seed)
+        self._points = space.grid()
+
+    def ask(self, number: int, attempt: int) -> tuple[Point, Chain] | None:
+        point = next(self._points, None)
+        return None if point is None else (point, self.space.chain(point))
+
+
+ALGORITHMS: dict[str, Callable[[Space, int], Proposer]] = {
+    "tpe": TPEProposer,
+    "random": Proposer,
+    "grid": GridProposer,
+}

@@ -1,0 +1,53 @@
+"""A character map in sentencepiece's precompiled form, which is what the tokenizers library takes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+LEAF = 1 << 8
+VALUE = 1 << 31
+
+
+def charsmap(mapping: Mapping[str, str]) -> bytes:
+    """`mapping`, from single characters to texts, as a Darts double array over UTF-8 bytes and the texts it points to.
+
+    A unit's lowest byte is the byte that leads to it; bits 10 to 30 say where its children lie, as an XOR with its own
+    place; bit 8 says that a key ends here, and then the child under byte 0 holds where its text begins.
+    """
+    texts, starts = b"", {}
+    for text in dict.fromkeys(mapping.values()):
+        starts[text] = len(texts)
+        texts += text.encode() + b"\0"
+    tree: dict[int, Any] = {}
+    for character, text in mapping.items():
+        node = tree
+        for byte in character.encode():
+            node = node.setdefault(byte, {})
+        node[0] = starts[text]
+    inner, leaves = _nodes(tree)
+    units = np.zeros(256 * (len(inner) + 1) + len(leaves), dtype="<u4")
+    place = {id(tree): 0}
+    for number, node in enumerate(inner, start=1):  # a block of 256 places for the children of each
+        own, base = place[id(node)], 256 * number
+        units[own] |= (own ^ base) << 10
+        for byte, child in node.items():
+            units[base ^ byte] = byte
+            place[id(child)] = base ^ byte
+    for base, node in enumerate(leaves, start=256 * (len(inner) + 1)):
+        own = place[id(node)]
+        units[own] |= (own ^ base) << 10 | LEAF
+        units[base] = VALUE | node[0]
+    return struct.pack("<I", units.nbytes) + units.tobytes() + texts
+
+
+def _nodes(tree: dict[int, Any]) -> tuple[list[dict[int, Any]], list[dict[int, Any]]]:
+    """Nodes with children, parents first, and nodes where a key ends. No character's bytes begin another's."""
+    inner, leaves = [tree], []
+    for node in inner:
+        for child in node.values():
+            (leaves if 0 in child else inner).append(child)
+    return inner, leaves

@@ -1,0 +1,78 @@
+"""Names of places, languages and scripts in many languages, from the CLDR data in Babel."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from functools import cache
+
+from babel import Locale
+
+from tunexfer.core.scores import Split
+from tunexfer.starter.packages import chance
+from tunexfer.starter.rows import Row
+
+ZONES_OF = "ru"
+"""A language in which CLDR writes out the city of nearly every time zone; English leaves out those that the id gives."""
+
+
+def name_type(language: str, split: Split) -> Iterator[Row]:
+    """Which kind of thing bears this name?"""
+    for kind, code, name in _balanced(language):
+        if _split(kind, code) == split:
+            yield {"id": f"{language}/{kind}/{code}", "cluster": f"{kind}/{code}", "text": name, "label": kind}
+
+
+def _split(kind: str, code: str) -> Split:
+    share = chance("name", kind, code).random()
+    return "train" if share < 0.6 else "validation" if share < 0.75 else "test"
+
+
+@cache
+def _balanced(language: str) -> list[tuple[str, str, str]]:
+    """Kind, code and name: of names with as many words and about as many letters, equally many of each kind.
+
+    Else length would tell kinds apart.
+    """
+    names = _names(language)
+    cells: dict[tuple[int, int], dict[str, list[tuple[str, str, str]]]] = defaultdict(lambda: defaultdict(list))
+    for kind, by_code in names.items():
+        for code, name in sorted(by_code.items()):
+            cells[len(name.split()), round(4 * math.log2(len(name)))][kind].append((kind, code, name))
+    kept: list[tuple[str, str, str]] = []
+    for cell in cells.values():
+        fewest = min(len(cell[kind]) for kind in names)
+        for kind in names:
+            chance("names", language, kind).shuffle(cell[kind])
+            kept += cell[kind][:fewest]
+    chance("names", language).shuffle(kept)
+    return kept
+
+
+def _names(language: str) -> dict[str, dict[str, str]]:
+    """Kind -> code -> name in lower case. A name that two things bear is left out."""
+    locale = Locale.parse(language)
+    found = {
+        "country": {code: name for code, name in locale.territories.items() if code.isalpha()},
+        "language": {code: name for code, name in locale.languages.items() if "_" not in code},
+        "script": dict(locale.scripts),
+        "city": {zone: _city(locale, zone) for zone in _zones()},
+    }
+    lower = {kind: {code: name.lower() for code, name in names.items()} for kind, names in found.items()}
+    bearers = Counter(name for names in lower.values() for name in names.values())
+    return {
+        kind: {code: n for code, n in names.items() if bearers[n] == 1 and len(n) > 1 and not re.search(r"[\d(（,،、/]", n)}
+        for kind, names in lower.items()
+    }
+
+
+def _zones() -> list[str]:
+    zones = Locale.parse(ZONES_OF).time_zones
+    return sorted(zone for zone in zones if "/" in zone and not zone.startswith("Etc/") and "city" in zones[zone])
+
+
+def _city(locale: Locale, zone: str) -> str:
+    city = locale.time_zones.get(zone, {}).get("city")
+    return str(city or zone.rsplit("/", 1)[-1].replace("_", " "))

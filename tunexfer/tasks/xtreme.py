@@ -1,0 +1,209 @@
+"""Scores folders of predictions as the XTREME benchmark does: its files, its metrics, its means.
+
+Source: google-research/xtreme, evaluate.py; Hu et al. 2020. A folder holds `<task>/test-<language>.tsv`, one line per
+sentence, word or pair, or `.json` for questions, answers by question id; labels lie in a folder of the same shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tunexfer.errors import DataError
+from tunexfer.tasks.metrics.answers import Rules, answer_scores, normaliser
+from tunexfer.tasks.metrics.chunks import chunk_scores
+from tunexfer.tasks.metrics.labels import accuracy, precision_recall_f1
+
+Metrics = dict[str, float]
+"""Percentages by the metric's name."""
+
+
+class Target(NamedTuple):
+    """One of the benchmark's tasks."""
+
+    group: str
+    languages: str
+    """Every one has a file; the task's score is the plain mean over all of them, English included."""
+    score: Callable[[Path, Path, str], Metrics]
+    """Of a file of predictions against one of labels, in a language."""
+    suffix: str = "tsv"
+
+
+def score_folders(predictions: Path, labels: Path) -> dict[str, Any]:
+    """Scores of every task that both folders have.
+
+    returns: {"overall": x, "groups": {name: x}, "tasks": {name: {"mean": x, "metrics": {metric: x},
+        "languages": {language: {metric: x}}}}}, in percent; a group is there once all its tasks are,
+        `overall` is None until all nine are
+    raises: DataError, where a language's file is missing or doesn't fit its labels
+    """
+    names = [name for name in TARGETS if (predictions / name).is_dir() and (labels / name).is_dir()]
+    if not names:
+        raise DataError(
+            f"{predictions} and {labels} have no task in common: each has to hold folders named as the benchmark's "
+            f"tasks, {', '.join(TARGETS)}."
+        )
+    tasks = {name: _score_task(name, predictions / name, labels / name) for name in names}
+    groups: dict[str, list[str]] = {}
+    for name, target in TARGETS.items():
+        groups.setdefault(target.group, []).append(name)
+    return {
+        "overall": _mean([tasks[name]["mean"] for name in TARGETS]) if len(tasks) == len(TARGETS) else None,
+        "groups": {
+            group: _mean([tasks[name]["mean"] for name in members])
+            for group, members in groups.items()
+            if tasks.keys() >= set(members)
+        },
+        "tasks": tasks,
+    }
+
+
+def score_table(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What `score_folders` returns, as rows of text under a first row of headings."""
+    rows = [("task", "score", "metrics", "languages", "worst")]
+    for name, task in scores["tasks"].items():
+        main = {language: _main(metrics) for language, metrics in task["languages"].items()}
+        worst = min(main, key=lambda language: main[language])
+        metrics = ", ".join(f"{metric} {value:.2f}" for metric, value in task["metrics"].items())
+        rows.append((name, f"{task['mean']:.2f}", metrics, str(len(main)), f"{worst} {main[worst]:.2f}"))
+    rows += [(group, f"{value:.2f}", "", "", "") for group, value in scores["groups"].items()]
+    overall = scores["overall"]
+    return [*rows, ("overall", "needs all nine tasks" if overall is None else f"{overall:.2f}", "", "", "")]
+
+
+def _score_task(name: str, predictions: Path, labels: Path) -> dict[str, Any]:
+    target = TARGETS[name]
+    files = {language: f"test-{language}.{target.suffix}" for language in target.languages.split()}
+    missing = [
+        folder / file for folder in (predictions, labels) for file in files.values() if not (folder / file).is_file()
+    ]
+    if missing:
+        raise DataError(
+            f"{name} is scored over all of its {len(files)} languages, and {len(missing)} files are missing: "
+            f"{', '.join(map(str, missing[:5]))}{' ...' if len(missing) > 5 else ''}."
+        )
+    languages = {
+        language: target.score(predictions / file, labels / file, language) for language, file in files.items()
+    }
+    metrics = {
+        metric: _mean([scores[metric] for scores in languages.values()]) for metric in next(iter(languages.values()))
+    }
+    return {"mean": _main(metrics), "metrics": metrics, "languages": languages}
+
+
+def _main(metrics: Metrics) -> float:
+    """The one number of a task: its accuracy, its F1, or for questions the mean of exact match and F1."""
+    if "exact_match" in metrics:
+        return (metrics["exact_match"] + metrics["f1"]) / 2
+    return metrics["f1"] if "f1" in metrics else metrics["accuracy"]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# One language's files
+
+
+def _accuracy(predictions: Path, labels: Path, language: str) -> Metrics:
+    gold, predicted = _lines(labels), _lines(predictions)
+    _same_length(predictions, len(predicted), labels, len(gold), "lines")
+    return {"accuracy": accuracy(gold, predicted) * 100}
+
+
+def _chunk_f1(predictions: Path, labels: Path, language: str) -> Metrics:
+    gold, predicted = _sentences(labels), _sentences(predictions)
+    _same_length(predictions, len(predicted), labels, len(gold), "sentences")
+    for number, (one, other) in enumerate(zip(gold, predicted, strict=True), start=1):
+        _same_length(predictions, len(other), labels, len(one), f"tags in sentence {number}")
+    return _f1_metrics(chunk_scores(gold, predicted))
+
+
+def _pair_f1(predictions: Path, labels: Path, language: str) -> Metrics:
+    """Of sets of pairs: one that comes twice counts once."""
+    gold, predicted = set(_lines(labels)), set(_lines(predictions))
+    return _f1_metrics(precision_recall_f1(len(gold & predicted), len(predicted), len(gold)))
+
+
+def _answers(rules: Rules) -> Callable[[Path, Path, str], Metrics]:
+    def score(predictions: Path, labels: Path, language: str) -> Metrics:
+        """A question without a prediction scores 0; a prediction for a question that isn't there is passed over."""
+        gold, predicted = _gold_answers(labels), _json(predictions)
+        if not gold or not isinstance(predicted, dict) or not all(isinstance(one, str) for one in predicted.values()):
+            raise DataError(f"{predictions} has to map question ids to answers, and {labels} has to hold questions.")
+        normalise = normaliser(rules, language)
+        scores = [
+            answer_scores(predicted[question], answers, normalise) if question in predicted else (0.0, 0.0)
+            for question, answers in gold
+        ]
+        exact, f1 = zip(*scores, strict=True)
+        return {"exact_match": 100 * _mean(exact), "f1": 100 * _mean(f1)}
+
+    return score
+
+
+def _f1_metrics(scores: tuple[float, float, float]) -> Metrics:
+    precision, recall, f1 = scores
+    return {"f1": f1 * 100, "precision": precision * 100, "recall": recall * 100}
+
+
+def _same_length(predictions: Path, found: int, labels: Path, expected: int, what: str) -> None:
+    if found != expected:
+        raise DataError(f"{predictions} has {found} {what}, but {labels} has {expected}: they have to correspond.")
+
+
+def _lines(file: Path) -> list[str]:
+    with file.open(encoding="utf-8") as lines:
+        return [line.strip() for line in lines]
+
+
+def _sentences(file: Path) -> list[list[str]]:
+    """One tag a line, an empty line after each sentence."""
+    sentences: list[list[str]] = [[]]
+    for line in _lines(file):
+        if line:
+            sentences[-1].append(line)
+        else:
+            sentences.append([])
+    return sentences if sentences[-1] else sentences[:-1]
+
+
+def _gold_answers(file: Path) -> list[tuple[str, list[str]]]:
+    """Every question's id and accepted answers, from a file in SQuAD's form."""
+    found = _json(file)
+    try:
+        return [
+            (question["id"], [answer["text"] for answer in question["answers"]])
+            for article in (found["data"] if isinstance(found, dict) else found)
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file} isn't in SQuAD's form of articles, paragraphs and questions.") from error
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}: not JSON: {error}") from error
+
+
+_PANX = "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw yo my zh kk tr"
+_UDPOS = "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
+_TATOEBA = "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et fi hu"
+
+TARGETS = {
+    "xnli": Target("classification", "ar bg de el en es fr hi ru sw th tr ur vi zh", _accuracy),
+    "pawsx": Target("classification", "de en es fr ja ko zh", _accuracy),
+    "udpos": Target("tagging", _UDPOS, _chunk_f1),
+    "panx": Target("tagging", f"{_PANX} et fi hu", _chunk_f1),
+    "xquad": Target("qa", "en es de el ru tr ar vi th zh hi", _answers("squad"), "json"),
+    "mlqa": Target("qa", "en es de ar hi vi zh", _answers("mlqa"), "json"),
+    "tydiqa": Target("qa", "en ar bn fi id ko ru sw te", _answers("squad"), "json"),
+    "bucc2018": Target("retrieval", "de fr ru zh", _pair_f1),
+    "tatoeba": Target("retrieval", _TATOEBA, _accuracy),
+}
+"""The nine, in the benchmark's order."""

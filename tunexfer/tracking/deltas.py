@@ -1,0 +1,84 @@
+"""Every score of a trial beside the baseline's: what the intermediate stages gained, in points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from tunexfer.core.chain import Encoder, Target
+from tunexfer.core.scores import Score
+from tunexfer.tracking.trial import Ended
+
+SCORES_SCHEMA = pa.schema(
+    [
+        ("study", pa.string()),
+        ("trial", pa.int32()),
+        ("phase", pa.string()),
+        ("seed", pa.int64()),
+        ("task", pa.string()),
+        ("language", pa.string()),
+        ("split", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("main", pa.bool_()),
+        ("unseen", pa.bool_()),
+        ("baseline", pa.float64()),
+        ("delta", pa.float64()),
+        ("delta_own", pa.float64()),
+    ]
+)
+"""`baseline` is of the same seed; `delta_own` is against the no-stage chain with the trial's own target values,
+where one was trained."""
+
+_Key = tuple[str, str, str, str]
+
+
+class Deltas:
+    """Looks up what to compare with among the complete trials of a study."""
+
+    def __init__(self, complete: Iterable[Ended]) -> None:
+        self._baselines: dict[int, dict[_Key, float]] = {}
+        self._own: dict[tuple[Encoder, Target, int], dict[_Key, float]] = {}
+        complete = list(complete)
+        chains = {ended.trial.chain for ended in complete if ended.trial.phase == "baseline"}
+        for ended in complete:
+            trial, values = ended.trial, {_key(score): score.value for score in ended.scores}
+            if trial.chain in chains:
+                self._baselines[trial.seed] = values
+            for target in trial.chain.targets if not trial.chain.stages else ():
+                self._own[trial.chain.encoder, target, trial.seed] = values
+
+    def has_baseline(self, seed: int) -> bool:
+        return seed in self._baselines
+
+    def baseline(self, score: Score, seed: int) -> float | None:
+        return self._baselines.get(seed, {}).get(_key(score))
+
+    def rows(self, ended: Ended) -> Iterator[dict[str, Any]]:
+        """One per score, in the columns of `SCORES_SCHEMA` without the study's name."""
+        trial = ended.trial
+        targets = {target.task: target for target in trial.chain.targets}
+        for score in ended.scores:
+            own = self._own.get((trial.chain.encoder, targets[score.task], trial.seed), {}).get(_key(score))
+            baseline = self.baseline(score, trial.seed)
+            yield {
+                "trial": trial.number,
+                "phase": trial.phase,
+                "seed": trial.seed,
+                "task": score.task,
+                "language": score.language,
+                "split": score.split,
+                "metric": score.metric,
+                "value": score.value,
+                "main": score.main,
+                "unseen": score.unseen,
+                "baseline": baseline,
+                "delta": None if baseline is None else score.value - baseline,
+                "delta_own": None if own is None else score.value - own,
+            }
+
+
+def _key(score: Score) -> _Key:
+    return score.task, score.language, score.split, score.metric

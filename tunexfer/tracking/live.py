@@ -1,0 +1,186 @@
+"""What a search shows while it runs: a live table in a terminal, else plain lines. All of it on standard error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tunexfer.core.folder import StudyFolder
+from tunexfer.core.scores import Score
+from tunexfer.tracking.listener import Listener
+from tunexfer.tracking.progress import Standing, read_standing
+from tunexfer.tracking.trial import Ended, Trial, chain_in_words
+
+POLL_S = 0.5
+
+
+class LiveView(Listener):
+    """Shows trials with state, stage and step, scores as they come in, objective, best so far, and time left."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        *,
+        wanted: int,
+        before: Sequence[Ended] = (),
+        quiet: bool = False,
+        console: Console | None = None,
+    ) -> None:
+        """wanted: trials the study is to have in the end; before: those it has already"""
+        self.folder, self.wanted, self.quiet = folder, wanted, quiet
+        self.console = console or Console(stderr=True)
+        self._running: dict[int, Trial] = {}
+        self._standing: dict[int, Standing] = {}
+        self._ended = {ended.trial.number: ended for ended in before}
+        self._fresh: list[Ended] = []
+        """Ended while we watched: the times to extrapolate from."""
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="live-view", daemon=True)
+        table = self.console.is_terminal and not quiet
+        self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=False) if table else None
+
+    def __enter__(self) -> LiveView:
+        if self._live:
+            self._live.start()
+        if not self.quiet:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if not self.quiet:
+            self._thread.join()
+        if self._live:
+            self._live.stop()
+
+    def begun(self, trial: Trial) -> None:
+        with self._lock:
+            self._running[trial.number] = trial
+            self._standing.pop(trial.number, None)
+        self._line(f"trial {trial.number} starts: {chain_in_words(trial.chain)}")
+
+    def ended(self, ended: Ended) -> None:
+        number = ended.trial.number
+        with self._lock:
+            self._look(number)
+            self._running.pop(number, None)
+            self._ended[number] = ended
+            self._fresh.append(ended)
+        reused = f"; {_reused(ended)}" if ended.stages else ""
+        objective = "" if ended.objective is None else f", objective {ended.objective:.2f}"
+        self._line(f"trial {number} {ended.state} after {ended.seconds:.0f} s{objective}{reused}{_reason(ended)}")
+        self._line(self._headline())
+
+    def said(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+    def warned(self, text: str) -> None:
+        self.console.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        if not self._live:
+            self.said(text)
+
+    def refresh(self) -> None:
+        """Look where the running trials stand."""
+        with self._lock:
+            for number in list(self._running):
+                self._look(number)
+            if self._live:
+                self._live.update(self._table(), refresh=True)
+
+    def _poll(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self.refresh()
+
+    def _look(self, number: int) -> None:
+        """Read where a trial stands; say what is new about it."""
+        now, before = read_standing(self.folder.trial(number).progress), self._standing.get(number, Standing())
+        if now is None or number not in self._running:
+            return
+        self._standing[number] = now
+        news = [score for score in now.scores[len(before.scores) :] if score.main]
+        if now.stage != before.stage and not news:
+            self._line(f"trial {number}: {now.stage}{' (reused)' if now.stage in now.reused else ''}")
+        for task, split in dict.fromkeys((score.task, score.split) for score in news):
+            mine = (f"{s.language} {s.value:.1f}" for s in news if (s.task, s.split) == (task, split))
+            self._line(f"trial {number}: {split} {task}: {', '.join(mine)}")
+
+    def _headline(self) -> str:
+        complete = [ended for ended in self._ended.values() if ended.state == "complete"]
+        parts = [f"{len(complete)} of {self.wanted} trials"]
+        scored = [ended for ended in complete if ended.objective is not None and ended.trial.phase != "confirm"]
+        if scored:
+            best = max(scored, key=lambda ended: ended.objective or 0.0)
+            parts.append(f"best objective {best.objective:.2f} (trial {best.trial.number})")
+        if (left := self._seconds_left(len(complete))) is not None:
+            parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
+        return f"{self.folder.name}: {' · '.join(parts)}"
+
+    def _seconds_left(self, complete: int) -> float | None:
+        """What is missing, at the pace of the last ten trials."""
+        recent = self._fresh[-10:]
+        if not recent:
+            return None
+        spent = time.time() - min(ended.started for ended in recent)
+        return max(self.wanted - complete, 0) * spent / len(recent)
+
+    def _table(self) -> Group:
+        table = Table(expand=True, box=None, header_style="bold")
+        for name, justify in (("trial", "right"), ("state", "left"), ("stage", "left"), ("step", "right")):
+            table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+        table.add_column("scores: test, mean of languages", ratio=1, no_wrap=True)
+        table.add_column("objective", justify="right")
+        table.add_column("reused", justify="right")
+        for number in sorted(self._running):
+            at = self._standing.get(number, Standing())
+            step = f"{at.step}/{at.steps}" if at.steps else ""
+            table.add_row(
+                str(number), "runs", at.stage, step, _means(at.scores), "", str(len(at.reused) or ""), style="cyan"
+            )
+        room = max(self.console.height - len(self._running) - 5, 3)
+        for ended in sorted(self._ended.values(), key=lambda ended: -(ended.started + ended.seconds))[:room]:
+            objective = "" if ended.objective is None else f"{ended.objective:.2f}"
+            what = _means(ended.scores) or ended.reason.splitlines()[-1:] or ""
+            table.add_row(
+                str(ended.trial.number),
+                ended.state,
+                "",
+                "",
+                str(what),
+                objective,
+                _reused(ended),
+                style=_STYLES[ended.state],
+            )
+        return Group(table, Text(self._headline(), style="bold"))
+
+
+_STYLES = {"complete": "", "failed": "red", "stopped": "dim"}
+
+
+def _means(scores: Sequence[Score]) -> str:
+    parts = []
+    for task in dict.fromkeys(score.task for score in scores):
+        values = [score.value for score in scores if score.main and score.task == task and score.split == "test"]
+        if values:
+            parts.append(f"{task} {sum(values) / len(values):.1f}")
+    return "  ".join(parts)
+
+
+def _reused(ended: Ended) -> str:
+    return f"{sum(stage.reused for stage in ended.stages)} of {len(ended.stages)} stages reused"
+
+
+def _reason(ended: Ended) -> str:
+    return f": {ended.reason.splitlines()[-1]}" if ended.reason else ""

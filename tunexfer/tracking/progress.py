@@ -1,0 +1,65 @@
+"""Where a trial stands right now: a scratch file that the worker writes and the live table reads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunexfer.core.folder import write_whole
+from tunexfer.core.scores import Score
+
+EVERY_S = 1.0
+"""Steps are written at most this often; a new stage and new scores at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    reused: tuple[str, ...] = ()
+    """Stages taken from the store so far."""
+    scores: tuple[Score, ...] = ()
+    """Every score so far."""
+
+
+class ProgressFile:
+    """Called by the chain runner with each progress; keeps the file up to date without writing it at every step."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.clock = path, clock
+        self.standing = Standing()
+        self._written = float("-inf")
+
+    def __call__(self, progress: Any) -> None:
+        """progress: what `training.chain.Progress` holds: stage, step, steps, loss, reused, and the new scores."""
+        before = self.standing
+        reused = progress.reused and progress.stage not in before.reused
+        self.standing = replace(
+            before,
+            stage=progress.stage,
+            step=progress.step,
+            steps=progress.steps,
+            loss=progress.loss,
+            reused=(*before.reused, progress.stage) if reused else before.reused,
+            scores=(*before.scores, *progress.scores),
+        )
+        news = progress.scores or reused or progress.stage != before.stage
+        if news or self.clock() - self._written >= EVERY_S:
+            write_whole(self.path, json.dumps(asdict(self.standing), ensure_ascii=False))
+            self._written = self.clock()
+
+
+def read_standing(path: Path) -> Standing | None:
+    """None where the trial hasn't said anything yet."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        scores = tuple(Score(**score) for score in plain["scores"])
+        return Standing(**{**plain, "scores": scores, "reused": tuple(plain["reused"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,269 @@
+"""The record of a study: files that stand alone. A trial counts once its status says `complete`, written last."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from filelock import FileLock, Timeout
+
+from tunexfer.core.chain import Chain
+from tunexfer.core.folder import StudyFolder, TrialFolder, write_whole
+from tunexfer.core.scores import Score
+from tunexfer.errors import StudyError
+from tunexfer.tracking.deltas import SCORES_SCHEMA, Deltas
+from tunexfer.tracking.trial import Ended, StageRun, Trial
+
+LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Record:
+    """What a study has done so far, on disk and (for those who drive it) in memory."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self._ended: dict[int, Ended] = {}
+        self._waiting: dict[int, Trial] = {}
+        for trial_folder in folder.all_trials():
+            self._load(trial_folder)
+
+    @classmethod
+    @contextmanager
+    def drive(cls, folder: StudyFolder, plan: Mapping[str, Any]) -> Iterator[Record]:
+        """Start or continue the study of `plan` in `folder`, alone: one driver at a time.
+
+        plan: the resolved plan in plain values; its `identity` is what makes the study this one
+        raises: StudyError, if another driver is at work there or the folder was made by a different plan
+        """
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StudyError(
+                f"{folder.path}: another search is running on this study. Wait for it, stop it, or take another --name."
+            ) from None
+        try:
+            _begin(folder, plan)
+            record = cls(folder)
+            try:
+                yield record
+            finally:
+                record.write_scores()
+        finally:
+            lock.release()
+
+    @property
+    def study_id(self) -> str:
+        """Tells this study from any other of the same name."""
+        return str(read_plan(self.folder)["study_id"])
+
+    @property
+    def ended(self) -> list[Ended]:
+        """Every trial that is complete, failed or stopped, by number."""
+        return [ended for _, ended in sorted(self._ended.items())]
+
+    @property
+    def complete(self) -> list[Ended]:
+        return [ended for ended in self.ended if ended.state == "complete"]
+
+    def unfinished(self) -> list[Trial]:
+        """Trials that were begun and aren't complete: the next driver runs them again, under the same numbers."""
+        again = {ended.trial.number: ended.trial for ended in self.ended if ended.state != "complete"}
+        return [trial for _, trial in sorted({**self._waiting, **again}.items())]
+
+    def free_numbers(self) -> Iterator[int]:
+        """The numbers that no trial has, from 1 on; 0 is the baseline's."""
+        taken = self._ended.keys() | self._waiting.keys()
+        return (number for number in itertools.count(1) if number not in taken)
+
+    def begin(self, trial: Trial) -> None:
+        """Note what a trial is before it runs, so that it can be run again as the same trial."""
+        folder = self.folder.trial(trial.number)
+        folder.status.unlink(missing_ok=True)
+        folder.progress.unlink(missing_ok=True)
+        head = {"trial": trial.number, "phase": trial.phase, "seed": trial.seed, "point": dict(trial.point)}
+        write_whole(folder.chain, _yaml({**head, "chain": _plain(trial.chain.as_dict())}))
+        self._ended.pop(trial.number, None)
+        self._waiting[trial.number] = trial
+
+    def finish(self, ended: Ended) -> Ended:
+        """Write the mark that ends a trial; its scores are read from what the worker left.
+
+        returns: the same with its scores; `failed`, if a complete trial's files can't be read
+        """
+        folder = self.folder.trial(ended.trial.number)
+        status = ended.status()
+        try:
+            ended = _ended(ended.trial, status, folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            status |= {"state": "failed", "reason": f"its results can't be read back: {error}"}
+            ended = _ended(ended.trial, status, folder)
+        write_whole(folder.status, json.dumps(status, indent=2, ensure_ascii=False) + "\n")
+        self._waiting.pop(ended.trial.number, None)
+        self._ended[ended.trial.number] = ended
+        return ended
+
+    def best(self) -> Ended | None:
+        """Of the search's own complete trials, the baseline among them, the one with the highest objective."""
+        own = [ended for ended in self.complete if ended.trial.phase != "confirm" and ended.objective is not None]
+        return max(own, key=lambda ended: (ended.objective, -ended.trial.number), default=None)
+
+    def scores_table(self) -> pa.Table:
+        """Every score of every complete trial beside the baseline's, in the columns of `scores.parquet`."""
+        complete = self.complete
+        deltas = Deltas(complete)
+        rows = [{"study": self.folder.name, **row} for ended in complete for row in deltas.rows(ended)]
+        return pa.Table.from_pylist(rows, schema=SCORES_SCHEMA)
+
+    def write_scores(self) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.scores_table(), sink)
+        write_whole(self.folder.scores, sink.getvalue().to_pybytes())
+
+    def _load(self, folder: TrialFolder) -> None:
+        """Take one trial folder up; what is damaged or half written counts as not run."""
+        try:
+            head = yaml.load(folder.chain.read_text(encoding="utf-8"), Loader=_Loader)
+            trial = Trial(
+                number=folder.number,
+                phase=head["phase"],
+                seed=head["seed"],
+                point=head["point"],
+                chain=Chain.from_dict(head["chain"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            return
+        try:
+            self._ended[trial.number] = _ended(trial, json.loads(folder.status.read_text(encoding="utf-8")), folder)
+        except (OSError, ValueError, KeyError, TypeError):
+            self._waiting[trial.number] = trial
+
+
+def write_result(folder: TrialFolder, scores: tuple[Score, ...], rows: pa.Table) -> None:
+    """What a worker leaves of a trial that went well: every score, and every scored row."""
+    write_whole(folder.scores, "".join(json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in scores))
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    write_whole(folder.rows, sink.getvalue().to_pybytes())
+
+
+def read_plan(folder: StudyFolder) -> dict[str, Any]:
+    """`plan.yaml` as plain values.
+
+    raises: StudyError, if it isn't there or isn't a plan
+    """
+    try:
+        plan: dict[str, Any] = yaml.load(folder.plan.read_text(encoding="utf-8"), Loader=_Loader)
+        return {**plan, "identity": plan["identity"], "study_id": plan["study_id"]}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise StudyError(
+            f"{folder.path} is no study folder: its plan.yaml can't be read ({error}). Take another --name."
+        ) from error
+
+
+def differences(there: Any, here: Any, path: str = "") -> list[str]:
+    """Where two trees of plain values differ, one line each."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        keys = list(dict.fromkeys([*there, *here]))
+        return [
+            line for key in keys for line in differences(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = enumerate(zip(there, here, strict=True))
+        return [line for index, (a, b) in pairs for line in differences(a, b, f"{path}[{index}]")]
+    return [] if there == here else [f"{path}: {json.dumps(there)} there, {json.dumps(here)} now"]
+
+
+def _ended(trial: Trial, status: Mapping[str, Any], folder: TrialFolder) -> Ended:
+    """raises: ValueError or OSError, if a complete trial's results aren't whole"""
+    scores: tuple[Score, ...] = ()
+    if status["state"] == "complete":
+        lines = folder.scores.read_text(encoding="utf-8").splitlines()
+        scores = tuple(Score(**json.loads(line)) for line in lines)
+        pq.read_metadata(folder.rows)
+        if not scores:
+            raise ValueError("there are no scores")
+    return Ended(
+        trial=trial,
+        state=status["state"],
+        started=status["started"],
+        seconds=status["seconds"],
+        objective=status["objective"],
+        reason=status["reason"],
+        stages=tuple(StageRun(**stage) for stage in status["stages"]),
+        scores=scores,
+    )
+
+
+def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
+    plain = _plain(plan)
+    if not folder.plan.exists():
+        if folder.all_trials():
+            raise StudyError(
+                f"{folder.path} holds trials but no plan.yaml, so whose they are is unknown. Take another --name."
+            )
+        plain["study_id"] = uuid.uuid4().hex
+    else:
+        before = read_plan(folder)
+        if different := differences(before["identity"], plain["identity"]):
+            lines = "\n".join(f"  {line}" for line in different)
+            raise StudyError(f"{folder.path} was made by a different plan:\n{lines}\nTake another --name for this one.")
+        plain["study_id"] = before["study_id"]
+    write_whole(folder.environment, json.dumps(_environment(), indent=2) + "\n")
+    write_whole(folder.plan, _yaml(plain))
+
+
+def _environment() -> dict[str, Any]:
+    installed = {name: _version(name) for name in LIBRARIES}
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "folder": os.getcwd(),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "libraries": installed,
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Of the working folder, where it is in a git repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back: tuples become lists."""
+    return json.loads(json.dumps(value, ensure_ascii=False))

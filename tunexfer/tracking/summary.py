@@ -1,0 +1,158 @@
+"""What a study found, as plain values (`--json`) and as the table at the end."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tunexfer.core.scores import Split
+from tunexfer.tracking.record import Record
+from tunexfer.tracking.trial import Ended, chain_in_words
+
+
+def summarise(
+    record: Record, *, state: str, objective: Mapping[str, Any], wanted: int, seconds: float
+) -> dict[str, Any]:
+    """The study in plain JSON values. Scores are percentages, deltas points, both of the test split where there is one.
+
+    state: `finished`, `interrupted`, `out of time` or `exhausted`
+    wanted: trials asked for, the baseline included
+    """
+    ended, best = record.ended, record.best()
+    baseline = next((one for one in record.complete if one.trial.number == 0), None)
+    stages = [stage for one in ended for stage in one.stages]
+    own = [one for one in ended if one.trial.phase != "confirm"]
+    return {
+        "study": record.folder.name,
+        "folder": str(record.folder.path),
+        "state": state,
+        "trials": {
+            "wanted": wanted,
+            **{state: sum(one.state == state for one in own) for state in ("complete", "failed", "stopped")},
+            "confirm": sum(one.trial.phase == "confirm" for one in record.complete),
+        },
+        "objective": {**objective, "baseline": baseline and baseline.objective, "best": best and best.objective},
+        "best": best and {"trial": best.trial.number, "chain": chain_in_words(best.trial.chain)},
+        "targets": _targets(baseline, best) if baseline and best else {},
+        "confirmation": _confirmation(record),
+        "steps": {
+            "trained": sum(stage.steps for stage in stages if not stage.reused),
+            "reused": sum(stage.steps for stage in stages if stage.reused),
+        },
+        "seconds": round(seconds, 1),
+    }
+
+
+def _targets(baseline: Ended, best: Ended) -> dict[str, Any]:
+    return {target.task: _target(baseline, best, target.task) for target in best.trial.chain.targets}
+
+
+def _target(baseline: Ended, best: Ended, task: str) -> dict[str, Any]:
+    split = _reported(best, task)
+    before, after = baseline.main(task, split), best.main(task, split)
+    both = [language for language in after if language in before]
+    unseen = [language for language in both if after[language].unseen]
+    return {
+        "split": split,
+        "metric": next((score.metric for score in after.values()), None),
+        "unseen": _means(before, after, unseen),
+        "all": _means(before, after, both),
+        "languages": {
+            language: {
+                "baseline": before[language].value,
+                "best": after[language].value,
+                "delta": after[language].value - before[language].value,
+                "unseen": after[language].unseen,
+            }
+            for language in both
+        },
+    }
+
+
+def _means(before: Mapping[str, Any], after: Mapping[str, Any], languages: list[str]) -> dict[str, float] | None:
+    if not languages:
+        return None
+    old = statistics.fmean(before[language].value for language in languages)
+    new = statistics.fmean(after[language].value for language in languages)
+    return {"languages": len(languages), "baseline": old, "best": new, "delta": new - old}
+
+
+def _confirmation(record: Record) -> list[dict[str, Any]]:
+    """Per confirmed chain and target: the gain over the baseline of the same fresh seed on unseen languages, each mean
+    over languages, then mean and standard deviation over seeds."""
+    confirms = [one for one in record.complete if one.trial.phase == "confirm"]
+    base = next((one.trial.chain for one in record.complete if one.trial.phase == "baseline"), None)
+    baselines = {one.trial.seed: one for one in confirms if one.trial.chain == base}
+    found = []
+    for chain in dict.fromkeys(one.trial.chain for one in confirms if one.trial.chain != base):
+        runs = [one for one in confirms if one.trial.chain == chain and one.trial.seed in baselines]
+        first = min((one.trial.number for one in record.complete if one.trial.chain == chain), default=None)
+        targets = {
+            target.task: _spread(_target(baselines[run.trial.seed], run, target.task)["unseen"] for run in runs)
+            for target in chain.targets
+        }
+        found.append({"trial": first, "seeds": len(runs), "chain": chain_in_words(chain), "unseen_delta": targets})
+    return found
+
+
+def _spread(means: Iterable[dict[str, float] | None]) -> dict[str, float] | None:
+    deltas = [one["delta"] for one in means if one]
+    if not deltas:
+        return None
+    return {"mean": statistics.fmean(deltas), "sd": statistics.stdev(deltas) if len(deltas) > 1 else 0.0}
+
+
+def _reported(ended: Ended, task: str) -> Split:
+    return "test" if ended.main(task, "test") else "validation"
+
+
+def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> None:
+    """The summary for people: the best chain in words, target x language, and the commands to look further."""
+    trials, best = summary["trials"], summary["best"]
+    counts = ", ".join(f"{trials[state]} {state}" for state in ("complete", "failed", "stopped") if trials[state])
+    steps = summary["steps"]
+    console.print(
+        f"\n[bold]{summary['study']}[/]: {summary['state']}; trials: {counts or 'none'} of {trials['wanted']}"
+    )
+    console.print(f"{steps['trained']} steps trained, {steps['reused']} reused, {summary['seconds']:.0f} s")
+    if best is None or not summary["targets"]:
+        console.print("There is nothing to compare yet: the baseline or every chain is still missing.")
+    else:
+        objective = summary["objective"]
+        console.print(
+            f"Objective: baseline {objective['baseline']:.2f}, best {objective['best']:.2f} (trial {best['trial']})"
+        )
+        said = "No chain beat the baseline" if best["trial"] == 0 else "Best chain"
+        console.print(f"{said}: {best['chain']}", highlight=False)
+        for task, found in summary["targets"].items():
+            console.print(_languages_table(task, found))
+    for found in summary["confirmation"]:
+        gains = (f"{task} {_signed(gain)}" for task, gain in found["unseen_delta"].items() if gain)
+        console.print(f"Trial {found['trial']} over {found['seeds']} fresh seeds, unseen languages: {', '.join(gains)}")
+    console.print("Look further:")
+    remote = tracking_uri.startswith(("http:", "https:"))
+    ui = tracking_uri if remote else f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
+    for line in (ui, f"{summary['folder']}/scores.parquet holds every score beside its baseline"):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _signed(gain: Mapping[str, float]) -> str:
+    return f"{gain['mean']:+.2f} ± {gain['sd']:.2f}"
+
+
+def _languages_table(task: str, found: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{task} ({found['metric']}, {found['split']})", title_justify="left")
+    for heading in ("language", "baseline", "best", "delta"):
+        table.add_column(heading, justify="left" if heading == "language" else "right")
+    for name, mean in (("mean unseen", found["unseen"]), ("mean all", found["all"])):
+        if mean:
+            table.add_row(name, f"{mean['baseline']:.1f}", f"{mean['best']:.1f}", f"{mean['delta']:+.1f}", style="bold")
+    for language, row in sorted(found["languages"].items(), key=lambda item: -item[1]["delta"]):
+        label = language if row["unseen"] else f"{language} (trained)"
+        table.add_row(label, f"{row['baseline']:.1f}", f"{row['best']:.1f}", f"{row['delta']:+.1f}")
+    return table

@@ -1,0 +1,92 @@
+"""A trial: one chain that is run, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tunexfer.core.chain import Chain, Stage
+from tunexfer.core.domains import Point
+from tunexfer.core.fingerprint import fingerprint
+from tunexfer.core.scores import Score, Split
+
+Phase = Literal["baseline", "search", "confirm"]
+State = Literal["complete", "failed", "stopped"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One chain to run."""
+
+    number: int
+    phase: Phase
+    seed: int
+    point: Point
+    chain: Chain
+
+    @property
+    def fingerprint(self) -> str:
+        """Two trials with the same one would give the same scores."""
+        return fingerprint([self.chain.as_dict(), self.seed])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageRun:
+    """What became of one fine-tuning of a trial, a target's own included."""
+
+    name: str
+    fingerprint: str
+    reused: bool
+    """Taken from the stage store, not trained."""
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """A trial that is over."""
+
+    trial: Trial
+    state: State
+    started: float
+    """Unix time."""
+    seconds: float
+    objective: float | None = None
+    reason: str = ""
+    stages: tuple[StageRun, ...] = ()
+    scores: tuple[Score, ...] = ()
+
+    def status(self) -> dict[str, Any]:
+        """What `status.json` says."""
+        return {
+            "state": self.state,
+            "number": self.trial.number,
+            "phase": self.trial.phase,
+            "seed": self.trial.seed,
+            "point": self.trial.point,
+            "fingerprint": self.trial.fingerprint,
+            "objective": self.objective,
+            "reason": self.reason,
+            "started": self.started,
+            "seconds": self.seconds,
+            "stages": [{name: getattr(stage, name) for name in StageRun.__slots__} for stage in self.stages],
+        }
+
+    def main(self, task: str, split: Split) -> dict[str, Score]:
+        """Language -> the task's main score."""
+        return {s.language: s for s in self.scores if s.main and s.task == task and s.split == split}
+
+
+def chain_in_words(chain: Chain) -> str:
+    """One line that a person can act on."""
+    stages = [f"{stage.name}: {_stage_in_words(stage)}" for stage in chain.stages] or ["no intermediate stage"]
+    targets = [
+        f"{target.task} ({_stage_in_words(target.stage)})" if target.stage else target.task for target in chain.targets
+    ]
+    return f"{'; then '.join(stages)} -> {', '.join(targets)}"
+
+
+def _stage_in_words(stage: Stage) -> str:
+    sources = stage.mixture.sources
+    what = sources[0].language if len(sources) == 1 and sources[0].task == stage.name else str(stage.mixture)
+    return f"{what}, {stage.steps} steps at {stage.learning_rate:g}"

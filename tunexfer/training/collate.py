@@ -1,0 +1,60 @@
+"""From encoded rows to the tensors of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tunexfer.data.encoding import Encoded
+from tunexfer.training.encoder import Lookup
+from tunexfer.training.model import IGNORED
+
+TARGETS = {"sequence": ("label",), "choice": ("label",), "token": ("labels",), "span": ("start", "end")}
+"""Columns that a head's loss reads."""
+
+
+def collate(
+    rows: Sequence[tuple[Encoded, int]], head: str | None, lookup: Lookup, *, training: bool
+) -> dict[str, Tensor]:
+    """input_ids (B, P) as places in the module's embedding, padded to the longest; what the head needs besides.
+
+    There is no attention_mask where nothing is padded: attention is faster without.
+    """
+    ids = [source.value("input_ids", row) for source, row in rows]
+    options = [len(own) for own in ids] if head == "choice" else None
+    if options:
+        ids = [one for own in ids for one in own]
+    lengths = np.array([len(one) for one in ids])
+    batch = {"input_ids": torch.from_numpy(lookup(_padded(ids, lengths, lookup.padding)))}
+    there = np.arange(lengths.max()) < lengths[:, None]
+    if not there.all():
+        batch["attention_mask"] = torch.from_numpy(there.astype(np.int64))
+    if all(source.has("token_type_ids") for source, _ in rows):
+        types = [source.value("token_type_ids", row) for source, row in rows]
+        types = [one for own in types for one in own] if options else types
+        batch["token_type_ids"] = torch.from_numpy(_padded(types, lengths, 0))
+    if options:
+        batch["options"] = torch.from_numpy(np.arange(max(options)) < np.array(options)[:, None])
+    if training and head:
+        batch |= _targets(rows, head, lengths)
+    return batch
+
+
+def _targets(rows: Sequence[tuple[Encoded, int]], head: str, lengths: NDArray[np.int64]) -> dict[str, Tensor]:
+    if head == "token":
+        return {"labels": torch.from_numpy(_padded([s.value("labels", row) for s, row in rows], lengths, IGNORED))}
+    return {
+        "labels" if name == "label" else name: torch.tensor([source.value(name, row) for source, row in rows])
+        for name in TARGETS[head]
+    }
+
+
+def _padded(lists: Sequence[NDArray[np.int32]], lengths: NDArray[np.int64], filler: int) -> NDArray[np.int64]:
+    padded = np.full((len(lists), int(lengths.max())), filler, dtype=np.int64)
+    for row, own in enumerate(lists):
+        padded[row, : len(own)] = own
+    return padded

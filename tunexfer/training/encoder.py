@@ -1,0 +1,143 @@
+"""The encoder's weights as they travel from stage to stage, and the one module in memory that they are loaded into.
+
+Word embeddings are most of a multilingual encoder, and a plan's texts use few of them. So they stay in a mapped file;
+the module holds only the rows in use, and a stage carries only the rows that some stage trained. What isn't in use
+can't matter: rows without a gradient are never moved (no weight decay on embeddings), and a row's place is no input.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from tunexfer.data.prepare import Prepared
+
+Pieces = NDArray[np.int64]
+"""Original ids of word pieces, sorted."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """An encoder as some stage left it, float32 on the CPU."""
+
+    body: dict[str, Tensor]
+    """Everything but the word embeddings."""
+    pieces: Pieces
+    """Whose word embeddings some stage trained, shape (N,)."""
+    words: Tensor
+    """Those embeddings, shape (N, width)."""
+
+
+class PlanEncoder:
+    """One module for all stages of a plan's trials, with the word embeddings that are in use."""
+
+    def __init__(self, prepared: Prepared, device: torch.device) -> None:
+        folder = _split(prepared)
+        self._table: NDArray[np.float32] = np.load(folder / "words.npy", mmap_mode="r")
+        self._padding = prepared.padding
+        self._device = device
+        self.start = Weights(
+            body=load_file(folder / "body.safetensors"),
+            pieces=np.zeros(0, dtype=np.int64),
+            words=torch.zeros(0, self._table.shape[1]),
+        )
+        """The pretrained weights."""
+        config = AutoConfig.from_pretrained(folder, vocab_size=prepared.padding + 1)
+        with no_init_weights():
+            self.module: PreTrainedModel = AutoModel.from_config(config, **_no_pooler(config)).to(device)
+        self._word_name = _word_name(self.module)
+        self._width = self._table.shape[1]
+
+    def load(self, weights: Weights, pieces: Pieces, *, train_words: bool) -> Lookup:
+        """Fill the module with these weights and the embeddings of these pieces.
+
+        pieces: sorted; the ids up to the padding's are among them, so that these keep their places
+        """
+        missing, unknown = self.module.load_state_dict(weights.body, strict=False)
+        assert [*missing, *unknown] == [self._word_name], (missing, unknown)
+        words = torch.from_numpy(self._table[pieces])
+        own, theirs = _common(pieces, weights.pieces)
+        words[own] = weights.words[theirs]
+        embedding = nn.Embedding.from_pretrained(words, freeze=not train_words, padding_idx=self._padding)
+        self.module.set_input_embeddings(embedding.to(self._device))
+        return Lookup(pieces, self._padding)
+
+    def take(self, parent: Weights, pieces: Pieces) -> Weights:
+        """The module's weights after a stage.
+
+        parent: what the stage started from; pieces: those it was loaded with
+        """
+        state = {name: value.detach().to("cpu", copy=True) for name, value in self.module.state_dict().items()}
+        words = state.pop(self._word_name)
+        if not self.module.get_input_embeddings().weight.requires_grad:
+            return Weights(body=state, pieces=parent.pieces, words=parent.words)
+        every = np.union1d(parent.pieces, pieces)
+        rows = torch.empty(len(every), self._width)
+        rows[np.searchsorted(every, parent.pieces)] = parent.words
+        rows[np.searchsorted(every, pieces)] = words
+        return Weights(body=state, pieces=every, words=rows)
+
+
+class Lookup:
+    """From the tokenizer's ids to places in the module's embedding."""
+
+    def __init__(self, pieces: Pieces, padding: int) -> None:
+        self.padding = padding
+        self._places = np.full(int(pieces[-1]) + 1, -1, dtype=np.int64)
+        self._places[pieces] = np.arange(len(pieces))
+
+    def __call__(self, ids: NDArray[Any]) -> NDArray[np.int64]:
+        places: NDArray[np.int64] = self._places[ids]
+        return places
+
+
+def _common(pieces: Pieces, others: Pieces) -> tuple[Pieces, Pieces]:
+    _, own, theirs = np.intersect1d(pieces, others, assume_unique=True, return_indices=True)
+    return own, theirs
+
+
+def _no_pooler(config: Any) -> dict[str, bool]:
+    """The argument that leaves out a pooler nothing of ours reads, for the models that have one."""
+    own: Any = AutoModel._model_mapping[type(config)]
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(own).parameters else {}
+
+
+def _word_name(module: PreTrainedModel) -> str:
+    words = module.get_input_embeddings().weight
+    return next(name for name, value in module.named_parameters() if value is words)
+
+
+def _split(prepared: Prepared) -> Path:
+    """A folder with the encoder's config, word embeddings and other weights apart; made once per encoder."""
+    folder = prepared.cache / "encoders" / prepared.contents.encoder
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
+    try:
+        config = AutoConfig.from_pretrained(prepared.encoder)
+        module = AutoModel.from_pretrained(prepared.encoder, dtype=torch.float32, **_no_pooler(config))
+        state = {name: value.contiguous() for name, value in module.state_dict().items()}
+        np.save(draft / "words.npy", state.pop(_word_name(module)).numpy())
+        save_file(state, draft / "body.safetensors")
+        module.config.save_pretrained(draft)
+        os.rename(draft, folder)
+    except OSError:
+        if not folder.is_dir():  # else somebody was quicker
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder

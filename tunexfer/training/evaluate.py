@@ -1,0 +1,99 @@
+"""Scoring: predictions of a model for the rows of one task, language and split, and their statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tunexfer.core.scores import Split
+from tunexfer.data.encoding import Encoded
+from tunexfer.errors import TrialFailed
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.kinds.base import ROWS_SCHEMA, Output
+from tunexfer.tasks.suite import TaskBlock
+from tunexfer.training.collate import collate
+from tunexfer.training.encoder import Lookup
+from tunexfer.training.model import INPUTS, Model, mean_vector
+
+PIECES_AT_ONCE = {"cpu": 2048, "cuda": 32768}
+"""Padded pieces in a batch."""
+
+
+class Scorer:
+    """A model ready to score rows: on its device, dropout off, its word embeddings those of the plan's pieces."""
+
+    def __init__(self, model: Model, lookup: Lookup, *, device: torch.device, precision: str) -> None:
+        self._model = model.to(device).eval()
+        self._lookup, self._device = lookup, device
+        self._bf16 = precision == "bf16"
+
+    def score(
+        self, name: str, task: TaskBlock, language: str, split: Split, encoded: Encoded, *, layer: int | None = None
+    ) -> tuple[pa.Table, dict[str, float]]:
+        """Evaluation rows as in ROWS_SCHEMA, and every metric of the task's kind as a percentage.
+
+        layer: for retrieval, whose mean over pieces is the sentence's vector; 0 is the embeddings, None the last
+        """
+        kind = KINDS[task.kind]
+        rows = encoded.rows
+        outputs = self._outputs(name, task, encoded, layer)
+        predictions = kind.predict(rows.to_pylist(), encoded, outputs, task, language)
+        own = {"task": name, "language": language, "split": split}
+        table = pa.Table.from_pylist(
+            [
+                own | {"id": identity, "cluster": cluster} | prediction
+                for identity, cluster, prediction in zip(
+                    rows["id"].to_pylist(), rows["cluster"].to_pylist(), predictions, strict=True
+                )
+            ],
+            schema=ROWS_SCHEMA,
+        )
+        return table, kind.summarise(table, task)
+
+    @torch.inference_mode()
+    def _outputs(self, name: str, task: TaskBlock, encoded: Encoded, layer: int | None) -> list[Output]:
+        """One array per feature, cut to its own pieces or options; features of like length run together."""
+        head = KINDS[task.kind].head
+        found: list[Output | None] = [None] * len(encoded)
+        for places in _batches(encoded.lengths, PIECES_AT_ONCE[self._device.type]):
+            rows = [(encoded, place) for place in places.tolist()]
+            batch = collate(rows, head, self._lookup, training=False)
+            batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+                output = self._model(name, **batch) if head else self._vectors(batch, layer)
+            for (_, place), one in zip(rows, output.float().cpu().numpy(), strict=True):
+                own = one
+                if head in ("token", "span"):
+                    own = one[: encoded.lengths[place]]
+                elif head == "choice":
+                    own = one[: len(encoded.value("input_ids", place))]
+                found[place] = own.copy()
+        return [output for output in found if output is not None]
+
+    def _vectors(self, batch: dict[str, Tensor], layer: int | None) -> Tensor:
+        """Sentence vectors of length 1, shape (B, W)."""
+        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        depth = self._model.encoder.config.num_hidden_layers
+        if layer is not None and not 0 <= layer <= depth:
+            raise TrialFailed(f"there is no layer {layer} to take sentence vectors from: the encoder has {depth}.")
+        if layer is None:
+            hidden = self._model.encoder(**inputs).last_hidden_state
+        else:
+            hidden = self._model.encoder(**inputs, output_hidden_states=True).hidden_states[layer]
+        return normalize(mean_vector(hidden.float(), batch.get("attention_mask")), dim=-1)
+
+
+def _batches(lengths: NDArray[np.int64], pieces: int) -> Iterator[NDArray[np.int64]]:
+    """Positions of features, longest first, as many together as fit `pieces` when padded, at least one."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        count = max(1, pieces // int(lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
