@@ -66,7 +66,9 @@ def test_pairs_without_rows_are_listed(tmp_path: Path) -> None:
 
 def test_a_typo_in_a_later_option_is_found_without_drawing_it(tmp_path: Path) -> None:
     stages = [SPACE["stages"][0] | {"tasks": {"choice": ["match", "choice", "mach"]}}]
-    with pytest.raises(SpaceError, match=r"toy.yaml, stages\[0\].tasks\[0\]: there is no task 'mach'. Did you mean 'match'"):
+    with pytest.raises(
+        SpaceError, match=r"toy.yaml, stages\[0\].tasks\[0\]: there is no task 'mach'. Did you mean 'match'"
+    ):
         load(tmp_path, stages=stages)
 
 

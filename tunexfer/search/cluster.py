@@ -54,7 +54,7 @@ def room(*, cpus: int, gpus: float) -> int:
 
     raises: StudyError, if not even one does
     """
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    there: dict[str, float] = ray.cluster_resources()
     fits = int(there.get("CPU", 0) // cpus)
     if gpus:
         nodes = [node["Resources"].get("GPU", 0) for node in _nodes()]
@@ -96,7 +96,7 @@ def check_shared(folders: Mapping[str, Path]) -> None:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 @ray.remote(num_cpus=0)

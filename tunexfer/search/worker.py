@@ -38,7 +38,9 @@ class Work:
     """Called in the worker, so that only workers import torch."""
 
 
-def study_runner(*, prepared: Mapping[str, Path], store: str, limit_bytes: int | None, device: str, cpus: int) -> Runner:
+def study_runner(
+    *, prepared: Mapping[str, Path], store: str, limit_bytes: int | None, device: str, cpus: int
+) -> Runner:
     """The real runner, as a `make_runner` with its arguments bound: `functools.partial(study_runner, prepared=...)`.
 
     prepared: encoder's identity -> the file that `data.prepare.Prepared.load` takes

@@ -46,7 +46,8 @@ def charsmap(mapping: Mapping[str, str]) -> bytes:
 
 def _nodes(tree: dict[int, Any]) -> tuple[list[dict[int, Any]], list[dict[int, Any]]]:
     """Nodes with children, parents first, and nodes where a key ends. No character's bytes begin another's."""
-    inner, leaves = [tree], []
+    inner: list[dict[int, Any]] = [tree]
+    leaves: list[dict[int, Any]] = []
     for node in inner:
         for child in node.values():
             (leaves if 0 in child else inner).append(child)

@@ -66,7 +66,7 @@ LABELS = {
     "ShoppingListCompleteItem": "list_done",
     "SetPosition": "position",
 }
-"""Upstream's intent, with the response that tells its catch-all ones apart -> our label. What isn't here is left out."""
+"""Upstream's intent, with the response that tells its catch-all ones apart -> our label. What isn't here is dropped."""
 OTHER_RESPONSES = {"TurnOn": {"lock", "unlock", "button"}, "TurnOff": {"lock", "unlock"}}
 
 TAGS = {
@@ -167,9 +167,7 @@ class _Language:
             return None
         return Command(template.key, number, template.label, template.meaning, text, tuple(spans))
 
-    def _fill(
-        self, list_name: str, slot: str, domains: frozenset[str], split: Split, rng: random.Random
-    ) -> Piece:
+    def _fill(self, list_name: str, slot: str, domains: frozenset[str], split: Split, rng: random.Random) -> Piece:
         def ours(words: list[str]) -> str:
             return rng.choice(words[0::2] if split == "train" else words[1::2])
 
@@ -232,7 +230,9 @@ def _domains(block: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def commands_of(trains: Mapping[str, bool], on_progress: Callable[[float], None]) -> dict[str, dict[Split, list[Command]]]:
+def commands_of(
+    trains: Mapping[str, bool], on_progress: Callable[[float], None]
+) -> dict[str, dict[Split, list[Command]]]:
     """The commands of every language, by split. No template and no text is in two splits of a language.
 
     trains: whether each language has train rows; else its templates are shared out to validation and test
@@ -241,7 +241,9 @@ def commands_of(trains: Mapping[str, bool], on_progress: Callable[[float], None]
     for language, has_train in trains.items():
         found[language] = _commands(language, has_train)
         on_progress(len(found) / len(trains))
-    held_out = {command.text for splits in found.values() for split in ("validation", "test") for command in splits[split]}
+    held_out = {
+        command.text for splits in found.values() for split in ("validation", "test") for command in splits[split]
+    }
     for splits in found.values():  # what a close language would give away
         splits["train"] = [command for command in splits["train"] if command.text not in held_out]
     return found

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunexfer.errors import DataError
-from tunexfer.starter.packages import ENCODER_PINS, build_once, check_pins, installed
 from tunexfer.starter.charsmap import charsmap
+from tunexfer.starter.packages import ENCODER_PINS, build_once, check_pins, installed
 from tunexfer.starter.suite import Progress, ignore
 
 if TYPE_CHECKING:

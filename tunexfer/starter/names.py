@@ -15,7 +15,7 @@ from tunexfer.starter.packages import chance
 from tunexfer.starter.rows import Row
 
 ZONES_OF = "ru"
-"""A language in which CLDR writes out the city of nearly every time zone; English leaves out those that the id gives."""
+"""A language in which CLDR writes out the city of nearly every time zone; English leaves out those its id gives."""
 
 
 def name_type(language: str, split: Split) -> Iterator[Row]:
@@ -63,14 +63,19 @@ def _names(language: str) -> dict[str, dict[str, str]]:
     lower = {kind: {code: name.lower() for code, name in names.items()} for kind, names in found.items()}
     bearers = Counter(name for names in lower.values() for name in names.values())
     return {
-        kind: {code: n for code, n in names.items() if bearers[n] == 1 and len(n) > 1 and not re.search(r"[\d(（,،、/]", n)}
+        kind: {code: name for code, name in names.items() if bearers[name] == 1 and _plain(name)}
         for kind, names in lower.items()
     }
 
 
+def _plain(name: str) -> bool:
+    return len(name) > 1 and not re.search(r"[\d(（,،、/]", name)
+
+
 def _zones() -> list[str]:
     zones = Locale.parse(ZONES_OF).time_zones
-    return sorted(zone for zone in zones if "/" in zone and not zone.startswith("Etc/") and "city" in zones[zone])
+    names = [str(zone) for zone in zones if "city" in zones[zone]]
+    return sorted(name for name in names if "/" in name and not name.startswith("Etc/"))
 
 
 def _city(locale: Locale, zone: str) -> str:

@@ -20,7 +20,9 @@ MARK = "complete"
 
 def check_pins(pins: Mapping[str, str]) -> None:
     """raises: DataError naming every package that is absent or of another version, and the command that mends it"""
-    problems = [f"{name} {found or 'is absent'}, needed {pin}" for name, pin in pins.items() if (found := _version(name)) != pin]
+    problems = [
+        f"{name} {found or 'is absent'}, needed {pin}" for name, pin in pins.items() if (found := _version(name)) != pin
+    ]
     if problems:
         raise DataError(
             f"the starter data is made from exact versions of its packages, but found: {'; '.join(problems)}. "
