@@ -6,13 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tunexfer.errors import SpaceError, TunexferError
 from tunexfer.plan import Plan
-from tunexfer.show import console, plan_view, suite_table
+from tunexfer.show import console, plan_view, scores_view, suite_table
 from tunexfer.space_file import find_space
 
 app = typer.Typer(
@@ -84,6 +84,23 @@ def tasks(
 
     loaded, folder = load_suite(suite)
     console().print(suite_table(loaded, Rows(loaded, folder, cache_folder())))
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Option(help="Folder with a folder per task: `xnli/test-de.tsv`.")],
+    labels: Annotated[Path, typer.Option(help="Folder of the same shape that holds the labels.")],
+    suite: Annotated[Literal["xtreme"], typer.Option(help="Whose files, metrics and means.")] = "xtreme",
+    out: Annotated[Path | None, typer.Option(help="JSON file for every score, per language too.")] = None,
+) -> None:
+    """Score folders of predictions exactly as a benchmark does."""
+    from tunexfer.core.folder import write_whole
+    from tunexfer.tasks.xtreme import score_folders
+
+    scores = score_folders(predictions, labels)
+    if out:
+        write_whole(out, json.dumps(scores, indent=2) + "\n")
+    console().print(scores_view(scores))
 
 
 @app.command()

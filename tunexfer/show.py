@@ -1,8 +1,10 @@
-"""What `plan` and `tasks` print."""
+"""What `plan`, `tasks` and `score` print."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -12,6 +14,7 @@ from tunexfer.core.chain import Chain, Stage
 from tunexfer.data.rows import Rows
 from tunexfer.plan import Cost, Plan
 from tunexfer.tasks.suite import SPLITS, Suite
+from tunexfer.tasks.xtreme import score_table
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -127,4 +130,16 @@ def _costs(plan: Plan) -> RenderableType:
                 f"{cost.steps_apart:,}",
                 f"{cost.steps:,}",
             )
+    return table
+
+
+def scores_view(scores: Mapping[str, Any]) -> RenderableType:
+    """What `score_folders` returns: a row per task, then per group, then the whole."""
+    heads, *rows = score_table(scores)
+    table = Table(title="XTREME", title_justify="left")
+    for head in heads:
+        table.add_column(head, justify="right" if head in ("score", "languages") else "left")
+    for index, row in enumerate(rows):
+        last_of_its_sort = index + 1 in (len(scores["tasks"]), len(rows) - 1)
+        table.add_row(*row, end_section=last_of_its_sort)
     return table

@@ -135,6 +135,12 @@ def test_broken_json_is_named(mock: Path, copy: Path) -> None:
         score_folders(copy, mock / "labels")
 
 
+def test_other_encodings_are_refused_by_name(mock: Path, copy: Path) -> None:
+    (copy / "xnli" / "test-de.tsv").write_bytes("neutral\nWiderspruch für\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"xnli/test-de\.tsv is not UTF-8 text"):
+        score_folders(copy, mock / "labels")
+
+
 def test_folders_without_a_task_in_common_are_refused(mock: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no task in common.*xnli, pawsx"):
         score_folders(tmp_path, mock / "labels")

@@ -155,8 +155,15 @@ def _same_length(predictions: Path, found: int, labels: Path, expected: int, wha
 
 
 def _lines(file: Path) -> list[str]:
-    with file.open(encoding="utf-8") as lines:
-        return [line.strip() for line in lines]
+    lines = _text(file).split("\n")
+    return [line.strip() for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text: {error}. Save it as UTF-8.") from error
 
 
 def _sentences(file: Path) -> list[list[str]]:
@@ -186,7 +193,7 @@ def _gold_answers(file: Path) -> list[tuple[str, list[str]]]:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(_text(file))
     except json.JSONDecodeError as error:
         raise DataError(f"{file}: not JSON: {error}") from error
 
