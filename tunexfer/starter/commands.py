@@ -91,14 +91,6 @@ TAGS = {
 """Upstream's slot -> our tag; names are `device`s or, of timers, lists and scenes, `name`s. Other slots have no tag."""
 DEVICES = {"light": ["light"], "media_player": ["media"], "climate": ["climate"]}
 """Which of our words name a device, where the template asks for one domain; elsewhere all of them do."""
-NUMBERS = {
-    "temperature": range(15, 29),
-    "color_temperature": range(2000, 6501, 500),
-    "timer_hours": range(2, 13),
-    "timer_minutes": range(2, 60),
-    "timer_seconds": range(2, 60),
-}
-PERCENTAGES = range(5, 101, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +141,7 @@ class _Language:
                         yield _Template(key, label, meaning, text, domains)
 
     def wording(self, template: _Template, split: Split, number: int) -> Command | None:
-        """One drawing of a template; None where a slot has no words, or where nothing but slots is left."""
+        """One drawing of a template; None where a slot has no words, nothing but slots is left, or a digit stands."""
 
         def fill(list_name: str, slot: str) -> Piece:
             rng = chance("fill", self.code, split, number, list_name, slot)
@@ -163,7 +155,7 @@ class _Language:
         rest = text
         for start, end, _ in reversed(spans):
             rest = rest[:start] + rest[end:]
-        if not any(map(str.isalpha, rest)):
+        if not any(map(str.isalpha, rest)) or any(map(str.isdigit, text)):
             return None
         return Command(template.key, number, template.label, template.meaning, text, tuple(spans))
 
@@ -182,7 +174,9 @@ class _Language:
         content = self.file["lists"].get(list_name, {})
         tag = "color" if list_name.startswith("color_temperature") else TAGS.get(slot)
         if "range" in content:
-            return str(rng.choice(NUMBERS.get(list_name, PERCENTAGES))), tag
+            if list_name == "color_temperature":
+                raise Missing("thousands of kelvin")
+            return ours(self.words["number"]), tag
         return self._value(list_name, rng), None if slot == "volume_step" else tag
 
     def _device(self, domains: frozenset[str], ours: Callable[[list[str]], str], rng: random.Random) -> str:

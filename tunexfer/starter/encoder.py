@@ -41,7 +41,12 @@ def build_encoder(cache: Path, layers: int, on_progress: Progress = ignore) -> P
 
     raises: DataError if the package has another version or content
     """
-    return build_once(cache / f"starter-e5-small-{layers}-{CONTENT[:12]}", partial(_build, layers, on_progress))
+    return build_once(encoder_folder(cache, layers), partial(_build, layers, on_progress))
+
+
+def encoder_folder(cache: Path, layers: int) -> Path:
+    """Where `build_encoder` puts it."""
+    return cache / f"starter-e5-small-{layers}-{CONTENT[:12]}"
 
 
 def _build(layers: int, on_progress: Progress, folder: Path) -> None:

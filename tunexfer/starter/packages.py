@@ -47,12 +47,16 @@ def chance(*key: object) -> random.Random:
     return random.Random("/".join(map(str, key)))
 
 
+def is_built(folder: Path) -> bool:
+    return (folder / MARK).exists()
+
+
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """`folder`, built first if it isn't there: in a draft beside it under a lock, mark last, then renamed."""
-    if not (folder / MARK).exists():
+    if not is_built(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
-            if not (folder / MARK).exists():
+            if not is_built(folder):
                 draft = folder.with_name(folder.name + ".draft")
                 for leftover in (draft, folder):
                     shutil.rmtree(leftover, ignore_errors=True)

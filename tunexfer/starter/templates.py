@@ -10,11 +10,14 @@ import random
 import re
 from collections.abc import Callable
 from functools import cache
+from unicodedata import category
 
 from hassil.expression import Alternative, Expression, Group, ListReference, Permutation, RuleReference, TextChunk
 from hassil.parse_expression import parse_sentence
 
 SPACES = re.compile(r"\s+")
+INNER = "'’-\u200c\u200d"
+"""What may stand in a word besides letters and their marks."""
 USUAL = 0.6
 """How often the first wording of a choice, its usual one, is taken, and how often an optional word is left out."""
 
@@ -72,10 +75,10 @@ def _starts_with_letter(pieces: list[Piece]) -> bool:
 
 
 def assemble(pieces: list[Piece]) -> tuple[str, list[Span]]:
-    """The text in lower case (capitals would give fillers away) with single spaces, and the spans of its slots."""
+    """The text in lower case and without signs, which would give slots and labels away, and the spans of its slots."""
     text, spans = "", []
     for words, tag in pieces:
-        words = SPACES.sub(" ", words.lower())
+        words = SPACES.sub(" ", "".join(c if c in INNER or category(c)[0] in "LMN" else " " for c in words.lower()))
         words = words.strip() if tag else words
         words = words.lstrip() if not text or text.endswith(" ") else words
         if tag and words:
