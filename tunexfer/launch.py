@@ -72,6 +72,7 @@ def launch(
                     prepared,
                     places.store,
                     store_bytes=int(wants.store_gb * GIGABYTE),
+                    copies=places.cache / "store",
                     device="cuda" if wants.gpus else "cpu",
                     threads=wants.cpus,
                 )
@@ -96,13 +97,16 @@ def trials_wanted(plan: Plan) -> int:
 
 
 def make_runner(
-    prepared: Mapping[str, Path], store: str, *, store_bytes: int, device: str, threads: int
+    prepared: Mapping[str, Path], store: str, *, store_bytes: int, device: str, threads: int, copies: Path | None = None
 ) -> StudyRunner:
-    """What a worker runs chains with. Only workers import torch."""
+    """What a worker runs chains with. Only workers import torch.
+
+    copies: where what a store behind a URL holds is copied to
+    """
     from tunexfer.training.runner import StudyRunner
     from tunexfer.training.store import StageStore
 
-    return StudyRunner(prepared, StageStore(store, store_bytes), device=device, threads=threads)
+    return StudyRunner(prepared, StageStore(store, store_bytes, copies=copies), device=device, threads=threads)
 
 
 def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = False) -> dict[str, Path]:

@@ -133,10 +133,11 @@ class Plan:
     @cached_property
     def encoders(self) -> tuple[Encoder, ...]:
         """Every encoder a point can start from."""
-        return tuple(dict.fromkeys(chain.encoder for chain in self._variants))
+        return tuple(dict.fromkeys(chain.encoder for chain in self.variants))
 
     @cached_property
-    def _variants(self) -> tuple[Chain, ...]:
+    def variants(self) -> tuple[Chain, ...]:
+        """Chains that together try every option of every choice and both ends of every range."""
         return tuple(chain for _, chain in self.space.variants if isinstance(chain, Chain))
 
     @cached_property
@@ -144,14 +145,14 @@ class Plan:
         """Every source that some point can train on."""
         return frozenset(
             {source for source in named_sources(self.space) if self.space.sizes(source)}
-            | {source for chain in self._variants for source in chain.trained}
+            | {source for chain in self.variants for source in chain.trained}
         )
 
     @cached_property
     def evaluated(self) -> frozenset[Evaluated]:
         """What every trial is scored on: test in every language, validation where the objective may read it."""
         wanted: set[Evaluated] = set()
-        train = {(target.task, target.train_language) for chain in self._variants for target in chain.targets}
+        train = {(target.task, target.train_language) for chain in self.variants for target in chain.targets}
         for block in self.space.tree["targets"]:
             task, languages = block["task"], block.get("languages", "all")
             for split in SPLITS[1:]:
@@ -206,13 +207,18 @@ class Plan:
             steps=sum(distinct.values()),
         )
 
-    def full_cost(self) -> Cost | None:
+    def every_chain(self) -> list[Chain] | None:
         """Of every point of the space; None where it is continuous or larger than `MAX_GRID`."""
         try:
             points = list(islice(self.space.grid(), MAX_GRID + 1))
         except SpaceError:
             return None
-        return self.cost(self.space.chain(point) for point in points) if len(points) <= MAX_GRID else None
+        return [self.space.chain(point) for point in points] if len(points) <= MAX_GRID else None
+
+    def full_cost(self) -> Cost | None:
+        """Of every point of the space; None where there are too many."""
+        chains = self.every_chain()
+        return self.cost(chains) if chains else None
 
     def expected_cost(self) -> Cost:
         """Of the trials asked for, drawn at random: the mean over `DRAWS` searches."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tunexfer.core.chain import Chain, Stage
 from tunexfer.data.rows import Rows
+from tunexfer.foresight import Foresight
 from tunexfer.plan import Cost, Plan
 from tunexfer.tasks.suite import SPLITS, Suite
 from tunexfer.tasks.xtreme import score_table
@@ -51,14 +52,16 @@ def _languages(counts: dict[str, int]) -> str:
     )
 
 
-def plan_view(plan: Plan) -> RenderableType:
+def plan_view(plan: Plan, foresight: Foresight | None) -> RenderableType:
     """All that a search of this plan would do, as far as it is known before it starts."""
     parts: list[RenderableType] = [
         Text(f"{plan.name}: suite {plan.suite.name}, encoder {', '.join(e.name for e in plan.encoders)}", style="bold"),
         _coordinates(plan),
+        _stages(plan),
         _chain_table("baseline (trial 0): no stage", plan.baseline[1]),
         _evaluated(plan),
         _costs(plan),
+        *_foreseen(plan, foresight),
     ]
     parts += [Text(f"note: {warning}", style="yellow") for warning in plan.warnings]
     if plan.without_rows:
@@ -74,6 +77,54 @@ def _coordinates(plan: Plan) -> RenderableType:
     for name, words in plan.space.coordinates.items():
         table.add_row(name, words)
     return table if plan.space.coordinates else Text("nothing is left open: one chain")
+
+
+def _stages(plan: Plan) -> RenderableType:
+    """What a stage of each name can be, over all points."""
+    table = Table(title="stages", title_justify="left")
+    for column in ("stage", "steps", "batch size", "rows drawn"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    seen: dict[str, dict[tuple[int, int], None]] = {}
+    for chain in plan.variants:
+        for stage in chain.stages:
+            seen.setdefault(stage.name, {})[stage.steps, stage.batch_size] = None
+    for name, sizes in seen.items():
+        for steps, size in sorted(sizes):
+            table.add_row(name, f"{steps:,}", str(size), f"{steps * size:,}")
+    return table if seen else Text("no stage: targets alone")
+
+
+def _foreseen(plan: Plan, foresight: Foresight | None) -> list[RenderableType]:
+    if foresight is None:
+        return [Text("stage store: unknown until the data and the encoder have been cached once; `search` does that")]
+    of = "of every point" if plan.every_chain() else f"of {plan.trials} random trials"
+    lines = [f"stage store: holds {foresight.stored:,} of the {foresight.stages:,} distinct stages {of}"]
+    if foresight.stage_bytes:
+        whole = foresight.stage_bytes * plan.expected_cost().stages
+        lines.append(f"disk: {_size(foresight.stage_bytes)} a stage, about {_size(whole)} for {plan.trials} trials")
+    seconds = foresight.seconds(plan)
+    if seconds is None:
+        lines.append("time: unknown until a stage has been trained and the baseline scored")
+    else:
+        lines.append(
+            f"time: about {_time(seconds)} for {plan.trials} trials one after the other, from an empty store "
+            f"({foresight.step_seconds:.2f} s a step, {foresight.scoring_seconds:.0f} s to score a trial)"
+        )
+    return [Text("\n".join(lines))]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 5400
+        else f"{seconds / 60:.0f} min"
+        if seconds >= 90
+        else f"{seconds:.0f} s"
+    )
 
 
 def _chain_table(title: str, chain: Chain) -> RenderableType:

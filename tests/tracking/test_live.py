@@ -64,7 +64,9 @@ def test_without_a_terminal_things_are_told_as_they_happen(tmp_path: Path) -> No
         live.said("a word")
     text = out.getvalue()
     assert "trial 5 starts: intermediate: 100% intent/de" in text
-    assert "trial 5: test intent: en 40.0, de 39.0, ru 38.0" in text
+    assert "trial 5: first score: intent, en, validation: " in text
+    assert "trial 5: intent: validation " in text
+    assert "test 39.0 (en 40.0, ru 38.0)" in text
     assert "trial 5 complete after 5 s, objective 40.00; 0 of 1 stages reused" in text
     assert "best objective 53.00 (trial 1)" in text
     assert "a word" in text

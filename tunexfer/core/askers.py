@@ -10,6 +10,9 @@ from typing import Any
 from tunexfer.core.domains import Asker, Point, label
 from tunexfer.errors import SpaceError
 
+MANY = 16
+"""Options that are all written out; of more, the first of them."""
+
 
 class Recorder:
     """Passes every question on and writes the answers down as a point."""
@@ -97,7 +100,7 @@ class Explorer:
         return self.taken[name]
 
     def categorical(self, name: str, options: tuple[str, ...]) -> int:
-        return self._take(name, len(options), " | ".join(options) if len(options) <= 8 else f"{len(options)} options")
+        return self._take(name, len(options), _in_words(options))
 
     def uniform(self, name: str, low: float, high: float) -> float:
         return (low, high)[self._take(name, 2, f"{low} to {high}")]
@@ -107,6 +110,11 @@ class Explorer:
 
     def integer(self, name: str, low: int, high: int) -> int:
         return (low, high)[self._take(name, 2, f"{low} to {high}, whole numbers")]
+
+
+def _in_words(options: tuple[str, ...]) -> str:
+    shown = " | ".join(options[:MANY])
+    return shown if len(options) <= MANY else f"{shown} | ... ({len(options)} options)"
 
 
 class Odometer:

@@ -43,6 +43,27 @@ def resolve_encoder(encoder: Encoder, cache: Path) -> Path:
     return folder
 
 
+def find_encoder(encoder: Encoder, cache: Path) -> Path | None:
+    """As `resolve_encoder`, but None where the encoder would have to be built or fetched first."""
+    starter = STARTER.fullmatch(encoder.name)
+    if starter:
+        from tunexfer.starter.encoder import encoder_folder
+        from tunexfer.starter.packages import is_built
+
+        folder = encoder_folder(cache, int(starter[1] or WHOLE_STARTER))
+        return folder if is_built(folder) else None
+    folder = Path(encoder.name).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(encoder.name, revision=encoder.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def _download(encoder: Encoder) -> Path:
     from huggingface_hub import snapshot_download
 

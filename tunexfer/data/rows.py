@@ -54,6 +54,16 @@ class Rows:
                 self._root = self._folder / self.suite.root
         return self._root
 
+    @property
+    def ready(self) -> bool:
+        """Whether rows can be read without building the starter suite first."""
+        if self.suite.root != "starter:":
+            return True
+        from tunexfer.starter.packages import is_built
+        from tunexfer.starter.suite import suite_folder
+
+        return is_built(suite_folder(self.cache))
+
     def languages(self, task: str, split: Split) -> list[str]:
         """Languages that have rows of this split, in the order of the alphabet."""
         return [language for language in self._known(task) if self.count(task, language, split)]

@@ -41,6 +41,8 @@ class LiveView(Listener):
         self._ended = {ended.trial.number: ended for ended in before}
         self._fresh: list[Ended] = []
         """Ended while we watched: the times to extrapolate from."""
+        self._told: set[tuple[int, str]] = set()
+        """Trials and targets whose scores have been said."""
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="live-view", daemon=True)
@@ -76,6 +78,7 @@ class LiveView(Listener):
             self._running.pop(number, None)
             self._ended[number] = ended
             self._fresh.append(ended)
+            self._tell(number, ended.scores, over=True)
         reused = f"; {_reused(ended)}" if ended.stages else ""
         objective = "" if ended.objective is None else f", objective {ended.objective:.2f}"
         self._line(f"trial {number} {ended.state} after {ended.seconds:.0f} s{objective}{reused}{_reason(ended)}")
@@ -110,12 +113,21 @@ class LiveView(Listener):
         if now is None or number not in self._running:
             return
         self._standing[number] = now
-        news = [score for score in now.scores[len(before.scores) :] if score.main]
-        if now.stage != before.stage and not news:
+        if now.stage != before.stage and len(now.scores) == len(before.scores):
             self._line(f"trial {number}: {now.stage}{' (reused)' if now.stage in now.reused else ''}")
-        for task, split in dict.fromkeys((score.task, score.split) for score in news):
-            mine = (f"{s.language} {s.value:.1f}" for s in news if (s.task, s.split) == (task, split))
-            self._line(f"trial {number}: {split} {task}: {', '.join(mine)}")
+        self._tell(number, now.scores)
+
+    def _tell(self, number: int, scores: Sequence[Score], *, over: bool = False) -> None:
+        """Say a target's scores once it has all of them, and the very first score at once."""
+        if scores and not self._told:
+            first = scores[0]
+            self._line(f"trial {number}: first score: {first.task}, {first.language}, {first.split}: {first.value:.1f}")
+            self._told.add((number, ""))
+        tasks = list(dict.fromkeys(score.task for score in scores))
+        for task in tasks if over else tasks[:-1]:
+            if (number, task) not in self._told:
+                self._told.add((number, task))
+                self._line(f"trial {number}: {task}: {_spread([score for score in scores if score.task == task])}")
 
     def _headline(self) -> str:
         complete = [ended for ended in self._ended.values() if ended.state == "complete"]
@@ -176,6 +188,18 @@ def _means(scores: Sequence[Score]) -> str:
         if values:
             parts.append(f"{task} {sum(values) / len(values):.1f}")
     return "  ".join(parts)
+
+
+def _spread(scores: Sequence[Score]) -> str:
+    """Mean over languages of each split, and the ends of the last one."""
+    parts = []
+    for split in ("validation", "test"):
+        values = {score.language: score.value for score in scores if score.main and score.split == split}
+        if values:
+            low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+            ends = f" ({high} {values[high]:.1f}, {low} {values[low]:.1f})" if len(values) > 1 else f" ({low})"
+            parts.append(f"{split} {sum(values.values()) / len(values):.1f}{ends}")
+    return ", ".join(parts)
 
 
 def _reused(ended: Ended) -> str:

@@ -154,14 +154,13 @@ class _Run:
     def _score(
         self, scorer: Scorer, target: Target, language: str, split: Split, name: str
     ) -> tuple[pa.Table, dict[str, float]]:
-        task, encoded = (
-            self.runner.prepared.tasks[target.task],
-            self.runner.prepared.encoded(target.task, language, split),
-        )
+        prepared, started = self.runner.prepared, time.perf_counter()
+        task, encoded = prepared.tasks[target.task], prepared.encoded(target.task, language, split)
         table, metrics = scorer.score(target.task, task, language, split, encoded, layer=target.layer)
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
-        facts = {"task": target.task, "language": language, "split": split, "metrics": metrics}
+        facts: dict[str, object] = {"task": target.task, "language": language, "split": split, "metrics": metrics}
+        facts |= {"seconds": time.perf_counter() - started} | self._circumstances()
         self._put(name, {ROWS: buffer.getvalue()}, facts)
         return table, metrics
 
@@ -243,7 +242,7 @@ class _Run:
             recipe=self.chain.encoder,
             parent=parent,
             prepared=runner.prepared,
-            seed=int(name[:8], 16),
+            seed=self.seed,
             device=runner.device,
             on_step=lambda step, loss: self.report(Progress(stage=stage.name, step=step, steps=stage.steps, loss=loss)),
         )

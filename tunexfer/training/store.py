@@ -70,6 +70,11 @@ class StageStore:
         mark = _mark(self._folder(name))
         return mark["facts"] if mark else None
 
+    def bytes_of(self, name: str) -> int:
+        """What an entry takes on disk; 0 if it isn't there."""
+        folder = self._folder(name)
+        return sum(file.stat().st_size for file in os.scandir(folder)) if folder.is_dir() else 0
+
     def put(self, name: str, files: Mapping[str, bytes | Path], facts: Mapping[str, Any]) -> None:
         """Write an entry, in place of a damaged one if there is one. Hold its lock.
 
