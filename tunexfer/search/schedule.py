@@ -24,22 +24,22 @@ class Schedule:
         self.exhausted = False
         """Whether the space ran out of chains before the trials asked for were reached."""
         self._proposer = ALGORITHMS[plan.algorithm](plan.space, plan.seed)
-        self._objectives: dict[str, float | None] = {}
-        """Of every chain and seed handed out or run before, by fingerprint; None while it runs or where it failed."""
+        self._taken: set[str] = set()
+        """Fingerprints of all that was handed out or run before."""
         self._running: set[int] = set()
         self._ready = deque(record.unfinished())
         self._searched = sum(trial.phase != "confirm" for trial in self._ready)
         self._confirmed = False
         for ended in record.complete:
             self._searched += ended.trial.phase != "confirm"
-            self._objectives[ended.trial.fingerprint] = ended.objective
+            self._taken.add(ended.trial.fingerprint)
             if ended.trial.phase == "search":
                 self._proposer.tell(ended.trial.number, ended.trial.point, ended.objective)
         if not any(trial.number == 0 for trial in [*self._ready, *(ended.trial for ended in record.complete)]):
             point, chain = plan.baseline
             self._ready.appendleft(Trial(number=0, phase="baseline", seed=plan.seed, point=point, chain=chain))
             self._searched += 1
-        self._objectives |= {trial.fingerprint: None for trial in self._ready}
+        self._taken |= {trial.fingerprint for trial in self._ready}
 
     def next(self) -> Trial | Literal["wait", "done"]:
         """The next trial; `wait` while it depends on trials that still run."""
@@ -60,24 +60,23 @@ class Schedule:
 
     def ended(self, ended: Ended) -> None:
         self._running.discard(ended.trial.number)
-        value = ended.objective if ended.state == "complete" else None
-        self._objectives[ended.trial.fingerprint] = value
         if ended.trial.phase == "search":
+            value = ended.objective if ended.state == "complete" else None
             self._proposer.tell(ended.trial.number, ended.trial.point, value)
 
     def _draw(self) -> Trial | None:
-        number = next(self.record.free_numbers())
+        number = next(number for number in self.record.free_numbers() if number not in self._running)
         for attempt in range(MAX_REPEATS):
             drawn = self._proposer.ask(number, attempt)
             if drawn is None:
                 return None
             point, chain = drawn
             trial = Trial(number=number, phase="search", seed=self.plan.seed, point=point, chain=chain)
-            if trial.fingerprint not in self._objectives:
+            if trial.fingerprint not in self._taken:
                 self._searched += 1
-                self._objectives[trial.fingerprint] = None
+                self._taken.add(trial.fingerprint)
                 return trial
-            self._proposer.tell(number, point, self._objectives[trial.fingerprint])
+            self._proposer.tell(number, point, None)
         return None
 
     def _to_confirm(self, confirm: Confirm) -> list[Trial]:
@@ -92,8 +91,8 @@ class Schedule:
             for fresh in range(1, confirm.seeds + 1)
             for ended in [*baseline, *best[: confirm.top]]
         ]
-        fresh_ones = [trial for trial in again if trial.fingerprint not in self._objectives]
-        self._objectives |= {trial.fingerprint: None for trial in fresh_ones}
+        fresh_ones = [trial for trial in again if trial.fingerprint not in self._taken]
+        self._taken |= {trial.fingerprint for trial in fresh_ones}
         return [
             replace(trial, number=number) for number, trial in zip(self.record.free_numbers(), fresh_ones, strict=False)
         ]
