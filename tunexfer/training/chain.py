@@ -257,7 +257,7 @@ class _Run:
         self.report(Progress(stage=stage.name, step=stage.steps, steps=stage.steps, reused=True))
         return StageOutcome(name=stage.name, fingerprint=name, reused=True, steps=stage.steps, seconds=0.0)
 
-    def _circumstances(self) -> dict[str, str | int]:
+    def _circumstances(self) -> dict[str, object]:
         return {
             "device": torch.cuda.get_device_name()
             if self.runner.device.type == "cuda"
