@@ -191,6 +191,122 @@ def test_a_filter_on_a_column_that_is_not_there_is_named(tmp_path: Path) -> None
         rows_of(tmp_path, **block).table("mood", "en", "test")
 
 
+# Several places
+
+
+def two_parts(folder: Path) -> dict[str, Any]:
+    """English rows in two files; Chinese ones in a third, which writes columns and labels in another way."""
+    write(folder, "first.jsonl", *moods(3))
+    write(folder, "second.jsonl", *moods(2))
+    write(folder, "zh.jsonl", {"sentence": "好", "label": 0}, {"sentence": "?", "label": -1})
+    other = {"columns": {"text": "sentence", "label": "label"}, "label_values": [1, 0], "drop_labels": [-1]}
+    return {
+        "files": None,
+        "parts": [
+            {"files": "first.jsonl", "rows": {"en": (3, 0, 0)}},
+            {"files": "second.jsonl", "rows": {"en": (2, 0, 0)}},
+            {"files": "{language}.jsonl", "rows": {"zh": (1, 0, 0)}, **other},
+        ],
+    }
+
+
+def test_rows_of_several_places_are_one_task(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, **two_parts(tmp_path))
+    assert rows.languages("mood", "train") == ["en", "zh"]
+    assert rows.count("mood", "en", "train") == 5
+    assert texts(rows, "train") == ["text 0", "text 1", "text 2", "text 0", "text 1"]
+    assert rows.table("mood", "en", "train")["id"].to_pylist() == ["1-0", "1-1", "1-2", "2-0", "2-1"]
+
+
+def test_a_part_has_its_own_columns_and_label_order(tmp_path: Path) -> None:
+    [row] = rows_of(tmp_path, **two_parts(tmp_path)).table("mood", "zh", "train").to_pylist()
+    assert (row["id"], row["text"], row["label"]) == ("0", "好", 1)
+
+
+def test_no_part_with_rows_is_an_error_with_the_languages_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no train rows in 'fi'\. Languages with train rows: en, zh"):
+        rows_of(tmp_path, **two_parts(tmp_path)).table("mood", "fi", "train")
+
+
+def test_content_depends_on_every_part_of_the_language_and_on_no_other(tmp_path: Path) -> None:
+    block = two_parts(tmp_path)
+    before = rows_of(tmp_path, **block).content("mood", "en", "train")
+    write(tmp_path, "zh.jsonl", {"sentence": "坏", "label": 1})
+    assert rows_of(tmp_path, **block).content("mood", "en", "train") == before
+    write(tmp_path, "second.jsonl", *moods(4))
+    assert rows_of(tmp_path, **block).content("mood", "en", "train") != before
+
+
+# Words and tags in two text files
+
+
+def supertags(folder: Path, monkeypatch: pytest.MonkeyPatch, tags: str = "NP S\\NP\nNP/N N .\n") -> Rows:
+    """A tagged set in the reader's own folder, its labels in a file."""
+    data = folder / "own" / "ccg"
+    data.mkdir(parents=True)
+    (data / "train.words").write_text("Dogs bark\nThe cat .\n")
+    (data / "train.tags").write_text(tags)
+    (data / "tags.json").write_text(json.dumps({"N": 1, "NP": 0, "NP/N": 2, ".": 4, "S\\NP": 3}))
+    monkeypatch.setenv("TUNEXFER_DATA", str(folder / "own"))
+    return rows_of(folder, "data:", **SUPERTAGS)
+
+
+SUPERTAGS = {
+    "kind": "tagging",
+    "files": "ccg/{split}.words",
+    "tag_files": "ccg/{split}.tags",
+    "labels": [],
+    "labels_file": "ccg/tags.json",
+    "columns": {"tokens": "tokens", "tags": "tags"},
+    "rows": {"en": (2, 0, 0)},
+}
+
+
+def test_words_and_tags_may_lie_in_two_text_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = supertags(tmp_path, monkeypatch)
+    assert rows.task("mood").labels == ["NP", "N", "NP/N", "S\\NP", "."]
+    assert rows.table("mood", "en", "train").to_pylist() == [
+        {"id": "0", "cluster": "0", "tokens": ["Dogs", "bark"], "tags": [0, 3]},
+        {"id": "1", "cluster": "1", "tokens": ["The", "cat", "."], "tags": [2, 1, 4]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ("NP S\\NP\nNP/N N\n", r"train\.words, line 2: 3 words, but 2 tags in .*train\.tags"),
+        ("NP S\\NP\n", r"train\.words goes on at line 2, where .*train\.tags has ended"),
+        ("NP S\\NP\nNP/N N .\nN\n", r"train\.tags goes on at line 3, where .*train\.words has ended"),
+        ("NP S\\NP\nNP/N N ,\n", r"row 1: column 'tags' has the label ','.*'NP', 'N'"),
+    ],
+)
+def test_words_and_tags_that_do_not_correspond_are_named(
+    tags: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=message):
+        supertags(tmp_path, monkeypatch, tags).table("mood", "en", "train")
+
+
+def test_licensed_data_that_is_not_there_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = supertags(tmp_path, monkeypatch)
+    (tmp_path / "own" / "ccg" / "train.tags").unlink()
+    with pytest.raises(DataError, match=r"ccg/train\.tags isn't there.*set TUNEXFER_DATA.*or leave the task out"):
+        rows.content("mood", "en", "train")
+    monkeypatch.setenv("TUNEXFER_DATA", str(tmp_path / "nowhere"))
+    rows = rows_of(tmp_path, "data:", **SUPERTAGS)
+    assert rows.count("mood", "en", "train") == 2
+    with pytest.raises(DataError, match=r"labels from .*nowhere/ccg/tags\.json, which isn't there.*TUNEXFER_DATA"):
+        rows.table("mood", "en", "train")
+
+
+@pytest.mark.parametrize("labels", ['{"N": 1, "NP": 2}', '["N", 3]', '"N"', "N"])
+def test_a_labels_file_of_another_form_is_refused(labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = supertags(tmp_path, monkeypatch)
+    (tmp_path / "own" / "ccg" / "tags.json").write_text(labels)
+    with pytest.raises(DataError, match=r"tags\.json.*(not JSON|list of labels, or an object)"):
+        rows.task("mood")
+
+
 # Validation rows from train
 
 
@@ -288,6 +404,16 @@ def test_tags_are_read_by_name_too(tmp_path: Path, hub: Path) -> None:
 def test_our_splits_may_be_slices_of_theirs(tmp_path: Path, hub: Path) -> None:
     block = hub_block(hub, splits={"train": "train[1:]"})
     assert texts(rows_of(tmp_path, **block), "train") == ["b", "c"]
+
+
+def test_files_may_be_picked_where_the_set_has_no_configs(tmp_path: Path, hub: Path) -> None:
+    (hub / "english" / "train").mkdir(parents=True)
+    (hub / "data" / "train-00000-of-00001.parquet").rename(hub / "english" / "train" / "0000.parquet")
+    block = hub_block(hub, files="{code}/{split}/*.parquet") | {"codes": {"en": "english"}}
+    rows = rows_of(tmp_path, **block)
+    assert texts(rows, "train") == ["a", "b", "c"]
+    assert labels(rows) == [1, 0, 1]
+    assert rows.content("mood", "en", "train") != rows_of(tmp_path, **hub_block(hub)).content("mood", "en", "train")
 
 
 def test_content_of_hub_rows_is_their_place_and_revision(tmp_path: Path, hub: Path) -> None:

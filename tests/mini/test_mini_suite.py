@@ -13,7 +13,8 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from tunexfer.core.scores import Split
-from tunexfer.data.rows import Rows, file_rows
+from tunexfer.data.reading import file_rows
+from tunexfer.data.rows import Rows
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.extractive_qa import MAX_ANSWER
 from tunexfer.tasks.suite import SPLITS, Suite, TaskBlock

@@ -112,7 +112,7 @@ def prepare(
     rows = Rows(suite, folder, cache)
     place = resolve_encoder(encoder, cache)
     keys: list[Key] = sorted({*((source.task, source.language, "train") for source in sources), *evaluated})
-    tasks = {task: suite.task(task) for task, _, _ in keys}
+    tasks = {task: rows.task(task) for task, _, _ in keys}
     _check_lengths(tasks, longest_input(place), encoder)
     tokenizer = None
     tokenizer_hash = tokenizer_content(place, cache)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from tunexfer.core.fingerprint import fingerprint
 from tunexfer.core.folder import write_whole
 from tunexfer.core.scores import Split
+from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, tagged_rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import Row
@@ -27,8 +28,10 @@ READ_SETTINGS = {
     *("max_length", "answer_language_rules"),
 }
 """The fields of a task block that rows, their encoding or their scores depend on."""
-BATCH = 1000
-"""Rows read at once; only canonical rows are held."""
+
+
+OWN_DATA = "data:"
+"""The root of files that only their owner may have."""
 
 
 class Rows:
@@ -40,7 +43,8 @@ class Rows:
         self.cache = cache
         self._folder = folder
         self._root: Path | None = None
-        self._counted: dict[tuple[str, str, Split], int] = {}
+        self._counted: dict[tuple[str, int, str, Split], int] = {}
+        self._labelled: dict[str, TaskBlock] = {}
 
     @property
     def root(self) -> Path:
@@ -50,6 +54,8 @@ class Rows:
                 from tunexfer.starter import build_suite
 
                 self._root = build_suite(self.cache)
+            elif self.suite.root == OWN_DATA:
+                self._root = Path(os.environ.get("TUNEXFER_DATA", "data")).absolute()
             else:
                 self._root = self._folder / self.suite.root
         return self._root
@@ -64,6 +70,19 @@ class Rows:
 
         return is_built(suite_folder(self.cache))
 
+    def task(self, name: str) -> TaskBlock:
+        """The task as the suite has it, with the labels of its `labels_file:` in place."""
+        block = self.suite.task(name)
+        if not block.labels_file:
+            return block
+        if name not in self._labelled:
+            file = self._under_root(block.labels_file, "labels_file")
+            if not file.is_file():
+                raise DataError(f"task {name!r} takes its labels from {file}, which isn't there. {self._what_to_do()}")
+            labels = read_labels(file)
+            self._labelled[name] = block.model_copy(update={"labels": labels, "labels_file": None})
+        return self._labelled[name]
+
     def languages(self, task: str, split: Split) -> list[str]:
         """Languages that have rows of this split, in the order of the alphabet."""
         return [language for language in self._known(task) if self.count(task, language, split)]
@@ -77,16 +96,21 @@ class Rows:
 
     def content(self, task: str, language: str, split: Split) -> str:
         """Hash of everything the canonical rows and their encoding depend on."""
-        block = self.suite.task(task)
-        read = self._read_split(task, language, split)
-        settings = block.model_dump(include=READ_SETTINGS) | {"where": _filled(block, language)}
-        settings["held_out"] = self._held_out(task, language)
+        read, held_out = self._read_split(task, language, split), self._held_out(task, language)
+        parts = []
+        for block in self._places(task, language, read):
+            settings = block.model_dump(include=READ_SETTINGS) | {"where": _filled(block, language)}
+            parts.append([settings | {"held_out": held_out}, self._place(task, block, language, read)])
+        return fingerprint([task, language, split, *(parts[0] if len(parts) == 1 else parts)])
+
+    def _place(self, task: str, block: TaskBlock, language: str, split: Split) -> Any:
+        """What tells these rows from others: the bytes of their files, or the place and revision on the hub."""
         if block.hub:
+            files = [block.hub.files] if block.hub.files else []
             name = _fill(block.hub.name or "", block, language)
-            place: Any = [block.hub.path, name, block.hub.revision, block.hub.splits.get(read, read)]
-        else:
-            place = self._hash(self._file(task, language, read))
-        return fingerprint([task, language, split, settings, place])
+            return [block.hub.path, name, block.hub.revision, block.hub.splits.get(split, split), *files]
+        hashes = [self._hash(file) for file in self._files(task, block, language, split)]
+        return hashes[0] if len(hashes) == 1 else hashes
 
     def table(self, task: str, language: str, split: Split) -> pa.Table:
         """The canonical rows, with the schema of the task's kind.
@@ -113,57 +137,93 @@ class Rows:
 
     def _known(self, task: str) -> list[str]:
         """Every language the suite or the files name for a task."""
-        block = self.suite.task(task)
-        if block.rows or (block.codes and block.files):
-            return sorted({*block.rows, *block.codes})
-        if not block.files or not re.search(r"\{(language|code)\}", block.files):
-            raise DataError(f"task {task!r}: its languages can't be seen from file names; declare them in `rows:`.")
-        return sorted(_languages(block.files, self.root))
+        found: set[str] = set()
+        for block in self.suite.task(task).places:
+            if block.rows or (block.codes and block.files):
+                found |= {*block.rows, *block.codes}
+            elif not block.files or not re.search(r"\{(language|code)\}", block.files):
+                raise DataError(f"task {task!r}: its languages can't be seen from file names; declare them in `rows:`.")
+            else:
+                found |= _languages(block.files, self.root)
+        return sorted(found)
 
     def _own_count(self, task: str, language: str, split: Split) -> int:
-        block = self.suite.task(task)
+        places = self.suite.task(task).places
+        return sum(self._count_place(task, number, block, language, split) for number, block in enumerate(places))
+
+    def _count_place(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> int:
         if block.rows or block.hub:
             return block.rows.get(language, (0, 0, 0))[SPLITS.index(split)]
-        key = (task, language, split)
+        key = (task, number, language, split)
         if key not in self._counted:
-            self._counted[key] = self._look(task, language, split)
+            self._counted[key] = self._look(task, block, language, split)
         return self._counted[key]
 
-    def _look(self, task: str, language: str, split: Split) -> int:
-        block = self.suite.task(task)
-        file = self._path(block, language, split)
+    def _look(self, task: str, block: TaskBlock, language: str, split: Split) -> int:
+        file = self._path(block.files or "", block, language, split)
         if not file.is_file():
             return 0
         if block.where or block.drop_labels:
-            return int(self._read(task, language, split).num_rows)
+            return int(self._read_place(task, block, language, split).num_rows)
         return file_length(file)
 
-    def _read(self, task: str, language: str, split: Split) -> pa.Table:
-        block = self.suite.task(task)
-        if block.hub:
-            place = f"{block.hub.path} ({_fill(block.hub.name or 'default', block, language)}), {split}"
-            rows = hub_rows(block, _fill(block.hub.name or "", block, language) or None, split)
-        else:
-            file = self._file(task, language, split)
-            place, rows = str(file), file_rows(file)
-        return canonical_table(rows, block, _filled(block, language), f"task {task!r}, {place}")
-
-    def _file(self, task: str, language: str, split: Split) -> Path:
-        file = self._path(self.suite.task(task), language, split)
-        if not file.is_file():
+    def _places(self, task: str, language: str, split: Split) -> list[TaskBlock]:
+        """The task's parts that have rows of this split in this language; a task without parts as it is."""
+        places = self.task(task).places
+        if len(places) == 1:
+            return places
+        found = [
+            block for number, block in enumerate(places) if self._count_place(task, number, block, language, split)
+        ]
+        if not found:
             raise DataError(
-                f"task {task!r} has no {split} rows in {language!r}: {file} isn't there. "
+                f"task {task!r} has no {split} rows in {language!r}. "
                 f"Languages with {split} rows: {', '.join(self.languages(task, split)) or 'none'}."
             )
-        return file
+        return found
 
-    def _path(self, block: TaskBlock, language: str, split: Split) -> Path:
-        pattern = _fill((block.files or "").replace("{split}", split), block, language)
-        path = Path(os.path.normpath(self.root / pattern))
+    def _read(self, task: str, language: str, split: Split) -> pa.Table:
+        tables = [self._read_place(task, block, language, split) for block in self._places(task, language, split)]
+        return tables[0] if len(tables) == 1 else pa.concat_tables(map(_numbered, range(1, len(tables) + 1), tables))
+
+    def _read_place(self, task: str, block: TaskBlock, language: str, split: Split) -> pa.Table:
+        if block.hub:
+            name = _fill(block.hub.name or "", block, language)
+            files = _fill(block.hub.files or "", block, language)
+            place = f"{block.hub.path} ({name or files or 'default'}), {split}"
+            rows = hub_rows(block, name or None, files or None, split)
+        else:
+            file, *tags = self._files(task, block, language, split)
+            place, rows = str(file), tagged_rows(file, tags[0]) if tags else file_rows(file)
+        return canonical_table(rows, block, _filled(block, language), f"task {task!r}, {place}")
+
+    def _files(self, task: str, block: TaskBlock, language: str, split: Split) -> list[Path]:
+        """The file of the rows and, where they have one of their own, that of the tags."""
+        patterns = [block.files or "", *([block.tag_files] if block.tag_files else [])]
+        files = [self._path(pattern, block, language, split) for pattern in patterns]
+        for file in files:
+            if not file.is_file():
+                raise DataError(
+                    f"task {task!r} has no {split} rows in {language!r}: {file} isn't there. {self._what_to_do()} "
+                    f"Languages with {split} rows: {', '.join(self.languages(task, split)) or 'none'}."
+                )
+        return files
+
+    def _what_to_do(self) -> str:
+        if self.suite.root != OWN_DATA:
+            return "Correct the suite, or put the file there."
+        return (
+            "It can't be downloaded: set TUNEXFER_DATA to the folder with your copy of the data, "
+            "or leave the task out of the space."
+        )
+
+    def _path(self, pattern: str, block: TaskBlock, language: str, split: Split) -> Path:
+        return self._under_root(_fill(pattern.replace("{split}", split), block, language), "files")
+
+    def _under_root(self, name: str, key: str) -> Path:
+        path = Path(os.path.normpath(self.root / name))
         if not path.is_relative_to(os.path.normpath(self.root)):
-            raise DataError(
-                f"`files: {pattern}` leads out of the suite's root, {self.root}. Set `root:` higher instead."
-            )
+            raise DataError(f"`{key}: {name}` leads out of the suite's root, {self.root}. Set `root:` higher instead.")
         return path
 
     def _hash(self, file: Path) -> str:
@@ -221,72 +281,27 @@ def _kept(row: Row, where: Mapping[str, str], others: dict[str, set[str]]) -> bo
     return True
 
 
-def file_rows(file: Path) -> Iterator[Row]:
-    """The rows of a JSONL or Parquet file, in order."""
-    if file.suffix == ".parquet":
-        try:
-            for batch in pq.ParquetFile(file).iter_batches(BATCH):
-                yield from batch.to_pylist()
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{file} is not a Parquet file: {error}") from error
-    elif file.suffix == ".jsonl":
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _json_row(line, f"{file}, line {number}")
-    else:
-        raise DataError(f"{file}: rows are read from .jsonl or .parquet files; convert it, or correct `files:`.")
-
-
-def _json_row(line: str, place: str) -> Row:
+def read_labels(file: Path) -> list[str]:
+    """The labels of a JSON file, in order: a list, or a mapping of labels to their numbers from 0."""
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f'{place}: a row is an object like {{"text": ...}}, but got {line.strip()[:60]}.')
-    return row
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: not JSON: {error}") from error
+    labels = found
+    if isinstance(found, dict):
+        by_number = {number: label for label, number in found.items()}
+        labels = [by_number.get(number) for number in range(len(found))]
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise DataError(f"{file} has to hold a list of labels, or an object of labels and their numbers from 0 on.")
+    return labels
 
 
-def file_length(file: Path) -> int:
-    """Rows of a JSONL or Parquet file."""
-    if file.suffix == ".parquet":
-        return int(pq.read_metadata(file).num_rows)
-    with file.open("rb") as lines:
-        return sum(1 for line in lines if line.strip())
-
-
-def hub_rows(block: TaskBlock, name: str | None, split: Split) -> Iterator[Row]:
-    """The rows of a split on the hub. Labels that the hub has names for come as names if those are the block's own."""
-    assert block.hub is not None
-    import datasets
-
-    where = f"{block.hub.path}, config {name or 'default'}, split {block.hub.splits.get(split, split)!r}"
-    try:
-        found = datasets.load_dataset(
-            block.hub.path, name, revision=block.hub.revision, split=block.hub.splits.get(split, split)
-        )
-    except Exception as error:  # the hub's client, the cache and the network raise a dozen unrelated types
-        raise DataError(
-            f"could not load {where}: {type(error).__name__}: {error}. Check the id, config, revision and split, "
-            "and the network; data loaded once is found again without it."
-        ) from error
-    names = {column: _label_names(feature) for column, feature in found.features.items()}
-    named = {column: own for column, own in names.items() if not block.label_values and set(own) == set(block.labels)}
-    for batch in found.with_format("arrow").iter(batch_size=BATCH):
-        for row in batch.to_pylist():
-            yield row | {column: _named(row[column], own) for column, own in named.items()}
-
-
-def _label_names(feature: Any) -> list[str]:
-    """Names of a ClassLabel column, or of a list of them; none for other columns."""
-    return list(getattr(getattr(feature, "feature", feature), "names", None) or [])
-
-
-def _named(label: Any, names: list[str]) -> Any:
-    if isinstance(label, list):
-        return [_named(one, names) for one in label]
-    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+def _numbered(number: int, table: pa.Table) -> pa.Table:
+    """Ids that say which part a row is from, as two parts may count their rows alike."""
+    for name in ("id", "cluster"):
+        column = table.schema.get_field_index(name)
+        table = table.set_column(column, name, pc.binary_join_element_wise(str(number), table[name], "-"))
+    return table
 
 
 def _fill(pattern: str, block: TaskBlock, language: str) -> str:

@@ -28,7 +28,36 @@ class HubRows(_Block):
     name: str | None = None
     revision: str | None = None
     splits: dict[Split, str] = {}
-    """What our splits are called there, where the name differs; slices such as `train[:2%]` work."""
+    """What our splits are called there, where the name differs; `train[:2%]` and `train_r1+train_r2` work."""
+    files: str | None = None
+    """Pattern of files there, where the set has no configs to load: `{code}/{split}/*.parquet`."""
+
+
+class Part(_Block):
+    """Some of a task's rows, which lie elsewhere or are written otherwise; what it leaves out is as the task says."""
+
+    files: str | None = None
+    tag_files: str | None = None
+    hub: HubRows | None = None
+    codes: dict[str, str] | None = None
+    where: dict[str, str] | None = None
+    columns: dict[str, str | list[str]] | None = None
+    label_values: list[str | int] | None = None
+    drop_labels: list[str | int] | None = None
+    rows: dict[str, tuple[int, int, int]] | None = None
+
+
+class Defaults(_Block):
+    """What fine-tuning on the task takes where a space doesn't say: the recipe it was published with."""
+
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    """Times the rows of the languages trained on are seen; a space counts in steps, so they become steps there."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+
+    def steps(self, rows: int, batch_size: int) -> int:
+        """Optimizer steps for this many rows; the last batch of an epoch may be smaller."""
+        return self.epochs * -(-rows // batch_size)
 
 
 class TaskBlock(_Block):
@@ -39,7 +68,11 @@ class TaskBlock(_Block):
     licence: str = "unknown"
     files: str | None = None
     """Pattern of JSONL or Parquet files under the suite's root: `xnli/{language}/{split}.jsonl`."""
+    tag_files: str | None = None
+    """Pattern of files with the tags of `files`, both of them text: a sentence a line, a space between two words."""
     hub: HubRows | None = None
+    parts: list[Part] = []
+    """Several places whose rows make up one task, with one head: several sets, or another one in each language."""
     codes: dict[str, str] = {}
     """What `{code}` stands for, per language, where the data names languages in its own way."""
     where: dict[str, str] = {}
@@ -47,6 +80,8 @@ class TaskBlock(_Block):
     columns: dict[str, str | list[str]]
     """Our field -> their column (`choices.text` looks inside). A list joins text columns, or makes the options."""
     labels: list[str] = []
+    labels_file: str | None = None
+    """JSON file under the suite's root with the labels, where the suite can't name them: a list, or label -> number."""
     label_values: list[str | int] = []
     """How the data writes each of `labels`, in the same order, where it is neither the name nor the position."""
     drop_labels: list[str | int] = []
@@ -62,13 +97,28 @@ class TaskBlock(_Block):
     max_length: Annotated[int, Field(ge=8)] = 128
     validation_from_train: Annotated[int, Field(ge=0)] = 0
     """Rows at the end of train set aside for validation in languages that have none."""
+    recipe: Defaults | None = None
+
+    @property
+    def places(self) -> list[TaskBlock]:
+        """The task's parts, each as a task of its own; the task itself where it has none."""
+        if not self.parts:
+            return [self]
+        given = [{name: value for name, value in part if value is not None} for part in self.parts]
+        return [self.model_copy(update={**fields, "parts": []}) for fields in given]
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.files is None) == (self.hub is None):
-            raise ValueError("a task has either `files:` or `hub:`, and one of them")
-        if self.label_values and len(self.label_values) != len(self.labels):
-            raise ValueError(f"{len(self.labels)} labels but {len(self.label_values)} label_values")
+    def _consistent(self) -> Self:
+        for number, place in enumerate(self.places):
+            where = f"parts[{number}]: " if self.parts else ""
+            if (place.files is None) == (place.hub is None):
+                raise ValueError(f"{where}rows come from either `files:` or `hub:`, and one of them")
+            if place.tag_files and not place.files:
+                raise ValueError(f"{where}`tag_files:` go with `files:`, not with `hub:`")
+            if place.label_values and len(place.label_values) != len(self.labels):
+                raise ValueError(f"{where}{len(self.labels)} labels but {len(place.label_values)} label_values")
+        if self.labels and self.labels_file:
+            raise ValueError("labels are either named in `labels:` or read from `labels_file:`")
         return self
 
 
@@ -76,7 +126,8 @@ class Suite(_Block):
     name: str
     about: str = ""
     root: str = "."
-    """Folder the `files:` patterns start from, relative to the suite file; `starter:` is the built starter data."""
+    """Folder the `files:` patterns start from, relative to the suite file. `starter:` is the built starter data,
+    `data:` the folder that the environment variable TUNEXFER_DATA names (`data`, where it names none)."""
     tasks: dict[str, TaskBlock]
 
     def task(self, name: str) -> TaskBlock:

@@ -76,11 +76,17 @@ def label_index(found: Any, labels: Mapping[str | int, int], task: TaskBlock) ->
     if ambiguous or not isinstance(found, str | int) or found not in labels:
         column = task.columns.get("label", task.columns.get("tags"))
         raise DataError(
-            f"column {column!r} has the label {found!r}, but the labels are {', '.join(map(repr, labels))}. "
+            f"column {column!r} has the label {found!r}, but the labels are {_some(labels)}. "
             "Correct `labels:`, say how the data writes them in `label_values:`, "
             "or leave rows without gold out with `drop_labels:`."
         )
     return labels[found]
+
+
+def _some(labels: Mapping[str | int, int], most: int = 40) -> str:
+    """The labels in words; of very many the first."""
+    rest = len(labels) - most
+    return ", ".join(map(repr, list(labels)[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def label_positions(task: TaskBlock) -> dict[str | int, int]:

@@ -1,0 +1,110 @@
+"""The rows of one file, or of one split on the hub, as the data has them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunexfer.core.scores import Split
+from tunexfer.errors import DataError
+from tunexfer.tasks.kinds.base import Row
+from tunexfer.tasks.suite import TaskBlock
+
+BATCH = 1000
+"""Rows read at once; only canonical rows are held."""
+
+
+def file_rows(file: Path) -> Iterator[Row]:
+    """The rows of a JSONL or Parquet file, in order."""
+    if file.suffix == ".parquet":
+        try:
+            for batch in pq.ParquetFile(file).iter_batches(BATCH):
+                yield from batch.to_pylist()
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{file} is not a Parquet file: {error}") from error
+    elif file.suffix == ".jsonl":
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _json_row(line, f"{file}, line {number}")
+    else:
+        raise DataError(f"{file}: rows are read from .jsonl or .parquet files; convert it, or correct `files:`.")
+
+
+def _json_row(line: str, place: str) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{place}: not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise DataError(f'{place}: a row is an object like {{"text": ...}}, but got {line.strip()[:60]}.')
+    return row
+
+
+def file_length(file: Path) -> int:
+    """Rows of a JSONL or Parquet file."""
+    if file.suffix == ".parquet":
+        return int(pq.read_metadata(file).num_rows)
+    with file.open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
+
+
+def tagged_rows(words: Path, tags: Path) -> Iterator[Row]:
+    """`tokens` and `tags` from two text files: a sentence a line in both, a space between two words or tags."""
+    with words.open(encoding="utf-8") as sentences, tags.open(encoding="utf-8") as labels:
+        for number, (sentence, label) in enumerate(itertools.zip_longest(sentences, labels), start=1):
+            if sentence is None or label is None:
+                longer, shorter = (words, tags) if label is None else (tags, words)
+                raise DataError(
+                    f"{longer} goes on at line {number}, where {shorter} has ended: they have to correspond."
+                )
+            row = {"tokens": sentence.split(), "tags": label.split()}
+            if len(row["tokens"]) != len(row["tags"]):
+                raise DataError(
+                    f"{words}, line {number}: {len(row['tokens'])} words, but {len(row['tags'])} tags in {tags}."
+                )
+            yield row
+
+
+def hub_rows(block: TaskBlock, name: str | None, files: str | None, split: Split) -> Iterator[Row]:
+    """The rows of a split on the hub. Labels that the hub has names for come as names if those are the block's own.
+
+    name, files: the config and the pattern of `block.hub`, with the language filled in
+    """
+    assert block.hub is not None
+    import datasets
+
+    theirs = block.hub.splits.get(split, split)
+    patterns = {theirs: files.replace("{split}", theirs)} if files else None
+    where = f"{block.hub.path}, config {name or 'default'}, split {theirs!r}{f', files {files}' if files else ''}"
+    try:
+        found = datasets.load_dataset(
+            block.hub.path, name, revision=block.hub.revision, data_files=patterns, split=theirs
+        )
+    except Exception as error:  # the hub's client, the cache and the network raise a dozen unrelated types
+        raise DataError(
+            f"could not load {where}: {type(error).__name__}: {error}. Check the id, config, revision and split, "
+            "and the network; data loaded once is found again without it."
+        ) from error
+    names = {column: _label_names(feature) for column, feature in found.features.items()}
+    named = {column: own for column, own in names.items() if not block.label_values and set(own) == set(block.labels)}
+    for batch in found.with_format("arrow").iter(batch_size=BATCH):
+        for row in batch.to_pylist():
+            yield row | {column: _named(row[column], own) for column, own in named.items()}
+
+
+def _label_names(feature: Any) -> list[str]:
+    """Names of a ClassLabel column, or of a list of them; none for other columns."""
+    return list(getattr(getattr(feature, "feature", feature), "names", None) or [])
+
+
+def _named(label: Any, names: list[str]) -> Any:
+    if isinstance(label, list):
+        return [_named(one, names) for one in label]
+    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
