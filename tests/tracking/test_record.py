@@ -43,7 +43,7 @@ def test_a_failed_or_stopped_trial_is_run_again(folder: StudyFolder, state: str)
 
 
 @pytest.mark.parametrize("name", ["status.json", "scores.jsonl", "rows.parquet"])
-@pytest.mark.parametrize("damage", [b"", b'{"state": "comp', None])
+@pytest.mark.parametrize("damage", [b"", b'{"state": "comp', b'{"state": "weird"}', b"[1]", None])
 def test_a_complete_trial_with_a_damaged_file_is_run_again(
     folder: StudyFolder, name: str, damage: bytes | None
 ) -> None:
@@ -54,6 +54,10 @@ def test_a_complete_trial_with_a_damaged_file_is_run_again(
     record = Record(folder)
     assert record.complete == []
     assert record.unfinished() == [trial(1)]
+    told = [f"{folder.trial(1).path}: the record of this trial is damaged"]
+    assert [sentence.partition(" (")[0] for sentence in record.damaged] == told * (
+        damage is not None or name != "status.json"
+    )
 
 
 def test_a_trial_whose_chain_is_lost_leaves_its_number_free(folder: StudyFolder) -> None:
@@ -64,6 +68,18 @@ def test_a_trial_whose_chain_is_lost_leaves_its_number_free(folder: StudyFolder)
     record = Record(folder)
     assert [ended.trial.number for ended in record.ended] == [2]
     assert next(record.free_numbers()) == 1
+    assert len(record.damaged) == 1
+    assert "chain.yaml can't be read" in record.damaged[0]
+
+
+@pytest.mark.parametrize("damage", ["", "identity: {seed: 7}", "name: [", "- 1", "identity: 3\nstudy_id: abc", "\0"])
+def test_a_damaged_plan_is_an_error_that_names_it(folder: StudyFolder, damage: str) -> None:
+    with Record.drive(folder, PLAN) as record:
+        run(record, trial(1))
+    folder.plan.write_text(damage)
+    with pytest.raises(StudyError, match=r"plan\.yaml can't be read as a plan"), Record.drive(folder, PLAN):
+        pass
+    assert folder.plan.read_text() == damage
 
 
 def test_results_that_cannot_be_read_back_fail_the_trial(folder: StudyFolder) -> None:

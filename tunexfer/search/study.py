@@ -67,6 +67,8 @@ def run_search(
     """
     started = time.monotonic()
     drive = _Drive(plan, record, listeners)
+    for sentence in record.damaged:
+        drive.tell("warned", sentence)
     if drive.first != "done":
         with _interruptible(drive):
             _fit(drive, make_runner, options)

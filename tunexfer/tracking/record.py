@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,10 +26,12 @@ from tunexfer.core.folder import StudyFolder, TrialFolder, write_whole
 from tunexfer.core.scores import Score
 from tunexfer.errors import StudyError
 from tunexfer.tracking.deltas import SCORES_SCHEMA, Deltas
-from tunexfer.tracking.trial import Ended, StageRun, Trial
+from tunexfer.tracking.trial import Ended, StageRun, State, Trial
 
 LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+"""What reading a damaged file of ours raises."""
 
 
 class Record:
@@ -39,6 +41,8 @@ class Record:
         self.folder = folder
         self._ended: dict[int, Ended] = {}
         self._waiting: dict[int, Trial] = {}
+        self.damaged: list[str] = []
+        """What could not be read of trials that had ended, in sentences for the user."""
         for trial_folder in folder.all_trials():
             self._load(trial_folder)
 
@@ -111,7 +115,7 @@ class Record:
         status = ended.status()
         try:
             ended = _ended(ended.trial, status, folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             status |= {"state": "failed", "reason": f"its results can't be read back: {error}"}
             ended = _ended(ended.trial, status, folder)
         write_whole(folder.status, json.dumps(status, indent=2, ensure_ascii=False) + "\n")
@@ -147,12 +151,20 @@ class Record:
                 point=head["point"],
                 chain=Chain.from_dict(head["chain"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        except (*_UNREADABLE, yaml.YAMLError) as error:
+            if folder.status.exists():
+                self.damaged.append(
+                    f"{folder.chain} can't be read ({_first_line(error)}): that trial counts as not run."
+                )
             return
         try:
             self._ended[trial.number] = _ended(trial, json.loads(folder.status.read_text(encoding="utf-8")), folder)
-        except (OSError, ValueError, KeyError, TypeError):
+        except _UNREADABLE as error:
             self._waiting[trial.number] = trial
+            if folder.status.exists():
+                self.damaged.append(
+                    f"{folder.path}: the record of this trial is damaged ({_first_line(error)}): it is run again."
+                )
 
 
 def write_result(folder: TrialFolder, scores: tuple[Score, ...], rows: pa.Table) -> None:
@@ -170,10 +182,13 @@ def read_plan(folder: StudyFolder) -> dict[str, Any]:
     """
     try:
         plan: dict[str, Any] = yaml.load(folder.plan.read_text(encoding="utf-8"), Loader=_Loader)
-        return {**plan, "identity": plan["identity"], "study_id": plan["study_id"]}
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        if not isinstance(plan, dict) or not isinstance(plan.get("identity"), dict) or not plan.get("study_id"):
+            raise ValueError("it has no identity and study_id")
+        return plan
+    except (*_UNREADABLE, yaml.YAMLError) as error:
         raise StudyError(
-            f"{folder.path} is no study folder: its plan.yaml can't be read ({error}). Take another --name."
+            f"{folder.plan} can't be read as a plan ({_first_line(error)}), so what was studied there is unknown. "
+            "Put it back as it was, or take another --name."
         ) from error
 
 
@@ -193,6 +208,8 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
 def _ended(trial: Trial, status: Mapping[str, Any], folder: TrialFolder) -> Ended:
     """raises: ValueError or OSError, if a complete trial's results aren't whole"""
     scores: tuple[Score, ...] = ()
+    if status["state"] not in get_args(State):
+        raise ValueError(f"its state is {status['state']!r}")
     if status["state"] == "complete":
         lines = folder.scores.read_text(encoding="utf-8").splitlines()
         scores = tuple(Score(**json.loads(line)) for line in lines)
@@ -227,6 +244,10 @@ def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
         plain["study_id"] = before["study_id"]
     write_whole(folder.environment, json.dumps(_environment(), indent=2) + "\n")
     write_whole(folder.plan, _yaml(plain))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _environment() -> dict[str, Any]:
