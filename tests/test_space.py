@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tunexfer.core.askers import Random
-from tunexfer.core.chain import Source
+from tunexfer.core.chain import Chain, Source
 from tunexfer.errors import SpaceError
 from tunexfer.space import SearchSpace, parse_tree
 from tunexfer.tasks.suite import Suite
@@ -198,3 +198,57 @@ def test_a_grid_over_a_continuous_coordinate_is_refused() -> None:
 def test_a_point_of_another_space_is_refused() -> None:
     with pytest.raises(SpaceError, match="not of this space"):
         space(stage()).chain({"targets[0].learning_rate": "0.5"})
+
+
+# What the suite recommends
+
+
+def recommended(**recipes: dict[str, Any]) -> Suite:
+    """The toy suite with recipes for some of its tasks."""
+    blocks = SUITE.model_dump()
+    for task, recipe in recipes.items():
+        blocks["tasks"][task]["recipe"] = recipe
+    return Suite.model_validate(blocks)
+
+
+def chain_in(suite: Suite, text: str) -> Chain:
+    """The one chain of a space without domains."""
+    tree = parse_tree({"encoder": "some/encoder"} | yaml.safe_load(text), "toy.yaml")
+    sizes = lambda source: ROWS.get((source.task, source.language), 0)  # noqa: E731
+    return SearchSpace(tree, suite, sizes, {}, "toy.yaml").sample(Random(0))[1]
+
+
+NLI = {"learning_rate": 1e-5, "epochs": 2, "batch_size": 32}
+TAGS = {"learning_rate": 2e-5, "epochs": 10, "batch_size": 16}
+
+
+def test_a_target_takes_what_the_space_leaves_out_from_its_task() -> None:
+    chain = chain_in(recommended(tags=TAGS), "targets: [{task: tags, train_language: en}]")
+    stage = chain.targets[0].stage
+    assert stage is not None
+    assert (stage.learning_rate, stage.batch_size, stage.steps) == (2e-5, 16, 10 * 4)  # 50 rows are 4 batches of 16
+
+
+def test_what_the_space_says_goes_before_the_suites_recipe() -> None:
+    text = "targets: [{task: tags, train_language: en, batch_size: 25, learning_rate: 0.1}]"
+    stage = chain_in(recommended(tags=TAGS), text).targets[0].stage
+    assert stage is not None
+    assert (stage.learning_rate, stage.batch_size, stage.steps) == (0.1, 25, 10 * 2)
+    stage = chain_in(recommended(tags=TAGS), text.replace("batch_size: 25", "steps: 7")).targets[0].stage
+    assert stage is not None
+    assert (stage.batch_size, stage.steps) == (16, 7)
+
+
+def test_a_stage_of_several_tasks_trains_for_the_sum_of_their_steps() -> None:
+    text = "stages: [{tasks: [nli, same], languages: [en, de]}]\ntargets: [{task: find}]"
+    [stage] = chain_in(recommended(nli=NLI, same=NLI), text).stages
+    assert stage.steps == 2 * 13 + 2 * 4  # 400 rows of nli in both languages and 100 of same, in batches of 32
+    assert stage.learning_rate == 1e-5
+
+
+def test_a_stage_whose_tasks_recommend_different_rates_has_to_say_one() -> None:
+    text = "stages: [{tasks: [nli, same], languages: [en, de]}]\ntargets: [{task: find}]"
+    with pytest.raises(SpaceError, match=r"stages\[0\]: nli \+ same is fine-tuned, so it needs learning_rate$"):
+        chain_in(recommended(nli=NLI, same=TAGS), text)
+    with pytest.raises(SpaceError, match="needs learning_rate, steps"):
+        chain_in(recommended(nli=NLI), text)

@@ -38,15 +38,15 @@ class Mixing(Strict):
 
 
 class StageRecipe(Strict):
-    """One stage with nothing left open."""
+    """One stage with nothing left open; what isn't said of its training comes from its tasks in the suite."""
 
     name: str
     tasks: list[str]
     languages: Annotated[list[str], Field(min_length=1)]
     mixing: Literal["proportional", "uniform"] | Mixing | Shares = "proportional"
-    learning_rate: Rate
-    steps: Count
-    batch_size: Count = 32
+    learning_rate: Rate | None = None
+    steps: Count | None = None
+    batch_size: Count | None = None
 
     @field_validator("tasks", "languages", mode="before")
     @classmethod
@@ -55,13 +55,13 @@ class StageRecipe(Strict):
 
 
 class TargetRecipe(Strict):
-    """One target with nothing left open."""
+    """One target with nothing left open; what isn't said of its training comes from the task in the suite."""
 
     task: str
     train_language: str | None = None
     learning_rate: Rate | None = None
     steps: Count | None = None
-    batch_size: Count = 32
+    batch_size: Count | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
     languages: Literal["all"] | list[str] = "all"
     """Languages it is scored in."""

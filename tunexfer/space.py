@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,6 +18,10 @@ from tunexfer.core.training_fields import KNOWN, OURS
 from tunexfer.errors import SpaceError
 from tunexfer.recipe import Mixing, Recipe, StageRecipe, TargetRecipe, explain
 from tunexfer.tasks.suite import Suite, nearest
+
+T = TypeVar("T")
+DEFAULT_BATCH = 32
+"""Rows per optimizer step where neither the space nor the suite says."""
 
 Sizes = Callable[[Source], int]
 """Training rows of a source; 0 where there are none."""
@@ -188,14 +192,7 @@ class SearchSpace:
             problems.append(f"{where}.mixing: every share is 0")
             return None
         mixture = Mixture(sources=tuple(drawn), shares=tuple(drawn.values()))
-        return Stage(
-            name=recipe.name,
-            mixture=mixture,
-            learning_rate=recipe.learning_rate,
-            steps=recipe.steps,
-            batch_size=recipe.batch_size,
-            training=training,
-        )
+        return self._fine_tuning(recipe.name, mixture, recipe, sizes, training, where, problems)
 
     def _target(self, recipe: TargetRecipe, where: str, training: dict[str, Any], problems: list[str]) -> Target:
         untrained = Target(task=recipe.task, layer=recipe.layer)
@@ -204,28 +201,56 @@ class SearchSpace:
         retrieval = self.suite.tasks[recipe.task].kind == "retrieval"
         if recipe.layer is not None and not retrieval:
             problems.append(f"{where}.layer: only a retrieval target reads a hidden layer")
-        needed = {"train_language": recipe.train_language, "learning_rate": recipe.learning_rate, "steps": recipe.steps}
         if retrieval:
-            for key, value in needed.items():
-                if value is not None:
+            for key in ("train_language", "learning_rate", "steps", "batch_size"):
+                if getattr(recipe, key) is not None:
                     problems.append(f"{where}.{key}: retrieval has nothing to train; leave it out")
             return untrained
-        missing = [key for key, value in needed.items() if value is None]
-        if missing:
-            problems.append(f"{where}: {recipe.task} is fine-tuned, so it needs {', '.join(missing)}")
-            return untrained
-        source = Source(task=recipe.task, language=str(recipe.train_language))
-        if self.sizes(source) == 0:
+        source = Source(task=recipe.task, language=recipe.train_language or "")
+        rows = self.sizes(source)
+        if recipe.train_language and rows == 0:
             problems.append(f"{where}.train_language: {recipe.task} has no training rows in {recipe.train_language!r}")
-        stage = Stage(
-            name=recipe.task,
-            mixture=Mixture(sources=(source,), shares=(1.0,)),
-            learning_rate=recipe.learning_rate or math.nan,
-            steps=recipe.steps or 0,
-            batch_size=recipe.batch_size,
-            training=training,
-        )
+        mixture = Mixture(sources=(source,), shares=(1.0,))
+        stage = self._fine_tuning(recipe.task, mixture, recipe, {source: rows}, training, where, problems)
         return Target(task=recipe.task, stage=stage)
+
+    def _fine_tuning(
+        self,
+        name: str,
+        mixture: Mixture,
+        recipe: StageRecipe | TargetRecipe,
+        sizes: Mapping[Source, int],
+        training: dict[str, Any],
+        where: str,
+        problems: list[str],
+    ) -> Stage | None:
+        """What the space leaves out is filled in from the tasks' own recipes in the suite.
+
+        Several tasks train for the sum of their steps, and have to agree in their learning rate.
+        """
+        given = {task: self.suite.tasks[task].recipe for task in mixture.tasks}
+        defaults = [default for default in given.values() if default]
+        rate, batch_size = recipe.learning_rate, recipe.batch_size
+        if len(defaults) == len(given):
+            rate = rate or _agreed(default.learning_rate for default in defaults)
+            batch_size = batch_size or _agreed(default.batch_size for default in defaults)
+        steps, batch_size = recipe.steps, batch_size or DEFAULT_BATCH
+        if steps is None and len(defaults) == len(given):
+            steps = sum(
+                default.steps(sum(size for source, size in sizes.items() if source.task == task), batch_size)
+                for task, default in given.items()
+                if default
+            )
+        needed: dict[str, object] = {"learning_rate": rate, "steps": steps}
+        if isinstance(recipe, TargetRecipe):
+            needed = {"train_language": recipe.train_language, **needed}
+        missing = [key for key, value in needed.items() if value is None]
+        if missing or rate is None or steps is None:
+            problems.append(f"{where}: {' + '.join(given)} is fine-tuned, so it needs {', '.join(missing)}")
+            return None
+        return Stage(
+            name=name, mixture=mixture, learning_rate=rate, steps=steps, batch_size=batch_size, training=training
+        )
 
     def _check_task(self, task: str, where: str, problems: list[str]) -> bool:
         if task in self.suite.tasks:
@@ -237,6 +262,12 @@ class SearchSpace:
             f"`tunexfer tasks --suite {self.suite.name}` lists all {len(self.suite.tasks)}."
         )
         return False
+
+
+def _agreed(values: Iterable[T]) -> T | None:
+    """The one value there is; None where there are several."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def no_rows(where: str, tasks: Sequence[str], languages: Sequence[str]) -> str:
