@@ -82,8 +82,8 @@ def test_a_package_of_another_version_is_named_with_the_version_needed(
 
 
 def test_an_absent_package_is_named() -> None:
-    with pytest.raises(DataError, match="no-such-package is absent, needed 1.0"):
-        check_pins({"no-such-package": "1.0"})
+    with pytest.raises(DataError, match="no-such-package is absent, needed 1"):
+        check_pins({"no-such-package": "1"})
 
 
 def test_rows_that_come_out_different_are_refused_though_the_versions_are_right(
@@ -104,7 +104,7 @@ def test_weights_of_another_content_are_refused_though_the_version_is_right(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
 ) -> None:
     monkeypatch.setattr(encoder, "CONTENT", "0" * 64)
-    with pytest.raises(DataError, match="right version, but its e5-small-q4.bin another content"):
+    with pytest.raises(DataError, match=r"right version, but its e5-small-q4\.bin another content"):
         build_encoder(tmp_path, 4)
 
 

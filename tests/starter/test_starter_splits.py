@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib import resources
 from itertools import combinations
 
 import pytest
+import yaml
 
 from tests.starter.conftest import Row, Starter
-from tunexfer.starter.commands import _fillers
 from tunexfer.core.scores import Split
 from tunexfer.tasks.suite import SPLITS
 
@@ -94,10 +95,11 @@ def test_a_message_or_name_is_in_the_same_split_in_every_language(starter: Start
 
 
 def test_words_for_test_commands_are_not_the_words_for_training_commands() -> None:
-    for language, kinds in _fillers().items():
+    fillers = yaml.safe_load((resources.files("tunexfer.starter") / "fillers.yaml").read_text(encoding="utf-8"))
+    for language, kinds in fillers.items():
         for kind, words in kinds.items():
             assert not set(words[0::2]) & set(words[1::2]), f"{kind} in {language}"
-            assert len(words) == len(_fillers()["en"][kind]), f"{kind} in {language}"
+            assert len(words) == len(fillers["en"][kind]), f"{kind} in {language}"
 
 
 @pytest.mark.parametrize("split", SPLITS[1:])
