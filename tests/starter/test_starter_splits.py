@@ -150,3 +150,26 @@ def test_no_options_of_a_choice_are_the_same(starter: Starter) -> None:
     for language in starter.languages("ui_choice"):
         for split in SPLITS:
             assert all(len(set(row["options"])) == 4 for row in starter.rows("ui_choice", language, split))
+
+
+@pytest.mark.parametrize(
+    ("language", "louder", "softer"),
+    [
+        ("en", "up increase raise", "down decrease reduce"),
+        ("de", "lauter erhöh", "leiser verring"),
+        ("zh", "大 高", "小 低"),
+    ],
+)
+def test_louder_is_not_the_same_command_as_softer(starter: Starter, language: str, louder: str, softer: str) -> None:
+    def direction(text: str) -> tuple[bool, bool]:
+        return any(word in text for word in louder.split()), any(word in text for word in softer.split())
+
+    rows = [row for split in SPLITS for row in starter.rows("same_command", language, split)]
+    found = [
+        {direction(row["text"]), direction(row["text_pair"])}
+        for row in rows
+        if "SetVolumeRelative" in row["id"] and row["label"] == "same"
+    ]
+    assert {(True, False)} in found
+    assert {(False, True)} in found
+    assert {(True, False), (False, True)} not in found

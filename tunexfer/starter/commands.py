@@ -143,9 +143,14 @@ class _Language:
     def wording(self, template: _Template, split: Split, number: int) -> Command | None:
         """One drawing of a template; None where a slot has no words, nothing but slots is left, or a digit stands."""
 
+        meaning = [template.meaning]
+
         def fill(list_name: str, slot: str) -> Piece:
             rng = chance("fill", self.code, split, number, list_name, slot)
-            return self._fill(list_name, slot, template.domains, split, rng)
+            words, tag = self._fill(list_name, slot, template.domains, split, rng)
+            if slot == "volume_step":  # up or down: said by the list or by its words
+                meaning.append(list_name if tag else words)
+            return words, tag
 
         rng = chance("wording", template.key, number)
         try:
@@ -157,7 +162,7 @@ class _Language:
             rest = rest[:start] + rest[end:]
         if not any(map(str.isalpha, rest)) or any(map(str.isdigit, text)):
             return None
-        return Command(template.key, number, template.label, template.meaning, text, tuple(spans))
+        return Command(template.key, number, template.label, " ".join(meaning), text, tuple(spans))
 
     def _fill(self, list_name: str, slot: str, domains: frozenset[str], split: Split, rng: random.Random) -> Piece:
         def ours(words: list[str]) -> str:
