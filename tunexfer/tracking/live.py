@@ -196,7 +196,8 @@ def _spread(scores: Sequence[Score]) -> str:
     for split in ("validation", "test"):
         values = {score.language: score.value for score in scores if score.main and score.split == split}
         if values:
-            low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+            ordered = sorted(values, key=values.__getitem__)
+            low, high = ordered[0], ordered[-1]
             ends = f" ({high} {values[high]:.1f}, {low} {values[low]:.1f})" if len(values) > 1 else f" ({low})"
             parts.append(f"{split} {sum(values.values()) / len(values):.1f}{ends}")
     return ", ".join(parts)

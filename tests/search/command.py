@@ -1,0 +1,133 @@
+"""The `tunexfer search` command on the pico suite with the real runner, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pico import pico_encoder, pico_suite
+
+from tunexfer.core.folder import StudyFolder
+
+PATIENCE_S = 240
+MAIN = "from tunexfer.cli import main; main()"
+
+
+class Home:
+    """A folder with a pico encoder, the pico suite and a cache; studies and stores are made below it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        pico_encoder(path / "encoder")
+        pico_suite(path)
+
+    def space(self, name: str, *, steps: int = 4, **changes: Any) -> Path:
+        """Chains: two target rates; no stage, or `match` or `tags` in en or de."""
+        space = {
+            "name": name,
+            "suite": "pico.yaml",
+            "encoder": str(self.path / "encoder"),
+            "stages": [
+                {
+                    "name": "intermediate",
+                    "tasks": {"subset": {"of": ["match", "tags"], "size": [0, 1]}},
+                    "languages": {"choice": [["en"], ["de"]]},
+                    "learning_rate": 1.0e-3,
+                    "steps": steps,
+                }
+            ],
+            "targets": [
+                {"task": "choice", "train_language": "en", "learning_rate": {"choice": [1e-3, 2e-3]}, "steps": steps},
+                {"task": "pairs"},
+            ],
+            "objective": {"languages": "all"},
+            "search": {"trials": 4, "seed": 3},
+            "resources": {"precision": "fp32"},
+        }
+        path = self.path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(space | changes, sort_keys=False))
+        return path
+
+    def study(self, name: str) -> StudyFolder:
+        return StudyFolder(self.path / "runs" / name)
+
+    def start(self, space: Path, *options: str, store: str = "store") -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", MAIN, "search", str(space), "--runs", "runs", "--store", store, *options]
+        environment = {**os.environ, "TUNEXFER_CACHE": str(self.path / "cache"), "COLUMNS": "200"}
+        return subprocess.Popen(
+            command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def search(self, space: Path, *options: str, store: str = "store") -> Finished:
+        return Finished(self.start(space, *options, store=store))
+
+
+class Finished:
+    """A process that was waited for."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        try:
+            self.out, self.said = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        self.code = process.returncode
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        assert self.code == 0, self.said
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+def statuses(study: StudyFolder) -> dict[int, dict[str, Any]]:
+    """Trial -> what its `status.json` says."""
+    there = [trial for trial in study.all_trials() if trial.status.exists()]
+    return {trial.number: json.loads(trial.status.read_text()) for trial in there}
+
+
+def scores(study: StudyFolder) -> dict[str, list[str]]:
+    """Chain and seed -> the lines of its scores, to the last digit."""
+    return {
+        status["fingerprint"]: study.trial(number).scores.read_text().splitlines()
+        for number, status in statuses(study).items()
+        if status["state"] == "complete"
+    }
+
+
+def trained(study: StudyFolder) -> list[str]:
+    """Fingerprints of the stages that this study's trials trained themselves."""
+    return [
+        stage["fingerprint"] for status in statuses(study).values() for stage in status["stages"] if not stage["reused"]
+    ]
+
+
+def runs(uri: str, name: str) -> dict[str, Any]:
+    """Trial number (or `parent`) -> its MLflow run; fails where a trial has two."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    named = {run.data.tags.get("tunexfer.trial", "parent"): run for run in found}
+    assert len(named) == len(found)
+    return named
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for something to become true while a process runs."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        if process.poll() is not None:
+            raise AssertionError(f"it ended with {process.returncode} first: {process.communicate()[1]}")
+        if time.monotonic() > deadline:
+            process.send_signal(signal.SIGKILL)
+            raise TimeoutError("it didn't come to pass")
+        time.sleep(0.02)
