@@ -416,6 +416,18 @@ def test_files_may_be_picked_where_the_set_has_no_configs(tmp_path: Path, hub: P
     assert rows.content("mood", "en", "train") != rows_of(tmp_path, **hub_block(hub)).content("mood", "en", "train")
 
 
+def test_a_format_is_read_as_its_reader_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    (tmp_path / "Val-word.tsv").write_text('text\tlabel\nhe said "no\tn\nfine\te\n')
+    table = {"path": "csv", "files": f"{tmp_path}/{{split}}-word.tsv", "splits": {"validation": "Val"}}
+    block = {"files": None, "hub": table | {"options": {"sep": "\t", "quoting": 3}}, "rows": {"en": (0, 2, 0)}}
+    rows = rows_of(tmp_path, **block, label_values=["n", "e"])
+    assert texts(rows, "validation") == ['he said "no', "fine"]
+    assert rows.table("mood", "en", "validation")["label"].to_pylist() == [0, 1]
+
+
 def test_content_of_hub_rows_is_their_place_and_revision(tmp_path: Path, hub: Path) -> None:
     first, again, other = (
         rows_of(tmp_path, **hub_block(hub, revision=revision)).content("mood", "en", "train")

@@ -85,7 +85,7 @@ def hub_rows(block: TaskBlock, name: str | None, files: str | None, split: Split
     where = f"{block.hub.path}, config {name or 'default'}, split {theirs!r}{f', files {files}' if files else ''}"
     try:
         found = datasets.load_dataset(
-            block.hub.path, name, revision=block.hub.revision, data_files=patterns, split=theirs
+            block.hub.path, name, revision=block.hub.revision, data_files=patterns, split=theirs, **block.hub.options
         )
     except Exception as error:  # the hub's client, the cache and the network raise a dozen unrelated types
         raise DataError(

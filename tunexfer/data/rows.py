@@ -106,7 +106,7 @@ class Rows:
     def _place(self, task: str, block: TaskBlock, language: str, split: Split) -> Any:
         """What tells these rows from others: the bytes of their files, or the place and revision on the hub."""
         if block.hub:
-            files = [block.hub.files] if block.hub.files else []
+            files = [block.hub.files, block.hub.options] if block.hub.files else []
             name = _fill(block.hub.name or "", block, language)
             return [block.hub.path, name, block.hub.revision, block.hub.splits.get(split, split), *files]
         hashes = [self._hash(file) for file in self._files(task, block, language, split)]

@@ -30,7 +30,10 @@ class HubRows(_Block):
     splits: dict[Split, str] = {}
     """What our splits are called there, where the name differs; `train[:2%]` and `train_r1+train_r2` work."""
     files: str | None = None
-    """Pattern of files there, where the set has no configs to load: `{code}/{split}/*.parquet`."""
+    """Pattern of files there, where the set has no configs to load: `{code}/{split}/*.parquet`. Or a pattern of URLs,
+    where `path` is a format, `json` or `csv`."""
+    options: dict[str, str | int] = {}
+    """What that format's reader is told besides: `{sep: "\\t"}`."""
 
 
 class Part(_Block):

@@ -1,0 +1,262 @@
+"""The suites that come with tunexfer, against what is documented of their sets and against the benchmark itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tunexfer.core.scores import Split
+from tunexfer.data.reading import hub_rows
+from tunexfer.data.rows import Rows, canonical_table
+from tunexfer.errors import DataError
+from tunexfer.tasks.suite import SPLITS, TaskBlock, load_suite, shipped_suites
+from tunexfer.tasks.xtreme import TARGETS
+
+DOCUMENTED = yaml.safe_load((Path(__file__).parent / "columns.yaml").read_text(encoding="utf-8"))
+INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
+
+
+class Place(NamedTuple):
+    """One set of one task: how the suite reads it, and what its columns are documented to hold."""
+
+    name: str
+    block: TaskBlock
+    columns: dict[str, Any]
+
+
+def places() -> list[Place]:
+    found = []
+    for suite in shipped_suites():
+        for task, block in load_suite(suite)[0].tasks.items():
+            documented = DOCUMENTED.get(suite, {}).get(task, [])
+            assert len(documented) == len(block.places), f"{suite}/{task} has no entry in columns.yaml for each place"
+            found += [
+                Place(f"{suite}/{task}/{number}", *both)
+                for number, both in enumerate(zip(block.places, documented, strict=True))
+            ]
+    return found
+
+
+ALL = pytest.mark.parametrize("place", places(), ids=lambda place: place.name)
+
+
+def rows_of(suite: str, tmp_path: Path) -> Rows:
+    loaded, folder = load_suite(suite)
+    return Rows(loaded, folder, tmp_path)
+
+
+# Columns
+
+
+@ALL
+def test_every_column_that_is_read_is_documented_with_its_source(place: Place) -> None:
+    named = [one for value in place.block.columns.values() for one in (value if isinstance(value, list) else [value])]
+    for column in [*named, *place.block.where]:
+        assert column.split(".")[0] in place.columns
+    assert {column["from"] for column in place.columns.values()} <= set(DOCUMENTED["sources"])
+
+
+@ALL
+def test_rows_as_documented_are_read_and_their_labels_keep_their_meaning(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, names = made_up_rows(place)
+    block = place.block.model_copy(update={"labels": place.block.labels or names}) if names else place.block
+    source = through_the_hub(block, place, made, monkeypatch) if block.hub else made
+    where = {column: wanted.replace("{code}", "english") for column, wanted in block.where.items()}
+    table = canonical_table(source, block, where, place.name)
+    assert table.num_rows == len(made)
+    if names and block.kind != "multiple_choice":
+        field = "tags" if block.kind == "tagging" else "label"
+        read = [label for found in table[field].to_pylist() for label in (found if field == "tags" else [found])]
+        assert [block.labels[label] for label in read] == names
+    elif names:
+        assert table["label"].to_pylist() == list(range(len(names)))
+
+
+def made_up_rows(place: Place) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each label there is (or one), as the data writes it, and what the labels mean."""
+    labels = [column for column in place.columns.values() if written(column["is"])]
+    forms = written(labels[0]["is"]) if labels else []
+    rows = [
+        {name: made_up(column, number) for name, column in place.columns.items()} for number in range(len(forms) or 1)
+    ]
+    return rows, labels[0].get("means", forms) if labels else []
+
+
+def written(kind: Any) -> list[str]:
+    """The labels of a column of labels, as the data calls them; none for other columns."""
+    inner = kind.get("each", kind) if isinstance(kind, dict) else {}
+    found: list[str] = inner.get("class") or inner.get("strings") or []
+    return found
+
+
+def made_up(column: dict[str, Any], number: int) -> Any:
+    kind = column["is"]
+    if isinstance(kind, dict) and "each" in kind:
+        return [made_up({"is": kind["each"]}, number)]
+    if isinstance(kind, dict) and "class" in kind:
+        return number
+    if isinstance(kind, dict) and "strings" in kind:
+        return kind["strings"][number]
+    if isinstance(kind, dict):
+        return {name: made_up({**column, "is": inner}, number) for name, inner in kind.items()}
+    if kind == "answers":
+        return {"text": ["words"], "answer_start": [5]}
+    if isinstance(kind, list):
+        return ["word" if kind == ["string"] else 5] * column.get("long", 1)
+    return column.get("such_as", "some words") if kind == "string" else number
+
+
+def through_the_hub(
+    block: TaskBlock, place: Place, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """The rows as they come out where the hub's client has them with the documented types."""
+    import datasets
+
+    data = datasets.Dataset.from_list(made)
+    for name, column in place.columns.items():
+        kind = column["is"]
+        inner = kind.get("each", kind) if isinstance(kind, dict) else {}
+        if "class" in inner:
+            label = datasets.ClassLabel(names=inner["class"])
+            data = data.cast_column(name, datasets.List(label) if "each" in kind else label)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
+    return list(hub_rows(block, None, None, "train"))
+
+
+def test_a_column_that_the_hub_renamed_is_named_with_what_was_found_and_what_to_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import datasets
+
+    renamed = datasets.Dataset.from_list([{"sentence1": "p", "hypothesis": "h", "gold_label": "neutral"}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: renamed)
+    with pytest.raises(
+        DataError,
+        match=r"task 'xnli', facebook/xnli \(sw\), test, row 0: there is no column 'label' for 'label'. "
+        r"The data has sentence1, hypothesis, gold_label. Name the right one in `columns: label:`",
+    ):
+        rows_of("xtreme", tmp_path).table("xnli", "sw", "test")
+
+
+# What is asked of the hub
+
+
+def test_each_language_and_split_asks_for_its_config_files_and_split(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import datasets
+
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(path: str, name: str | None, *, revision: str | None, data_files: Any, split: str, **options: Any):  # type: ignore[no-untyped-def]
+        asked.append((path, name, revision, data_files, split, options))
+        raise ConnectionError("no network here")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    wanted: list[tuple[str, str, str, Split, tuple[Any, ...]]] = [
+        ("xtreme", "udpos", "el", "train", ("google/xtreme", "udpos.Greek", None, None, "train", {})),
+        ("xtreme", "tatoeba", "sw", "test", ("google/xtreme", "tatoeba.swh", None, None, "validation", {})),
+        ("xtreme", "mlqa", "hi", "validation", ("google/xtreme", "MLQA.hi.hi", None, None, "validation", {})),
+        ("xtreme", "xquad", "en", "validation", ("rajpurkar/squad", None, None, None, "train", {})),
+        (
+            "xtreme", "native_nli", "fa", "validation",
+            (
+                "csv", None, None,
+                {"Val": "https://raw.githubusercontent.com/dml-qom/FarsTail/master/data/Val-word.csv"}, "Val",
+                {"sep": "\t"},
+            ),
+        ),
+        (
+            "african", "news", "run", "test",
+            (
+                "andreniyongabo/kinnews_kirnews", None, "refs/convert/parquet",
+                {"test": "kirnews_cleaned/test/*.parquet"}, "test", {},
+            ),
+        ),
+    ]  # fmt: skip
+    for suite, task, language, split, expected in wanted:
+        with pytest.raises(DataError, match=r"could not load .*ConnectionError: no network here"):
+            rows_of(suite, tmp_path).table(task, language, split)
+        assert asked[-1] == expected
+
+
+# The benchmark
+
+
+def test_the_targets_are_tested_in_the_benchmarks_languages(tmp_path: Path) -> None:
+    rows = rows_of("xtreme", tmp_path)
+    for name, target in TARGETS.items():
+        task = "bucc2018_gold_pairs" if name == "bucc2018" else name
+        assert rows.languages(task, "test") == sorted(target.languages.split())
+
+
+def test_targets_that_train_can_be_trained_and_chosen_in_english(tmp_path: Path) -> None:
+    rows = rows_of("xtreme", tmp_path)
+    for task in ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa"):
+        assert rows.count(task, "en", "train") > 0
+        assert rows.count(task, "en", "validation") > 0
+        assert rows.suite.task(task).recipe is not None
+
+
+def test_english_rows_are_as_many_as_the_benchmark_counts(tmp_path: Path) -> None:
+    rows = rows_of("xtreme", tmp_path)
+    counts = {task: [rows.count(task, "en", split) for split in SPLITS] for task in ("xnli", "pawsx", "udpos", "panx")}
+    assert counts == {
+        "xnli": [392_702, 2_490, 5_010],
+        "pawsx": [49_401, 2_000, 2_000],
+        "udpos": [21_253, 3_974, 5_440],
+        "panx": [20_000, 10_000, 10_000],
+    }
+    assert rows.count("tydiqa", "en", "train") + rows.count("tydiqa", "en", "validation") == 3_696
+    assert rows.count("mlqa", "en", "test") == 11_590
+    assert rows.count("anli_plus", "en", "train") == 550_152 + 392_702 + 16_946 + 45_460 + 100_459
+
+
+def test_tydiqas_languages_add_up_to_its_one_config() -> None:
+    counts = load_suite("xtreme")[0].task("tydiqa").rows.values()
+    assert [sum(split) for split in zip(*counts, strict=True)] == [49_881, 0, 5_077]
+
+
+def test_no_row_that_the_benchmark_tests_on_chooses(tmp_path: Path) -> None:
+    """XQuAD's tests are SQuAD's development set, TyDi's tests its own: both choose on the end of train."""
+    rows = rows_of("xtreme", tmp_path)
+    assert rows.languages("xquad", "validation") == ["en"]
+    assert rows.count("xquad", "en", "validation") == 1000
+    assert rows.count("tydiqa", "sw", "validation") == 370
+
+
+def test_an_epoch_of_each_intermediate_task_takes_the_published_steps(tmp_path: Path) -> None:
+    rows = rows_of("xtreme", tmp_path)
+    steps = {}
+    for task in INTERMEDIATE:
+        recipe = rows.suite.task(task).recipe
+        assert recipe is not None
+        steps[task] = recipe.steps(rows.count(task, "en", "train"), 32) // recipe.epochs
+    assert list(steps.values()) == [34_554, 12_272, 11_371, 2_738, 4_073, 1_248, 1_188, 790, 305]
+
+
+def test_source_language_is_a_choice_for_every_kind_that_trains(tmp_path: Path) -> None:
+    rows = rows_of("xtreme", tmp_path)
+    choices = {task: len(rows.languages(task, "train")) for task in ("xnli", "pawsx", "udpos", "panx", "tydiqa")}
+    assert choices == {"xnli": 15, "pawsx": 7, "udpos": 30, "panx": 40, "tydiqa": 9}
+    assert rows.languages("native_nli", "train") == ["en", "fa", "id", "ja", "ko", "zh"]
+    assert rows.languages("native_qa", "train") == ["ar", "en", "ja", "th", "zh"]
+    assert rows.languages("native_commonsense", "train") == ["en", "ja"]
+
+
+def test_variants_are_not_called_by_the_benchmarks_name() -> None:
+    tasks = load_suite("xtreme")[0].tasks
+    assert "bucc2018" not in tasks
+    assert "not XTREME's BUCC" in tasks["bucc2018_gold_pairs"].about
+    assert "not XTREME's own files" in tasks["udpos"].about
+
+
+def test_ccg_without_its_files_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEXFER_DATA", str(tmp_path / "licensed"))
+    with pytest.raises(DataError, match=r"'ccg' takes its labels from .*licensed/ccg/tags_to_id\.json.*TUNEXFER_DATA"):
+        rows_of("xtreme", tmp_path).table("ccg", "en", "train")
