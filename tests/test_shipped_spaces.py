@@ -1,0 +1,93 @@
+"""What the spaces over XTREME say they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tunexfer.cli import app
+from tunexfer.core.chain import Chain
+from tunexfer.plan import Plan
+
+SPACES = ["xtreme_stilts", "xtreme_multitask", "source_language"]
+
+
+@pytest.fixture
+def stilts(tmp_path: Path) -> Plan:
+    return Plan.load("xtreme_stilts", cache=tmp_path)
+
+
+def every_chain(plan: Plan) -> list[Chain]:
+    return [plan.space.chain(point) for point in plan.space.grid()]
+
+
+def test_stilts_tries_each_of_the_nine_once_beside_the_baseline(stilts: Plan) -> None:
+    tasks = [chain.stages[0].mixture.tasks for chain in every_chain(stilts)]
+    assert tasks == [
+        (task,) for task in "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
+    ]
+    assert stilts.trials == 1 + len(tasks)
+    assert stilts.baseline[1].stages == ()
+    assert len(stilts.baseline[1].targets) == 9
+
+
+def test_stilts_trains_by_the_published_recipe(stilts: Plan) -> None:
+    [first, *_] = every_chain(stilts)
+    assert first.encoder.name == "FacebookAI/xlm-roberta-large"
+    assert (first.stages[0].learning_rate, first.stages[0].steps) == (1e-5, 3 * 34_554)
+    stages = {target.task: target.stage for target in first.targets if target.stage}
+    assert {stage.learning_rate for stage in stages.values()} == {1e-5}
+    batches = {task: stage.batch_size for task, stage in stages.items()}
+    assert batches == dict.fromkeys(("xnli", "pawsx", "udpos", "panx"), 32) | dict.fromkeys(
+        ("xquad", "mlqa", "tydiqa"), 16
+    )
+    assert stages["xnli"].steps == 2 * 12_272
+    assert stages["panx"].steps == 10 * 625
+    assert stages["mlqa"].steps == 2 * 5_475
+    assert stages["tydiqa"].steps == 2 * 208  # 3,326 rows, as 370 of the 3,696 are held out
+    assert {target.layer for target in first.targets if not target.stage} == {14}
+
+
+def test_in_stilts_english_alone_chooses(stilts: Plan) -> None:
+    assert {language for _, language, split in stilts.evaluated if split == "validation"} == {"en"}
+
+
+def test_six_source_languages_of_three_tasks_are_trained_eighteen_times(tmp_path: Path) -> None:
+    cost = Plan.load("source_language", cache=tmp_path).full_cost()
+    assert cost is not None
+    assert (cost.chains, cost.stages) == (6**3, 3 * 6)
+
+
+def test_languages_that_choose_a_source_are_not_sources(tmp_path: Path) -> None:
+    plan = Plan.load("source_language", cache=tmp_path)
+    choosing = {language for _, language, split in plan.evaluated if split == "validation"}
+    sources = {source.language for source in plan.possible_sources}
+    assert choosing == {"hi", "vi", "tr", "te", "bn"}
+    assert not choosing & sources
+    for target in plan.baseline[1].targets:
+        assert any(task == target.task for task, _, split in plan.evaluated if split == "validation")
+
+
+def test_multitask_mixes_up_to_all_nine(tmp_path: Path) -> None:
+    chains = Plan.load("xtreme_multitask", cache=tmp_path).variants
+    sizes = {len(chain.stages[0].mixture.tasks) for chain in chains if chain.stages}
+    assert sizes == {1, 2, 3, 9}
+    whole = [chain.stages[0].mixture for chain in chains if chain.stages and len(chain.stages[0].mixture.tasks) == 9]
+    capped = dict(zip(whole[0].tasks, whole[0].shares, strict=True))
+    # Sizes above 2**17 count as it: anli_plus, mnli and qqp are drawn alike
+    assert capped["anli_plus"] == capped["mnli"] == capped["qqp"]
+    assert capped["hellaswag"] / capped["mnli"] == pytest.approx(39_905 / 131_072)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_plan_can_be_shown_without_any_of_the_data(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEXFER_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["plan", name], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert f"{name}: suite xtreme, encoder FacebookAI/xlm-roberta-" in done.stdout
+    assert "stage store: unknown" in done.stdout
