@@ -1,9 +1,14 @@
-"""A search as a process of its own, for tests that stop it: `python drive_fake.py FOLDER TRIALS STEP_S`."""
+"""A search with the fake runner, as a process of its own for tests that kill it.
+
+`python drive.py FOLDER STEP_S [MOMENT COMPLETE]`: the space is FOLDER/space.yaml, for the rest see `Mortal`.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ from tunexfer.tracking.live import LiveView
 from tunexfer.tracking.mlflow import Mirror, default_uri
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.summary import summarise
+from tunexfer.tracking.trial import Ended, Trial
 
 SPACE: dict[str, Any] = {
     "name": "fake",
@@ -51,12 +57,35 @@ def plan_in(folder: Path, overrides: dict[str, str] | None = None, **changes: An
     return Plan.load(path, overrides, cache=folder / "cache")
 
 
-def main(root: Path, trials: int, step_s: float) -> int:
+class Mortal(Record):
+    """A record whose driver kills itself at the first `begin`, `finish` or `finished` with so many trials complete."""
+
+    moment, wanted = "never", 0
+
+    def _reached(self, moment: str) -> None:
+        if moment == self.moment and len(self.complete) >= self.wanted:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def begin(self, trial: Trial) -> None:
+        self._reached("begin")
+        super().begin(trial)
+
+    def finish(self, ended: Ended) -> Ended:
+        self._reached("finish")
+        return super().finish(ended)
+
+    def write_scores(self) -> None:
+        super().write_scores()
+        self._reached("finished")
+
+
+def main(root: Path, step_s: float, moment: str = "never", wanted: int = 0) -> int:
     from tunexfer.search.study import SearchOptions, run_search
 
-    plan = plan_in(root, {"search.trials": str(trials), "search.concurrent": "2"})
+    Mortal.moment, Mortal.wanted = moment, wanted
+    plan = Plan.load(root / "space.yaml", cache=root / "cache")
     folder = StudyFolder(root / "runs" / "fake")
-    with Record.drive(folder, plan.as_dict()) as record, LiveView(folder, wanted=plan.trials) as live:
+    with Mortal.drive(folder, plan.as_dict()) as record, LiveView(folder, wanted=plan.trials) as live:
         mirror = Mirror(record, default_uri(root / "runs"), live.warned).start()
         state = "interrupted"
         try:
@@ -70,4 +99,9 @@ def main(root: Path, trials: int, step_s: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    from tunexfer.errors import TunexferError
+
+    try:
+        sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:4], *map(int, sys.argv[4:])))
+    except TunexferError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

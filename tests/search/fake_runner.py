@@ -54,6 +54,9 @@ class FakeRunner:
     step_s: float = 0.0
 
     def run(self, chain: Chain, *, seed: int, on_progress: Callable[[Any], None]) -> Result:
+        self.store.mkdir(parents=True, exist_ok=True)
+        with (self.store / "runs.log").open("a") as log:
+            log.write(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}\n")
         stages, parent = [], "encoder"
         for stage in chain.stages:
             stages.append(self._train(stage, parent, seed, on_progress))
@@ -75,7 +78,6 @@ class FakeRunner:
         for step in range(0 if reused else stage.steps):
             on_progress(Progress(stage.name, step, stage.steps))
             time.sleep(self.step_s)
-        self.store.mkdir(parents=True, exist_ok=True)
         if not reused:
             with (self.store / "trained.log").open("a") as log:
                 log.write(f"{mark}\n")

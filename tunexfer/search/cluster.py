@@ -6,9 +6,10 @@ import logging
 import os
 import platform
 import socket
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,17 @@ def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[
         settings |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     elif address.startswith("ray://"):
         raise StudyError(f"{address}: Ray's client can't drive a search; give the head node's own address, host:6379")
-    try:
-        context = ray.init(address or "local", **settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"the Ray cluster at {address}" if address else "a local Ray cluster"
-        raise StudyError(f"{where} can't be used: {error}") from error
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # Ray tells of dead workers on standard output, where the summary goes
+        try:
+            context = ray.init(address or "local", **settings)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = f"the Ray cluster at {address}" if address else "a local Ray cluster"
+            raise StudyError(f"{where} can't be used: {error}") from error
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        try:
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        finally:
+            ray.shutdown()
 
 
 def room(*, cpus: int, gpus: float) -> int:

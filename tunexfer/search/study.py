@@ -231,6 +231,8 @@ class _Watch(_Hook, tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         said = Path(trial.error_file).read_text(errors="replace") if trial.error_file else "no reason given"
         reason = re.sub(r"\x1b\[[0-9;]*m", "", said).strip()[-3000:]
+        if "worker process has died" in reason:
+            reason += "\nIts worker process died. Out of memory? Try a smaller batch_size, or --concurrent 1."
         self.drive.ended(trial.config["number"], {"state": "failed", "reason": f"its worker ended: {reason}"})
 
 

@@ -1,0 +1,140 @@
+"""Searches that are killed, stopped, or unlucky, and what the same command makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import drive
+import pytest
+from command import Finished, Home, runs, statuses, trained, wait_until
+
+from tunexfer.core.folder import StudyFolder
+from tunexfer.tracking.progress import Standing, read_standing
+
+pytestmark = pytest.mark.slow
+
+
+def start(root: Path, step_s: float, *death: Any) -> subprocess.Popen[str]:
+    """A search with the fake runner."""
+    command = [sys.executable, drive.__file__, str(root), str(step_s), *map(str, death)]
+    path = os.pathsep.join(sys.path)
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def standings(study: StudyFolder) -> list[Standing]:
+    """Where the trials that haven't ended stand."""
+    open_ones = [trial for trial in study.all_trials() if not trial.status.exists()]
+    return [standing for trial in open_ones if (standing := read_standing(trial.progress))]
+
+
+def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_path: Path) -> None:
+    drive.plan_in(tmp_path, search={"trials": 8, "seed": 3, "algorithm": "random", "concurrent": 2})
+    study, log = StudyFolder(tmp_path / "runs" / "fake"), tmp_path / "store" / "trained.log"
+    step_s, kept = 0.15, {}
+
+    def mid_stage() -> bool:
+        return any(at.stage == "intermediate" and 0 < at.step < 10 for at in standings(study))
+
+    def between_stage_and_scores() -> bool:
+        after = (at for at in standings(study) if at.stage == "choice" and not at.scores)
+        return any(after) and log.exists() and len(log.read_text().split()) > len(done)
+
+    for moment in (("begin", 0), mid_stage, between_stage_and_scores, ("finish", 5), ("finished", 8)):
+        done = log.read_text().split() if log.exists() else []
+        process = start(tmp_path, step_s, *(moment if isinstance(moment, tuple) else ()))
+        if not isinstance(moment, tuple):
+            wait_until(moment, process)
+            process.kill()
+        assert Finished(process).code == -signal.SIGKILL
+        assert statuses(study).items() >= kept.items()
+        kept = statuses(study)
+
+    finished = Finished(start(tmp_path, step_s))
+    assert finished.summary["trials"]["complete"] == 8
+    after = statuses(study)
+    assert after.items() >= kept.items()
+    assert len({status["fingerprint"] for status in after.values()}) == 8
+    marks = log.read_text().split()
+    assert len(marks) == len(set(marks))
+    found = runs(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}", "fake")
+    assert found.keys() == {"parent", *map(str, range(8))}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_continues(home: Home) -> None:
+    space, study = home.space("stopped", steps=300), home.study("stopped")
+    process = home.start(space, "--json")
+    wait_until(lambda: any(at.stage == "intermediate" for at in standings(study)), process)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    stopped = Finished(process)
+    assert stopped.code == 130, stopped.said
+    assert time.monotonic() - asked < 30
+    assert "Stopping. The same command continues" in stopped.said
+    assert "Traceback" not in stopped.said
+    before = statuses(study)
+    states = [status["state"] for status in before.values()]
+    assert "stopped" in states
+    assert set(states) <= {"complete", "stopped"}
+    uri = f"sqlite:///{home.path / 'runs' / 'mlflow.db'}"
+    in_between = runs(uri, "stopped")
+    assert in_between.pop("parent").info.status == "KILLED"
+    assert {run.info.status for run in in_between.values()} <= {"FINISHED"}
+
+    assert home.search(space, "--json").summary["trials"]["complete"] == 4
+    after = statuses(study)
+    assert {number for number, status in before.items() if status["state"] == "complete"} <= {
+        number for number, status in after.items() if status == before.get(number)
+    }
+    assert {status["state"] for status in after.values()} == {"complete"}
+    assert len(set(trained(study))) == len(trained(study))
+    assert {run.info.status for run in runs(uri, "stopped").values()} == {"FINISHED"}
+
+
+def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_path: Path) -> None:
+    """Rates of 0.5, 0.6 and 0.7: a failed trial, a bug, a dead worker. Workers are kept where they live."""
+    stages = [{**drive.SPACE["stages"][0], "tasks": ["match"], "languages": ["en"]}]
+    stages[0]["learning_rate"] = {"choice": [0.001, 0.5, 0.002, 0.6, 0.003, 0.7, 0.004, 0.005]}
+    targets = [{"task": "choice", "train_language": "en", "learning_rate": 0.001, "steps": 10}]
+    search = {"trials": 9, "seed": 3, "algorithm": "grid", "concurrent": 1}
+    drive.plan_in(tmp_path, stages=stages, targets=targets, search=search)
+    finished = Finished(start(tmp_path, 0.0))
+    trials = finished.summary["trials"]
+    assert (trials["complete"], trials["failed"]) == (6, 3)
+    found = statuses(StudyFolder(tmp_path / "runs" / "fake"))
+    reasons = {status["point"].get("stages[0].learning_rate"): status["reason"] for status in found.values()}
+    assert reasons["0.5"] == "the loss is not finite"
+    assert "ZeroDivisionError: a bug" in reasons["0.6"]
+    assert "Traceback" in reasons["0.6"]
+    assert "its worker ended" in reasons["0.7"]
+    assert reasons["0.7"].splitlines()[-1].startswith("Its worker process died. Out of memory?")
+    mlflow_states = {
+        name: run.info.status for name, run in runs(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}", "fake").items()
+    }
+    assert sorted(mlflow_states.values()) == ["FAILED"] * 3 + ["FINISHED"] * 7
+    workers, threads = zip(*map(str.split, (tmp_path / "store" / "runs.log").read_text().splitlines()), strict=True)
+    assert len(workers) == 9
+    assert len(set(workers)) == 2  # one until it was killed, one from then on
+    assert set(threads) == {"1"}
+
+
+def test_a_baseline_that_fails_stops_the_study(tmp_path: Path) -> None:
+    targets = [{"task": "choice", "train_language": "en", "learning_rate": 0.5, "steps": 10}]
+    drive.plan_in(tmp_path, targets=targets)
+    finished = Finished(start(tmp_path, 0.0))
+    assert finished.code == 1
+    assert (
+        "StudyError: the baseline failed, so no chain can be compared with it: the loss is not finite" in finished.said
+    )
