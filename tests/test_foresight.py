@@ -78,3 +78,11 @@ def test_a_plan_builds_and_fetches_nothing(tmp_path: Path) -> None:
     assert foresee(plan, tmp_path / "cache", str(tmp_path / "store")) is None
     assert "unknown until the data and the encoder have been cached once" in printed(plan, tmp_path / "store")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_plan_is_shown_without_files_that_its_reader_has_yet_to_provide(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path, str(pico_encoder(tmp_path / "pico")))
+    shown = printed(plan, tmp_path / "store")
+    (tmp_path / "data" / "choice" / "en" / "train.jsonl").unlink()
+    assert "stage store: holds" in shown
+    assert "stage store: unknown" in printed(plan, tmp_path / "store")

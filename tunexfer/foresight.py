@@ -11,6 +11,7 @@ from typing import Any
 from tunexfer.core.chain import Chain, Encoder
 from tunexfer.core.fingerprint import ChainFingerprints, Contents, chain_fingerprints
 from tunexfer.data.encoder import encoder_content, find_encoder
+from tunexfer.errors import DataError
 from tunexfer.plan import Plan
 from tunexfer.training.store import StageStore
 
@@ -68,7 +69,10 @@ def _contents(plan: Plan, cache: Path) -> Mapping[Encoder, Contents] | None:
     if not plan.rows.ready or None in places.values():
         return None
     keys = {(source.task, source.language, "train") for source in plan.possible_sources} | plan.evaluated
-    rows: Any = {key: plan.rows.content(*key) for key in keys}
+    try:
+        rows: Any = {key: plan.rows.content(*key) for key in keys}
+    except DataError:  # files that aren't there yet: `search` will say which
+        return None
     return {
         encoder: Contents(encoder=encoder_content(place, cache), rows=rows, precision=plan.precision)
         for encoder, place in places.items()

@@ -185,6 +185,55 @@ def test_each_language_and_split_asks_for_its_config_files_and_split(
         assert asked[-1] == expected
 
 
+# Traps of the sets themselves
+
+
+def from_the_hub(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]]) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_list(rows)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
+
+
+def test_english_tydiqa_is_cut_out_of_the_config_with_all_languages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    question = {"title": "t", "context": "c", "question": "q", "answers": {"text": ["c"], "answer_start": [0]}}
+    languages = ["english", "swahili", "arabic", "english"]
+    from_the_hub(monkeypatch, [question | {"id": f"{name}-{number}"} for number, name in enumerate(languages)])
+    rows = rows_of("xtreme", tmp_path)
+    assert rows.table("tydiqa", "en", "test")["id"].to_pylist() == ["english-0", "english-3"]
+    assert rows.table("tydiqa", "sw", "test")["id"].to_pylist() == ["swahili-1"]
+
+
+def test_buccs_columns_of_languages_hold_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pair = {"source_sentence": "Ja.\n", "target_sentence": "Yes.\n"}
+    from_the_hub(monkeypatch, [pair | {"source_lang": "de-000000007", "target_lang": "en-000000031"}])
+    [row] = rows_of("xtreme", tmp_path).table("bucc2018_gold_pairs", "de", "test").to_pylist()
+    assert row == {"id": "de-000000007", "cluster": "de-000000007", "text": "Ja.", "english": "Yes."}
+
+
+def test_pairs_that_people_did_not_agree_on_are_no_part_of_anli_plus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from_the_hub(monkeypatch, [{"premise": "p", "hypothesis": "h", "label": label} for label in (2, -1, 0)])
+    table = rows_of("xtreme", tmp_path).table("anli_plus", "en", "validation")
+    assert table["label"].to_pylist() == [2, 0] * 3  # the same rows from each of its three sets
+    assert table["id"].to_pylist()[:3] == ["1-0", "1-2", "2-0"]
+
+
+def test_a_translated_file_is_another_language_of_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEXFER_DATA", str(tmp_path))
+    assert rows_of("xtreme", tmp_path).languages("qqp", "train") == ["en"]
+    file = tmp_path / "translated" / "qqp" / "sw" / "train.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"question1": "Nini?", "question2": "Nini hiki?", "label": 1, "idx": 0}\n')
+    rows = rows_of("xtreme", tmp_path)
+    assert rows.languages("qqp", "train") == ["en", "sw"]
+    [row] = rows.table("qqp", "sw", "train").to_pylist()
+    assert (row["text"], rows.task("qqp").labels[row["label"]]) == ("Nini?", "duplicate")
+
+
 # The benchmark
 
 
