@@ -28,6 +28,8 @@ from tunexfer.tracking.record import Record, read_plan
 from tunexfer.tracking.trial import Ended, chain_in_words
 
 STUDY, TRIAL, PARENT = "tunexfer.study_id", "tunexfer.trial", "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Else MLflow's page takes a new experiment for one on prompts."""
 RETRY_S = 60.0
 """Seconds between attempts while MLflow can't be reached."""
 PATIENCE_S = 20.0
@@ -132,7 +134,7 @@ class Mirror(Listener):
             found = client.get_experiment_by_name(name)
             if found is None:
                 place = None if artifacts is None else (artifacts / name).as_uri()
-                self._experiment = client.create_experiment(name, artifact_location=place)
+                self._experiment = client.create_experiment(name, artifact_location=place, tags=KIND)
             else:
                 self._experiment = found.experiment_id
                 if found.lifecycle_stage == "deleted":
@@ -215,7 +217,9 @@ class Mirror(Listener):
             if ended and (name == "best" or ended.trial.number == 0):
                 own = metrics(ended, Deltas([])).items()
                 found |= {
-                    f"{name}/{key}": value for key, value in own if key.startswith(("objective", "mean/", "worst/"))
+                    f"{name}/{key}": value
+                    for key, value in own
+                    if key.startswith(("objective", "mean/", "unseen/", "worst/"))
                 }
         self._client.log_batch(
             self._parent,
@@ -258,7 +262,11 @@ def _alone(uri: str, runs: Path) -> Iterator[Path | None]:
 
 
 def metrics(ended: Ended, deltas: Deltas) -> dict[str, float]:
-    """One trial's metrics under the names MLflow shows them by; means, worst and deltas are of the test split."""
+    """One trial's metrics under the names MLflow shows them by.
+
+    Of the test split: `mean` over all languages, `unseen` over those that the chain didn't train the task in, `worst`
+    and deltas.
+    """
     found: dict[str, float] = {} if ended.objective is None else {"objective": ended.objective}
     for score in ended.scores:
         name = f"{score.split}/{score.task}/{score.language}"
@@ -269,6 +277,8 @@ def metrics(ended: Ended, deltas: Deltas) -> dict[str, float]:
             values = [score.value for score in main.values()]
             found[f"mean/{target.task}"] = sum(values) / len(values)
             found[f"worst/{target.task}"] = min(values)
+            if unseen := [score.value for score in main.values() if score.unseen]:
+                found[f"unseen/{target.task}"] = sum(unseen) / len(unseen)
         for language, score in main.items():
             baseline = deltas.baseline(score, ended.trial.seed)
             if baseline is not None:
