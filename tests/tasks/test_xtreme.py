@@ -111,6 +111,14 @@ def test_a_wrong_length_is_an_error_with_both_numbers(mock: Path, copy: Path, fi
         score_folders(copy, mock / "labels")
 
 
+def test_empty_labels_are_an_error(mock: Path, copy: Path, tmp_path: Path) -> None:
+    labels = Path(shutil.copytree(mock / "labels", tmp_path / "labels"))
+    for folder in (copy, labels):
+        (folder / "tatoeba" / "test-fi.tsv").write_text("")
+    with pytest.raises(DataError, match=r"labels/tatoeba/test-fi\.tsv is empty"):
+        score_folders(copy, labels)
+
+
 def test_a_question_without_prediction_scores_zero_and_an_unknown_one_is_passed_over(mock: Path, copy: Path) -> None:
     before = score_folders(copy, mock / "labels")["tasks"]["tydiqa"]["languages"]["en"]
     file = copy / "tydiqa" / "test-en.json"

@@ -110,6 +110,8 @@ def _mean(values: Sequence[float]) -> float:
 def _accuracy(predictions: Path, labels: Path, language: str) -> Metrics:
     gold, predicted = _lines(labels), _lines(predictions)
     _same_length(predictions, len(predicted), labels, len(gold), "lines")
+    if not gold:
+        raise DataError(f"{labels} is empty: there is nothing to score.")
     return {"accuracy": accuracy(gold, predicted) * 100}
 
 
