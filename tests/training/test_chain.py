@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import torch
 
@@ -18,7 +17,7 @@ from tunexfer.core.fingerprint import chain_fingerprints
 from tunexfer.core.scores import Score
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import StudyError, TrialFailed
-from tunexfer.training.chain import ChainResult, ChainRunner, Progress
+from tunexfer.training.chain import ChainRunner, Progress
 from tunexfer.training.store import MARK, StageStore
 
 SCORED = {"match": ("en", "ru"), "tags": ("en", "ru"), "pairs": ("de",)}
