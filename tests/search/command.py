@@ -61,13 +61,18 @@ class Home:
 
     def start(self, space: Path, *options: str, store: str = "store") -> subprocess.Popen[str]:
         command = [sys.executable, "-c", MAIN, "search", str(space), "--runs", "runs", "--store", store, *options]
-        environment = {**os.environ, "TUNEXFER_CACHE": str(self.path / "cache"), "COLUMNS": "200"}
-        return subprocess.Popen(
-            command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        return process(command, self.path, TUNEXFER_CACHE=str(self.path / "cache"), COLUMNS="200")
 
     def search(self, space: Path, *options: str, store: str = "store") -> Finished:
         return Finished(self.start(space, *options, store=store))
+
+
+def process(command: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """A process in `folder` that imports what the test imports."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 class Finished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import drive
 import pytest
-from command import Finished, Home, runs, statuses, trained, wait_until
+from command import Finished, Home, process, runs, statuses, trained, wait_until
 
 from tunexfer.core.folder import StudyFolder
 from tunexfer.tracking.progress import Standing, read_standing
@@ -22,15 +21,7 @@ pytestmark = pytest.mark.slow
 
 def start(root: Path, step_s: float, *death: Any) -> subprocess.Popen[str]:
     """A search with the fake runner."""
-    command = [sys.executable, drive.__file__, str(root), str(step_s), *map(str, death)]
-    path = os.pathsep.join(sys.path)
-    return subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": path},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return process([sys.executable, drive.__file__, str(root), str(step_s), *map(str, death)], root)
 
 
 def standings(study: StudyFolder) -> list[Standing]:
@@ -53,11 +44,11 @@ def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_p
 
     for moment in (("begin", 0), mid_stage, between_stage_and_scores, ("finish", 5), ("finished", 8)):
         done = log.read_text().split() if log.exists() else []
-        process = start(tmp_path, step_s, *(moment if isinstance(moment, tuple) else ()))
+        driver = start(tmp_path, step_s, *(moment if isinstance(moment, tuple) else ()))
         if not isinstance(moment, tuple):
-            wait_until(moment, process)
-            process.kill()
-        assert Finished(process).code == -signal.SIGKILL
+            wait_until(moment, driver)
+            driver.kill()
+        assert Finished(driver).code == -signal.SIGKILL
         assert statuses(study).items() >= kept.items()
         kept = statuses(study)
 
@@ -75,11 +66,11 @@ def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_p
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_continues(home: Home) -> None:
     space, study = home.space("stopped", steps=300), home.study("stopped")
-    process = home.start(space, "--json")
-    wait_until(lambda: any(at.stage == "intermediate" for at in standings(study)), process)
-    process.send_signal(signal.SIGINT)
+    driver = home.start(space, "--json")
+    wait_until(lambda: any(at.stage == "intermediate" for at in standings(study)), driver)
+    driver.send_signal(signal.SIGINT)
     asked = time.monotonic()
-    stopped = Finished(process)
+    stopped = Finished(driver)
     assert stopped.code == 130, stopped.said
     assert time.monotonic() - asked < 30
     assert "Stopping. The same command continues" in stopped.said

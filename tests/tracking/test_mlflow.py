@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up import PLAN, chain, run, study, trial
+from servers import free_port, mlflow_server
 
 from tunexfer.core.folder import StudyFolder
 from tunexfer.tracking.deltas import Deltas
@@ -132,7 +130,7 @@ def test_trials_wait_for_the_baseline_they_are_compared_with(tmp_path: Path) -> 
 
 def test_a_dead_server_is_mentioned_once_and_holds_nothing_up(folder: StudyFolder) -> None:
     started = time.monotonic()
-    said = mirror(folder, f"http://127.0.0.1:{_free_port()}")
+    said = mirror(folder, f"http://127.0.0.1:{free_port()}")
     assert time.monotonic() - started < 15
     assert len(said) == 1
     assert "is sent when the same command is next started" in said[0]
@@ -142,10 +140,10 @@ def test_a_dead_server_is_mentioned_once_and_holds_nothing_up(folder: StudyFolde
 def test_a_server_gets_what_it_missed_on_the_next_start(
     folder: StudyFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    port = _free_port()
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     assert len(mirror(folder, uri)) == 1
-    with _server(port, tmp_path):
+    with mlflow_server(port, tmp_path):
         assert mirror(folder, uri) == []
         assert capfd.readouterr().out == ""
         client = client_of(folder, uri)
@@ -164,51 +162,3 @@ def test_a_server_that_never_answers_holds_the_end_up_for_a_short_time_only(fold
         started = time.monotonic()
         assert len(mirror(folder, f"http://127.0.0.1:{deaf.getsockname()[1]}")) == 1
     assert time.monotonic() - started < 60
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class _server:
-    """`mlflow server` on loopback for as long as the block lasts."""
-
-    def __init__(self, port: int, folder: Path) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ]
-        store = [
-            "--backend-store-uri",
-            f"sqlite:///{folder}/server.db",
-            "--artifacts-destination",
-            f"{folder}/artifacts",
-        ]
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([*command, *store], cwd=folder, env=environment, **quiet)  # type: ignore[call-overload]
-        self.port = port
-
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.3)
-        raise TimeoutError("the server didn't start")
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(30)

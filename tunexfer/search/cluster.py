@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tunexfer.errors import StudyError
 
 PROBE_S = 60
+CONNECT_S = 5
 
 
 @contextmanager
@@ -38,12 +39,17 @@ def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[
         settings |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     elif address.startswith("ray://"):
         raise StudyError(f"{address}: Ray's client can't drive a search; give the head node's own address, host:6379")
+    elif address != "auto":
+        _check_somebody_listens(address)
     with redirect_stdout(sys.stderr):  # Ray tells of dead workers on standard output, where the summary goes
         try:
             context = ray.init(address or "local", **settings)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = f"the Ray cluster at {address}" if address else "a local Ray cluster"
-            raise StudyError(f"{where} can't be used: {error}") from error
+            hint = ""
+            if address and "RAY_AUTH_MODE" not in os.environ:
+                hint = ". If it asks for a token (`ray get-auth-token` on its head shows one), set RAY_AUTH_MODE=token"
+            raise StudyError(f"{where} can't be used: {error}{hint}") from error
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         try:
             yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
@@ -95,6 +101,27 @@ def check_shared(folders: Mapping[str, Path]) -> None:
     finally:
         for token in tokens.values():
             token.unlink(missing_ok=True)
+
+
+def _check_somebody_listens(address: str) -> None:
+    """Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise StudyError(f"--address {address}: give the head node's host and port, host:6379, or `auto`")
+    hosts = [host.strip("[]")]
+    if hosts[0] in ("localhost", "127.0.0.1", "::1"):
+        hosts.append(ray.util.get_node_ip_address())  # which is where Ray looks then
+    for one in hosts:
+        try:
+            socket.create_connection((one, int(port)), timeout=CONNECT_S).close()
+        except (OSError, OverflowError) as error:
+            said = error
+        else:
+            return
+    raise StudyError(
+        f"nothing answers at {address} ({said}). Is the cluster up? `ray start --head` prints its address; without "
+        "--address a local one is started."
+    )
 
 
 def _nodes() -> list[dict[str, Any]]:
