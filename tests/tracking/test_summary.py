@@ -15,12 +15,14 @@ from tunexfer.core.folder import StudyFolder
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.summary import show, summarise
 
+OBJECTIVE = {"maximize": "mean", "split": "validation", "languages": ["de", "ru"]}
+
 
 @pytest.fixture
 def summary(tmp_path: Path) -> dict[str, Any]:
     study(StudyFolder(tmp_path / "toy"))
     record = Record(StudyFolder(tmp_path / "toy"))
-    return summarise(record, state="finished", objective={"maximize": "mean"}, wanted=3, seconds=12.34)
+    return summarise(record, state="finished", objective=OBJECTIVE, wanted=3, seconds=12.34)
 
 
 def test_the_best_chain_is_compared_with_the_baseline_on_test(summary: dict[str, Any]) -> None:
@@ -40,7 +42,7 @@ def test_confirmation_gives_mean_and_spread_over_fresh_seeds(summary: dict[str, 
 def test_trials_and_steps_are_counted(summary: dict[str, Any]) -> None:
     assert summary["trials"] == {"wanted": 3, "complete": 2, "failed": 1, "stopped": 0, "confirm": 2}
     assert summary["steps"] == {"trained": 50, "reused": 0}
-    assert summary["objective"] == {"maximize": "mean", "baseline": 50.0, "best": 53.0}
+    assert summary["objective"] == OBJECTIVE | {"baseline": 50.0, "best": 53.0}
 
 
 def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
@@ -50,6 +52,9 @@ def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
     text = out.getvalue()
     assert "Best chain: intermediate: 100% intent/de, 10 steps at 0.001 -> intent (en, 10 steps at 0.001)" in text
     assert "de (trained)" in text
+    assert "mean of validation scores, languages: de ru): baseline 50.00, best 53.00 (trial 1)" in text.replace(
+        "\n", " "
+    )
     assert "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db" in text
 
 

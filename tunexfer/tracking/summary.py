@@ -125,7 +125,9 @@ def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> Non
     else:
         objective = summary["objective"]
         console.print(
-            f"Objective: baseline {objective['baseline']:.2f}, best {objective['best']:.2f} (trial {best['trial']})"
+            f"Objective ({objective['maximize']} of {objective['split']} scores, languages: "
+            f"{_chosen_by(objective['languages'])}): baseline {objective['baseline']:.2f}, "
+            f"best {objective['best']:.2f} (trial {best['trial']})"
         )
         said = "No chain beat the baseline" if best["trial"] == 0 else "Best chain"
         console.print(f"{said}: {best['chain']}", highlight=False)
@@ -139,6 +141,10 @@ def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> Non
     ui = tracking_uri if remote else f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
     for line in (ui, f"{summary['folder']}/scores.parquet holds every score beside its baseline"):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _chosen_by(languages: str | list[str]) -> str:
+    return languages if isinstance(languages, str) else " ".join(languages)
 
 
 def _signed(gain: Mapping[str, float]) -> str:
