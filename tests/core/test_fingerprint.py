@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
 from tunexfer.core.fingerprint import Contents, chain_fingerprints
+from tunexfer.tracking.trial import Trial
 
 EN = Source(task="nli", language="en")
 STAGE = Stage(name="first", mixture=Mixture(sources=(EN,), shares=(1.0,)), learning_rate=1e-5, steps=10)
@@ -20,6 +21,16 @@ def prints(chain: Chain = CHAIN, seed: int = 1, contents: Contents = CONTENTS): 
 
 def test_a_chain_survives_being_written_as_json() -> None:
     assert Chain.from_dict(CHAIN.as_dict()) == CHAIN
+
+
+def test_what_was_stored_and_recorded_before_is_found_again() -> None:
+    # As they were before targets could follow each other: a store and a record of then are still good
+    assert prints().stages == ("0d2e04c92c5958948bc155b545e990de",)
+    assert prints().targets == ("4dba629e71cec08e72cd239b1d29ec1f", None)
+    assert prints().evaluations["nli", "en", "test"] == "9f120a7f59098825155cef1f914be7a6"
+    assert prints().evaluations["find", "sw", "test"] == "bc10abe9c017e29a144ea22a321eaf48"
+    trial = Trial(number=1, phase="search", seed=1, point={}, chain=CHAIN)
+    assert trial.fingerprint == "80979ade3f89170bca2d9ee1f9a7d627"
 
 
 def test_names_of_stages_and_paths_of_encoders_change_nothing() -> None:
