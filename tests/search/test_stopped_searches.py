@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -24,9 +25,10 @@ def start(root: Path, step_s: float, *death: Any) -> subprocess.Popen[str]:
     return process([sys.executable, drive.__file__, str(root), str(step_s), *map(str, death)], root)
 
 
-def standings(study: StudyFolder) -> list[Standing]:
-    """Where the trials that haven't ended stand."""
-    open_ones = [trial for trial in study.all_trials() if not trial.status.exists()]
+def standings(study: StudyFolder, since: float) -> list[Standing]:
+    """Where the trials stand that were begun after a time and haven't ended."""
+    begun = [trial for trial in study.all_trials() if trial.chain.exists() and trial.chain.stat().st_mtime > since]
+    open_ones = [trial for trial in begun if not trial.status.exists()]
     return [standing for trial in open_ones if (standing := read_standing(trial.progress))]
 
 
@@ -36,14 +38,15 @@ def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_p
     step_s, kept = 0.15, {}
 
     def mid_stage() -> bool:
-        return any(at.stage == "intermediate" and 0 < at.step < 10 for at in standings(study))
+        return any(at.stage == "intermediate" and 0 < at.step < 10 for at in standings(study, started))
 
     def between_stage_and_scores() -> bool:
-        after = (at for at in standings(study) if at.stage == "choice" and not at.scores)
+        after = (at for at in standings(study, started) if at.stage == "choice" and not at.scores)
         return any(after) and log.exists() and len(log.read_text().split()) > len(done)
 
     for moment in (("begin", 0), mid_stage, between_stage_and_scores, ("finish", 5), ("finished", 8)):
         done = log.read_text().split() if log.exists() else []
+        started = time.time()
         driver = start(tmp_path, step_s, *(moment if isinstance(moment, tuple) else ()))
         if not isinstance(moment, tuple):
             wait_until(moment, driver)
@@ -64,10 +67,24 @@ def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_p
     assert {run.info.status for run in found.values()} == {"FINISHED"}
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_continues(home: Home) -> None:
-    space, study = home.space("stopped", steps=300), home.study("stopped")
-    driver = home.start(space, "--json")
-    wait_until(lambda: any(at.stage == "intermediate" for at in standings(study)), driver)
+def written(store: Path) -> dict[str, float]:
+    """Entry of a stage store -> when it was written."""
+    return {mark.parent.name: json.loads(mark.read_text())["written"] for mark in store.glob("entries/*/*/mark.json")}
+
+
+def test_a_killed_and_then_a_stopped_search_continue_and_train_no_stage_twice(home: Home) -> None:
+    """With the real runner: killed between a trial's stage and its target, then Ctrl-C in the middle of training."""
+    space, study, store = home.space("stopped", steps=300), home.study("stopped"), home.path / "store-stopped"
+    started = time.time()
+    driver = home.start(space, "--json", store=store.name)
+    wait_until(lambda: any(at.stage == "choice" for at in standings(study, started)) and bool(written(store)), driver)
+    driver.kill()
+    assert Finished(driver).code == -signal.SIGKILL
+    finished, trained_before = statuses(study), written(store)
+
+    restarted = time.time()
+    driver = home.start(space, "--json", store=store.name)
+    wait_until(lambda: any(at.stage in ("intermediate", "choice") for at in standings(study, restarted)), driver)
     driver.send_signal(signal.SIGINT)
     asked = time.monotonic()
     stopped = Finished(driver)
@@ -76,6 +93,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(home: Home) -> None
     assert "Stopping. The same command continues" in stopped.said
     assert "Traceback" not in stopped.said
     before = statuses(study)
+    assert before.items() >= finished.items()
     states = [status["state"] for status in before.values()]
     assert "stopped" in states
     assert set(states) <= {"complete", "stopped"}
@@ -84,13 +102,14 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(home: Home) -> None
     assert in_between.pop("parent").info.status == "KILLED"
     assert {run.info.status for run in in_between.values()} <= {"FINISHED"}
 
-    assert home.search(space, "--json").summary["trials"]["complete"] == 4
+    assert home.search(space, "--json", store=store.name).summary["trials"]["complete"] == 4
     after = statuses(study)
     assert {number for number, status in before.items() if status["state"] == "complete"} <= {
         number for number, status in after.items() if status == before.get(number)
     }
     assert {status["state"] for status in after.values()} == {"complete"}
     assert len(set(trained(study))) == len(trained(study))
+    assert written(store).items() >= trained_before.items()
     assert {run.info.status for run in runs(uri, "stopped").values()} == {"FINISHED"}
 
 

@@ -90,6 +90,8 @@ def _fit(drive: _Drive, make_runner: Callable[[], Runner], options: SearchOption
         drive.limit = min(
             options.concurrent or plan.file.search.concurrent or 10**6, room(cpus=wants.cpus, gpus=wants.gpus)
         )
+        if drive.stopping:
+            return
         work = Work(folder.path.resolve(), plan.objective, make_runner)
         trainable = tune.with_parameters(ChainTrainable, work=work)
         tuner = tune.Tuner(
