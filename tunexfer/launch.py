@@ -85,7 +85,7 @@ def launch(
             record,
             state=state,
             objective=plan.objective.model_dump(),
-            wanted=trials_wanted(plan),
+            wanted=plan.trials,
             seconds=outcome.seconds,
         )
 

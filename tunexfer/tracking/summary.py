@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -118,6 +118,7 @@ def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> Non
     steps = summary["steps"]
     console.print(
         f"\n[bold]{summary['study']}[/]: {summary['state']}; trials: {counts or 'none'} of {trials['wanted']}"
+        + (f", and {trials['confirm']} with fresh seeds" if trials["confirm"] else "")
     )
     console.print(f"{steps['trained']} steps trained, {steps['reused']} reused, {summary['seconds']:.0f} s")
     if best is None or not summary["targets"]:
@@ -133,14 +134,39 @@ def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> Non
         console.print(f"{said}: {best['chain']}", highlight=False)
         for task, found in summary["targets"].items():
             console.print(_languages_table(task, found))
-    for found in summary["confirmation"]:
-        gains = (f"{task} {_signed(gain)}" for task, gain in found["unseen_delta"].items() if gain)
-        console.print(f"Trial {found['trial']} over {found['seeds']} fresh seeds, unseen languages: {', '.join(gains)}")
+    if summary["confirmation"]:
+        _show_confirmation(summary["confirmation"], console)
     console.print("Look further:")
     remote = tracking_uri.startswith(("http:", "https:"))
     ui = tracking_uri if remote else f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
     for line in (ui, f"{summary['folder']}/scores.parquet holds every score beside its baseline"):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Each confirmed chain's gain on unseen languages, and for each target whether any is beyond the spread."""
+    table = Table(
+        title=f"gain over the baseline in unseen languages: mean ± standard deviation over {confirmed[0]['seeds']} "
+        f"fresh seeds",
+        title_justify="left",
+    )
+    table.add_column("trial", justify="right")
+    table.add_column("stages", overflow="fold")
+    tasks = list(confirmed[0]["unseen_delta"])
+    for task in tasks:
+        table.add_column(task, justify="right", no_wrap=True)
+    for found in confirmed:
+        gains = (found["unseen_delta"][task] for task in tasks)
+        table.add_row(
+            str(found["trial"]), found["chain"].split(" -> ")[0], *(_signed(gain) if gain else "" for gain in gains)
+        )
+    console.print(table)
+    for task in tasks:
+        gains = {found["trial"]: found["unseen_delta"][task] for found in confirmed if found["unseen_delta"][task]}
+        beyond = {trial: gain for trial, gain in gains.items() if gain["mean"] > gain["sd"]}
+        best = max(beyond, key=lambda trial: beyond[trial]["mean"], default=None)
+        says = "no chain helps beyond the spread" if best is None else f"trial {best} helps, {_signed(beyond[best])}"
+        console.print(f"{task}: {says}")
 
 
 def _chosen_by(languages: str | list[str]) -> str:
