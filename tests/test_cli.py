@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
                       "--seed", "--set", "--quiet", "--json", "Ctrl-C", "stages[0].steps=20"]),
         (["plan"], ["SPACE", "without training"]),
         (["tasks"], ["--suite"]),
+        (["export"], ["STUDY", "--to", "--format", "xtreme", "--trial", "--labels", "Nothing but the study folder"]),
     ],
 )  # fmt: skip
 def test_help_teaches(folder: Path, command: list[str], teaches: list[str]) -> None:

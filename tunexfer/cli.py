@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tunexfer.errors import SpaceError, TunexferError
+from tunexfer.errors import SpaceError, StudyError, TunexferError
 from tunexfer.plan import Plan
 from tunexfer.show import console, plan_view, scores_view, suite_table
 from tunexfer.space_file import find_space
@@ -101,6 +101,41 @@ def score(
     if out:
         write_whole(out, json.dumps(scores, indent=2) + "\n")
     console().print(scores_view(scores))
+
+
+@app.command()
+def export(
+    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
+    to: Annotated[Path, typer.Option(help="Folder to make; what it holds already is never overwritten.")],
+    format_: Annotated[
+        Literal["xtreme"],
+        typer.Option("--format", help="`xtreme`: test predictions, as that benchmark's leaderboard takes them."),
+    ],
+    trial: Annotated[int | None, typer.Option(help="Number of a trial; the best one by default.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder to make for the labels, which `score` compares the predictions with.")
+    ] = None,
+) -> None:
+    """Write what a trial of STUDY found in a form that others read.
+
+    Nothing but the study folder is read. A task that the trial wasn't scored on in each of the benchmark's languages is
+    left out, and said.
+    """
+    from tunexfer.core.folder import StudyFolder
+    from tunexfer.export.trial import empty_folder, find_trial
+    from tunexfer.export.xtreme import export_xtreme
+
+    folder = StudyFolder(study)
+    ended = find_trial(folder, trial)
+    empty_folder(to, "--to")
+    if labels:
+        if labels.absolute() == to.absolute():
+            raise StudyError("--labels: the labels need another folder than the predictions (--to).")
+        empty_folder(labels, "--labels")
+    found = export_xtreme(folder.trial(ended.trial.number), to, labels)
+    print(f"trial {ended.trial.number} of {folder.name}: {', '.join(found.written)}")
+    for line in found.remarks:
+        print(line)
 
 
 @app.command()

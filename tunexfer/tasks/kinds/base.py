@@ -22,9 +22,10 @@ Output = np.ndarray[Any, np.dtype[np.float32]]
 ROWS_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("task", "language", "split", "id", "cluster", "gold", "prediction")]
     + [(name, pa.float32()) for name in ("correct", "em", "f1")]
-    + [(name, pa.int32()) for name in ("tp", "predicted", "gold_count")]
+    + [(name, pa.int32()) for name in ("tp", "predicted", "gold_count", "place")]
 )
-"""The evaluation rows: one per scored row, `gold` and `prediction` as JSON, then the row's own statistics."""
+"""The evaluation rows: one per scored row, `gold` and `prediction` as JSON, then the row's own statistics; `place` is
+where the benchmark's own files have the row, if they have it elsewhere."""
 
 
 def canonical(*fields: tuple[str, pa.DataType]) -> pa.Schema:

@@ -56,7 +56,10 @@ class Retrieval(Kind):
         task: TaskBlock,
         language: str,
     ) -> list[Prediction]:
-        """The English sentences are the queries, all foreign ones the candidates; row i's answer is i."""
+        """The English sentences are the queries, all foreign ones the candidates; row i's answer is i.
+
+        `place` is the sentence's among the English ones in the order of the alphabet, as XTREME has them.
+        """
         if not rows:
             return []
         vectors = np.zeros((2, len(rows), len(outputs[0])), dtype=np.float32)
@@ -67,8 +70,14 @@ class Retrieval(Kind):
             for start in range(0, len(rows), QUERIES_AT_ONCE)
             for index in (vectors[ENGLISH, start : start + QUERIES_AT_ONCE] @ vectors[FOREIGN].T).argmax(axis=1)
         ]
+        places = np.argsort(sorted(range(len(rows)), key=lambda index: rows[index]["english"]))
         return [
-            {"gold": json.dumps(index), "prediction": json.dumps(found), "correct": float(found == index)}
+            {
+                "gold": json.dumps(index),
+                "prediction": json.dumps(found),
+                "correct": float(found == index),
+                "place": int(places[index]),
+            }
             for index, found in enumerate(nearest)
         ]
 

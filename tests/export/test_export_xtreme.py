@@ -1,0 +1,253 @@
+"""`tunexfer export --format xtreme` of a made-up study: what lies in the folders, and what `score` makes of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from tests.tracking.made_up import PLAN, chain, run, trial
+from tunexfer.cli import app, main
+from tunexfer.core.folder import StudyFolder
+from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.xtreme import TARGETS, score_folders
+from tunexfer.tracking.record import Record, write_result
+
+
+def rows(task: str, *made: tuple[Any, Any], **more: Any) -> list[dict[str, Any]]:
+    """Test rows (gold, prediction) in every language of the benchmark's task."""
+    return [
+        {
+            "task": task,
+            "language": language,
+            "split": "test",
+            "id": f"{language}-{number}",
+            "cluster": str(number),
+            "gold": json.dumps(gold),
+            "prediction": json.dumps(prediction),
+            **{name: values[number] for name, values in more.items()},
+        }
+        for language in TARGETS[task].languages.split()
+        for number, (gold, prediction) in enumerate(made)
+    ]
+
+
+XNLI = rows("xnli", ("entailment", "entailment"), ("neutral", "contradiction"))
+PAWSX = rows("pawsx", ("same", "same"), ("different", "same"), ("same", "same"), ("different", "different"))
+UDPOS = rows("udpos", (["DET", "NOUN", "NOUN", "VERB", "PUNCT"], ["DET", "NOUN", "NOUN", "NOUN", "PUNCT"]))
+XQUAD = rows("xquad", (["red dog house", "a cat"], "the big red dog"), (["Oslo"], "Oslo"))
+TATOEBA = rows("tatoeba", (0, 0), (1, 0), (2, 2), place=[2, 0, 1])
+BUCC = rows("bucc2018", ("en-1", "en-1"), ("en-2", None), (None, "en-3"))
+ALL = [*XNLI, *PAWSX, *UDPOS, *XQUAD, *TATOEBA, *BUCC]
+
+
+def study(path: Path, made: list[dict[str, Any]] = ALL, *, best: int = 1) -> Path:
+    """Trials 0 and 1 are complete, with the same rows; 2 failed; 3 was begun."""
+    with Record.drive(StudyFolder(path), PLAN) as record:
+        for number in (0, 1):
+            run(record, trial(number, of=chain()), 60.0 if number == best else 50.0)
+            kept = record.ended[number].scores
+            write_result(record.folder.trial(number), kept, pa.Table.from_pylist(made, schema=ROWS_SCHEMA))
+        run(record, trial(2, of=chain()), state="failed")
+        record.begin(trial(3, of=chain()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return study(tmp_path_factory.mktemp("runs") / "toy")
+
+
+def export(folder: Path, to: Path, *options: object) -> str:
+    """What it prints."""
+    arguments = ["export", folder, "--format", "xtreme", "--to", to, *options]
+    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command says on standard error as it ends with exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["tunexfer", "export", "--format", "xtreme", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out
+    return said.err
+
+
+# Files
+
+
+def test_a_label_a_line_as_the_benchmark_calls_it(made: Path, tmp_path: Path) -> None:
+    export(made, tmp_path / "to")
+    assert (tmp_path / "to/xnli/test-sw.tsv").read_text() == "entailment\ncontradiction\n"
+    assert (tmp_path / "to/pawsx/test-ko.tsv").read_text() == "1\n1\n1\n0\n"
+
+
+def test_a_tag_a_line_and_an_empty_line_after_each_sentence(tmp_path: Path) -> None:
+    export(study(tmp_path / "study", rows("panx", (["O"], ["O"]), (["B-PER"] * 2, ["B-PER", "O"]))), tmp_path / "to")
+    assert (tmp_path / "to/panx/test-yo.tsv").read_text() == "O\n\nB-PER\nO\n\n"
+
+
+def test_answers_by_the_id_of_their_question(made: Path, tmp_path: Path) -> None:
+    export(made, tmp_path / "to")
+    assert json.loads((tmp_path / "to/xquad/test-th.json").read_text()) == {"th-0": "the big red dog", "th-1": "Oslo"}
+
+
+def test_tatoebas_lines_follow_the_english_sentences_in_the_order_of_the_alphabet(made: Path, tmp_path: Path) -> None:
+    export(made, tmp_path / "to", "--labels", tmp_path / "labels")
+    assert (tmp_path / "to/tatoeba/test-af.tsv").read_text() == "0\n2\n0\n"
+    assert (tmp_path / "labels/tatoeba/test-af.tsv").read_text() == "1\n2\n0\n"
+
+
+def test_a_pair_of_ids_a_line(made: Path, tmp_path: Path) -> None:
+    export(made, tmp_path / "to", "--labels", tmp_path / "labels")
+    assert (tmp_path / "to/bucc2018/test-ru.tsv").read_text() == "ru-0\ten-1\nru-2\ten-3\n"
+    assert (tmp_path / "labels/bucc2018/test-ru.tsv").read_text() == "ru-0\ten-1\nru-1\ten-2\n"
+
+
+def test_score_reads_it_back_to_the_numbers_that_the_rows_give(made: Path, tmp_path: Path) -> None:
+    export(made, tmp_path / "to", "--labels", tmp_path / "labels")
+    scores = score_folders(tmp_path / "to", tmp_path / "labels")["tasks"]
+    assert {name: task["mean"] for name, task in scores.items()} == {
+        "xnli": pytest.approx(50.0),
+        "pawsx": pytest.approx(75.0),
+        "udpos": pytest.approx(400 / 7),  # 2 of 3 chunks found are right, 2 of 4 to be found
+        # exact match 1 of 2; F1 1 and 2/3, as 2 of 3 words are common either way
+        "xquad": pytest.approx((50 + 250 / 3) / 2),
+        "bucc2018": pytest.approx(50.0),
+        "tatoeba": pytest.approx(200 / 3),
+    }
+
+
+def test_the_best_trial_is_exported_unless_one_is_named(made: Path, tmp_path: Path) -> None:
+    assert "trial 1 of toy: xnli, pawsx, udpos, xquad, bucc2018, tatoeba" in export(made, tmp_path / "best")
+    assert "trial 0 of toy" in export(made, tmp_path / "named", "--trial", "0")
+
+
+# What is left out
+
+
+def test_tasks_that_the_study_lacks_are_left_out_and_said(made: Path, tmp_path: Path) -> None:
+    said = export(made, tmp_path / "to")
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == [
+        "bucc2018", "pawsx", "tatoeba", "udpos", "xnli", "xquad",
+    ]  # fmt: skip
+    for task in ("panx", "mlqa", "tydiqa"):
+        assert f"left out: {task}: the study has no test rows of a task of this name" in said
+
+
+def test_a_task_without_all_of_its_languages_is_left_out_whole(tmp_path: Path) -> None:
+    some = [row for row in PAWSX if row["language"] not in ("ko", "ja")]
+    said = export(study(tmp_path / "study", [*XNLI, *some]), tmp_path / "to")
+    assert "left out: pawsx: no test rows in ja ko, and the benchmark asks for every language" in said
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["xnli"]
+
+
+def test_rows_of_validation_and_of_further_languages_are_no_part_of_it(tmp_path: Path) -> None:
+    more = [row | {"split": "validation"} for row in PAWSX] + [row | {"language": "eu"} for row in PAWSX[:4]]
+    said = export(study(tmp_path / "study", [*more, *PAWSX]), tmp_path / "to")
+    assert (tmp_path / "to/pawsx/test-de.tsv").read_text() == "1\n1\n1\n0\n"
+    assert len(list((tmp_path / "to/pawsx").iterdir())) == 7
+    assert "note: pawsx: the benchmark doesn't have it in eu." in said
+
+
+def test_labels_that_the_benchmark_does_not_know_are_named(tmp_path: Path) -> None:
+    strange = rows("xnli", ("entailed", "neutral"))
+    said = export(study(tmp_path / "study", [*strange, *PAWSX]), tmp_path / "to")
+    assert "left out: xnli: its labels are entailed, where the benchmark knows entailment, neutral" in said
+
+
+def test_questions_that_share_an_id_cannot_be_told_apart(tmp_path: Path) -> None:
+    same = [row | {"id": "q"} for row in XQUAD]
+    assert "left out: xquad: several questions have the same id" in export(
+        study(tmp_path / "study", [*same, *PAWSX]), tmp_path / "to"
+    )
+
+
+def test_rows_that_do_not_know_their_place_keep_their_order_and_it_is_said(tmp_path: Path) -> None:
+    made = [{name: value for name, value in row.items() if name != "place"} for row in TATOEBA]
+    folder = study(tmp_path / "study", made)
+    said = export(folder, tmp_path / "to")
+    assert (tmp_path / "to/tatoeba/test-af.tsv").read_text() == "0\n0\n2\n"
+    assert "note: tatoeba: its rows were scored before their place" in said
+
+
+# Mistakes
+
+
+def test_what_is_in_the_folder_already_stays(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for option in ("--to", "--labels"):
+        both = {"--to": tmp_path / "new", "--labels": tmp_path / "gold"} | {option: tmp_path}
+        arguments = [part for pair in both.items() for part in pair]
+        said = failure(monkeypatch, capsys, made, *arguments)
+        assert f"{option} {tmp_path}: there is something in that folder already" in said
+    assert failure(monkeypatch, capsys, made, "--to", tmp_path / "notes.txt").endswith("Name a folder; it is made.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--trial", "7"], "there is no trial 7. Trials that are complete: 0, 1."),
+        (["--trial", "2"], "trial 2 failed (it broke). Trials that are complete: 0, 1."),
+        (["--trial", "3"], "trial 3 isn't finished. Trials that are complete: 0, 1."),
+        (["--labels", "there"], "the labels need another folder than the predictions"),
+    ],
+)
+def test_a_trial_that_cannot_be_exported_is_said_with_those_that_can(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    options: list[str], says: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert says in failure(monkeypatch, capsys, made, "--to", "there", *options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_study_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = failure(monkeypatch, capsys, tmp_path / "nowhere", "--to", tmp_path / "to")
+    assert "nowhere: there is no such folder. Give the folder of a study" in said
+    assert "can't be read as a plan" in failure(monkeypatch, capsys, tmp_path, "--to", tmp_path / "to")
+
+
+def test_a_study_without_a_complete_trial_has_nothing_to_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Record.drive(StudyFolder(tmp_path / "study"), PLAN) as record:
+        record.begin(trial(0, of=chain()))
+    said = failure(monkeypatch, capsys, tmp_path / "study", "--to", tmp_path / "to")
+    assert "has no complete trial to export yet" in said
+
+
+def test_a_study_of_other_tasks_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = [row | {"task": "nli"} for row in XNLI]
+    said = failure(monkeypatch, capsys, study(tmp_path / "study", other), "--to", tmp_path / "to")
+    assert "has no predictions for any task of the benchmark" in said
+    assert "xnli: the study has no test rows of a task of this name" in said
+    assert not (tmp_path / "to").exists()
+
+
+def test_it_imports_neither_torch_nor_ray_nor_mlflow(made: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from tunexfer.cli import app
+app(["export", {str(made)!r}, "--format", "xtreme", "--to", {str(tmp_path / "to")!r}], standalone_mode=False)
+print([name for name in ("torch", "transformers", "ray", "mlflow", "optuna", "datasets") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
