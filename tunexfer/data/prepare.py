@@ -106,7 +106,7 @@ def prepare(
     """Find the encoder and encode every row that some trial can train on or is scored on; what is there is reused.
 
     folder:       what the suite's `root` is relative to
-    on_progress:  called with how many of how many (task, language, split) are done
+    on_progress:  called with how many of how many (task, language, split) are done, if any has to be encoded
     """
     cache = cache.resolve()
     rows = Rows(suite, folder, cache)
@@ -119,11 +119,11 @@ def prepare(
     contents: dict[Key, str] = {}
     folders: dict[Key, Path] = {}
     for done, key in enumerate(keys):
-        on_progress(done, len(keys))
         contents[key] = rows.content(*key)
         name = fingerprint([contents[key], tokenizer_hash, ENCODING_VERSION])
         folders[key] = cache / "encoded" / name[:2] / name
         if not folders[key].is_dir():
+            on_progress(done, len(keys))
             tokenizer = tokenizer or _tokenizer(place)
             encode_source(
                 rows.table(*key),
