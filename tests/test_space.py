@@ -18,12 +18,12 @@ SUITE = Suite.model_validate(
     {
         "name": "toy",
         "tasks": {
-            name: {"kind": kind, "files": f"{name}/{{language}}.{{split}}.jsonl", "columns": {}}
-            for name, kind in [
-                ("nli", "classification"),
-                ("same", "classification"),
-                ("tags", "tagging"),
-                ("find", "retrieval"),
+            name: {"kind": kind, "files": f"{name}/{{language}}.{{split}}.jsonl", "columns": {}, "labels": labels}
+            for name, kind, labels in [
+                ("nli", "classification", ["yes", "no"]),
+                ("same", "classification", []),
+                ("tags", "tagging", []),
+                ("find", "retrieval", []),
             ]
         },
     }
@@ -46,6 +46,15 @@ def space(text: str, baseline: dict[str, Any] | None = None) -> SearchSpace:
 def stage(**values: str) -> str:
     lines = {"tasks": "[nli]", "languages": "[en]", "learning_rate": "1.0e-4", "steps": "6"} | values
     return "stages:\n  - " + "\n    ".join(f"{key}: {value}" for key, value in lines.items())
+
+
+FIRST = "task: tags, name: first"
+
+
+def targets(*blocks: str) -> str:
+    """Targets that are trained in English for a step."""
+    rest = "train_language: en, learning_rate: 0.1, steps: 1"
+    return "targets:\n" + "\n".join(f"  - {{{block}, {rest}}}" for block in blocks)
 
 
 def problems(text: str) -> list[str]:
@@ -176,10 +185,35 @@ def test_the_baseline_can_be_given() -> None:
         ("targets: [{task: tags}]", "tags is fine-tuned, so it needs train_language, learning_rate, steps"),
         ("targets: [{task: tags, train_language: sw, learning_rate: 0.1, steps: 1}]", "no training rows in 'sw'"),
         ("targets: [{task: find}, {task: find}]", "more than once"),
+        ("targets: [{task: find, name: other}]", "targets[0].name: retrieval has nothing to train"),
+        (targets("task: tags, name: nli"), "targets[0].name: 'nli' is another task of the suite"),
+        (targets("task: tags, name: a/b"), "targets[0].name: string should match"),
+        (targets("task: tags", "task: tags"), "targets[1]: 'tags' is there more than once"),
+        (targets(FIRST, "task: tags, after: fist"), "targets[1].after: there is no target 'fist' before this one."),
+        (targets(FIRST, "task: tags, after: fist"), "Did you mean 'first'?"),
+        (targets(FIRST, "task: tags, after: tags"), "targets[1].after: a target can't go on from itself"),
+        (targets("task: tags, after: first", FIRST), "targets[0].after: 'first' comes later"),
+        (targets("task: find", "task: tags, after: find"), "find is retrieval, which trains nothing to go on from"),
+        (targets("task: nli", "task: tags, after: nli"), "nli is classification and tags tagging, so its head doesn't"),
+        (targets("task: nli", "task: same, after: nli"), "nli and same have other labels, or in another order"),
+        (targets(FIRST, "task: tags, after: first", "task: tags, name: third, after: first"), "only one target can"),
     ],
 )
 def test_each_mistake_is_named_with_its_place_and_the_next_move(text: str, said: str) -> None:
     assert any(said in line for line in problems(text)), problems(text)
+
+
+def test_a_task_can_be_a_target_twice_and_the_second_go_on_from_the_first() -> None:
+    text = targets(FIRST, "task: tags, after: first")
+    first, second = space(text).sample(Random(0))[1].targets
+    assert (first.name, first.task, first.after) == ("first", "tags", None)
+    assert (second.name, second.task, second.after) == ("tags", "tags", "first")
+
+
+def test_whether_a_target_goes_on_from_another_can_be_searched() -> None:
+    text = targets(FIRST, "task: tags, after: {choice: [null, first]}")
+    assert {chain.targets[1].after for _, chain in map(space(text).sample, map(Random, range(9)))} == {None, "first"}
+    assert space(text).baseline()[1].targets[1].after is None
 
 
 def test_a_mistake_in_the_last_option_of_the_last_choice_is_found() -> None:

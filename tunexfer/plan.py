@@ -252,7 +252,7 @@ class Plan:
             }
             if not mine:
                 found.append(
-                    f"{target.task} has no validation rows that objective.languages: {objective.languages} may read, "
+                    f"{target.name} has no validation rows that objective.languages: {objective.languages} may read, "
                     f"so it is scored but doesn't choose"
                 )
         if len(found) == len(self.baseline[1].targets):

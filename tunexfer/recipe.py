@@ -58,6 +58,10 @@ class TargetRecipe(Strict):
     """One target with nothing left open; what isn't said of its training comes from the task in the suite."""
 
     task: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    """What its scores go by, where one task is a target twice; else the task's name."""
+    after: str | None = None
+    """The name of an earlier target to go on from, with its encoder and head."""
     train_language: str | None = None
     learning_rate: Rate | None = None
     steps: Count | None = None

@@ -135,9 +135,9 @@ def _chain_table(title: str, chain: Chain) -> RenderableType:
         _add(table, stage.name, stage)
     for target in chain.targets:
         if target.stage:
-            _add(table, target.task, target.stage)
+            _add(table, target.words, target.stage)
         else:
-            table.add_row(target.task, "nothing: scored from the encoder as the stages leave it", "", "", "")
+            table.add_row(target.name, "nothing: scored from the encoder as the stages leave it", "", "", "")
     return table
 
 
@@ -151,13 +151,15 @@ def _evaluated(plan: Plan) -> RenderableType:
     table = Table(title="scored in every trial", title_justify="left")
     for column in ("target", "split", "rows", "languages"):
         table.add_column(column, justify="right" if column == "rows" else "left", overflow="fold")
-    for task in dict.fromkeys(target.task for target in plan.baseline[1].targets):
+    targets = plan.baseline[1].targets
+    for task in dict.fromkeys(target.task for target in targets):
+        names = ", ".join(target.name for target in targets if target.task == task)
         for split in SPLITS[1:]:
             languages = [language for one, language, other in sorted(plan.evaluated) if (one, other) == (task, split)]
             if languages:
                 count = sum(plan.rows.count(task, language, split) for language in languages)
                 chooses = " (chooses)" if split == plan.objective.split else ""
-                table.add_row(task, split + chooses, f"{count:,}", f"{len(languages)}: {' '.join(languages)}")
+                table.add_row(names, split + chooses, f"{count:,}", f"{len(languages)}: {' '.join(languages)}")
     return table
 
 

@@ -17,6 +17,7 @@ from tunexfer.core.mixing import fixed_shares, temperature_shares
 from tunexfer.core.training_fields import KNOWN, OURS
 from tunexfer.errors import SpaceError
 from tunexfer.recipe import Mixing, Recipe, StageRecipe, TargetRecipe, explain
+from tunexfer.target_order import target_problems
 from tunexfer.tasks.suite import Suite, nearest
 
 T = TypeVar("T")
@@ -156,8 +157,7 @@ class SearchSpace:
             self._target(target, f"targets[{index}]", recipe.training, problems)
             for index, target in enumerate(recipe.targets)
         ]
-        if len({target.task for target in targets}) < len(targets):
-            problems.append("targets: a task is there more than once")
+        problems += target_problems(recipe.targets, self.suite)
         if problems:
             raise SpaceError([f"{self.where}, {problem}" for problem in problems])
         return Chain(
@@ -202,7 +202,7 @@ class SearchSpace:
         if recipe.layer is not None and not retrieval:
             problems.append(f"{where}.layer: only a retrieval target reads a hidden layer")
         if retrieval:
-            for key in ("train_language", "learning_rate", "steps", "batch_size"):
+            for key in ("name", "after", "train_language", "learning_rate", "steps", "batch_size"):
                 if getattr(recipe, key) is not None:
                     problems.append(f"{where}.{key}: retrieval has nothing to train; leave it out")
             return untrained
@@ -211,8 +211,9 @@ class SearchSpace:
         if recipe.train_language and rows == 0:
             problems.append(f"{where}.train_language: {recipe.task} has no training rows in {recipe.train_language!r}")
         mixture = Mixture(sources=(source,), shares=(1.0,))
-        stage = self._fine_tuning(recipe.task, mixture, recipe, {source: rows}, training, where, problems)
-        return Target(task=recipe.task, stage=stage)
+        name = recipe.name or recipe.task
+        stage = self._fine_tuning(name, mixture, recipe, {source: rows}, training, where, problems)
+        return Target(task=recipe.task, stage=stage, after=recipe.after)
 
     def _fine_tuning(
         self,

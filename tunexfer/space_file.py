@@ -45,7 +45,7 @@ class Objective(Strict):
             mine = [
                 score.value
                 for score in scores
-                if score.main and score.task == target.task and score.split == self.split
+                if score.main and score.task == target.name and score.split == self.split
                 if self.reads(target.train_language, score.language)
             ]
             if mine:

@@ -56,7 +56,9 @@ def test_what_a_result_depends_on_changes_the_stage_and_all_that_follows() -> No
 
 
 def test_trials_that_differ_in_one_target_share_the_rest() -> None:
-    other = prints(replace(CHAIN, targets=(replace(TARGET, stage=replace(STAGE, steps=99)), Target(task="find"))))
+    other = prints(
+        replace(CHAIN, targets=(replace(TARGET, stage=replace(STAGE, name="nli", steps=99)), Target(task="find")))
+    )
     assert other.stages == prints().stages
     assert other.evaluations["find", "sw", "test"] == prints().evaluations["find", "sw", "test"]
     assert other.evaluations["nli", "en", "test"] != prints().evaluations["nli", "en", "test"]
@@ -70,3 +72,63 @@ def test_a_language_is_unseen_only_where_nothing_trained_the_task_in_it() -> Non
     assert not CHAIN.unseen("nli", "en")
     assert CHAIN.unseen("nli", "sw")
     assert CHAIN.unseen("find", "en")
+
+
+# One target after another
+
+SW = Source(task="nli", language="sw")
+FIRST = Target(task="nli", stage=replace(STAGE, name="first"))
+SECOND_STAGE = Stage(name="second", mixture=Mixture(sources=(SW,), shares=(1.0,)), learning_rate=1e-5, steps=10)
+SECOND = Target(task="nli", stage=SECOND_STAGE, after="first")
+FOLLOWING = replace(CHAIN, stages=(), targets=(FIRST, SECOND))
+BOTH = replace(CONTENTS, rows={**CONTENTS.rows, ("nli", "sw", "train"): "d", ("nli", "sw", "test"): "e"})
+
+
+def test_what_another_target_trained_changes_the_one_after_it() -> None:
+    [_, second] = prints(FOLLOWING, contents=BOTH).targets
+    longer = replace(FOLLOWING, targets=(replace(FIRST, stage=replace(STAGE, steps=99)), SECOND))
+    assert prints(longer, contents=BOTH).targets[1] != second
+    alone = replace(FOLLOWING, targets=(FIRST, replace(SECOND, after=None)))
+    assert prints(alone, contents=BOTH).targets[1] != second
+
+
+def test_a_target_after_another_is_not_the_same_as_one_after_a_stage_that_trains_alike() -> None:
+    as_stage = replace(FOLLOWING, stages=(STAGE,), targets=(replace(SECOND, after=None),))
+    assert prints(as_stage, contents=BOTH).stages[0] == prints(FOLLOWING, contents=BOTH).targets[0]
+    assert prints(as_stage, contents=BOTH).targets[0] != prints(FOLLOWING, contents=BOTH).targets[1]  # a new head
+
+
+def test_the_first_targets_rows_are_scored_a_second_time_by_the_model_that_follows() -> None:
+    found = prints(FOLLOWING, contents=BOTH)
+    assert set(found.evaluations) == {(name, one, "test") for name in ("first", "second") for one in ("en", "sw")}
+    assert set(found.second_evaluations) == {("first", "en", "test"), ("first", "sw", "test")}
+    # both targets are of one task, so the second one's own evaluation is the same
+    assert found.second_evaluations["first", "en", "test"] == found.evaluations["second", "en", "test"]
+    assert prints().second_evaluations == {}
+
+
+def test_a_language_is_seen_by_those_after_the_target_that_trained_it_and_not_by_those_before() -> None:
+    assert FOLLOWING.unseen("first", "sw")
+    assert not FOLLOWING.unseen("second", "sw")
+    assert not FOLLOWING.unseen("second", "en")
+    assert FOLLOWING.unseen("second", "ru")
+
+
+def test_a_head_that_goes_on_to_another_task_has_seen_what_it_was_trained_in() -> None:
+    other = replace(SECOND_STAGE, mixture=Mixture(sources=(Source(task="nli2", language="sw"),), shares=(1.0,)))
+    chain = replace(FOLLOWING, targets=(FIRST, Target(task="nli2", stage=other, after="first")))
+    assert not chain.unseen("second", "en")
+    assert chain.unseen("first", "sw")
+
+
+def test_what_is_forgotten_is_measured_at_the_end_of_a_line() -> None:
+    third = replace(SECOND, stage=replace(SECOND_STAGE, name="third"), after="second")
+    chain = replace(FOLLOWING, targets=(FIRST, SECOND, third))
+    assert [target.name for target in chain.line("third")] == ["first", "second", "third"]
+    assert {name: last.name for name, last in chain.followed.items()} == {"first": "third", "second": "third"}
+
+
+def test_a_chain_says_after_only_where_it_is_so() -> None:
+    assert [target.get("after") for target in FOLLOWING.as_dict()["targets"]] == [None, "first"]
+    assert "after" not in FOLLOWING.as_dict()["targets"][0]
+    assert Chain.from_dict(FOLLOWING.as_dict()) == FOLLOWING

@@ -62,6 +62,19 @@ class Target:
     """The fine-tuning on the train language; None where there is nothing to train (retrieval)."""
     layer: int | None = None
     """Retrieval only: the hidden layer pooled into the sentence vector; 0 is the embeddings, None the last layer."""
+    after: str | None = None
+    """The name of an earlier target whose fine-tuned model, encoder and head, this one starts from; None: from the
+    encoder as the stages leave it, with a new head."""
+
+    @property
+    def name(self) -> str:
+        """What its scores go by: the task's name, unless the space gives it one of its own."""
+        return self.stage.name if self.stage else self.task
+
+    @property
+    def words(self) -> str:
+        """Its name, and which other it goes on from."""
+        return f"{self.name} after {self.after}" if self.after else self.name
 
     @property
     def train_language(self) -> str | None:
@@ -95,19 +108,43 @@ class Chain:
     stages: tuple[Stage, ...]
     targets: tuple[Target, ...]
 
+    def target(self, name: str) -> Target:
+        return next(target for target in self.targets if target.name == name)
+
+    def line(self, target: str) -> tuple[Target, ...]:
+        """The target of that name and, before it, those it goes on from, in the order they are trained in."""
+        found = self.target(target)
+        return (*(self.line(found.after) if found.after else ()), found)
+
+    @property
+    def followed(self) -> Mapping[str, Target]:
+        """Name of each target that another goes on from -> the last that does."""
+        return {one.name: target for target in self.targets for one in self.line(target.name)[:-1]}
+
     @property
     def trained(self) -> frozenset[Source]:
         """Every source that some stage of the chain trains on, targets' own fine-tuning included."""
         stages = [*self.stages, *(target.stage for target in self.targets if target.stage)]
         return frozenset(source for stage in stages for source in stage.mixture.sources)
 
-    def unseen(self, task: str, language: str) -> bool:
-        """Whether no stage and no target of the chain trained `task` in `language`: only then is a score zero-shot."""
-        return Source(task=task, language=language) not in self.trained
+    def unseen(self, target: str, language: str) -> bool:
+        """Whether a score of the target of that name in `language` is zero-shot.
+
+        So it is if neither a stage nor the target nor one it goes on from trained its task in that language; of targets
+        that share a head by going on from each other, each one's task counts as the other's.
+        """
+        line = self.line(target)
+        stages = [*self.stages, *(one.stage for one in line if one.stage)]
+        trained = {source for stage in stages for source in stage.mixture.sources}
+        return not any(Source(task=one.task, language=language) in trained for one in line)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the inverse of `from_dict`."""
-        return asdict(self)
+        """Plain JSON values, the inverse of `from_dict`; `after` is there only where a target has it."""
+        plain = asdict(self)
+        for target in plain["targets"]:
+            if target["after"] is None:
+                del target["after"]
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Chain:

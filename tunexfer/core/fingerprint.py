@@ -49,11 +49,28 @@ class ChainFingerprints:
 
     @cached_property
     def evaluations(self) -> Mapping[tuple[str, str, Split], str]:
-        """Per target task, language and split."""
+        """Per target's name, language and split."""
+        return self._scored({target.name: target.name for target in self.chain.targets})
+
+    @cached_property
+    def second_evaluations(self) -> Mapping[tuple[str, str, Split], str]:
+        """The same rows of targets that others go on from, scored by the model of the last that does."""
+        return self._scored({name: last.name for name, last in self.chain.followed.items()})
+
+    @cached_property
+    def models(self) -> Mapping[str, str]:
+        """Per target's name, what scores it: its own fine-tuned model, or the encoder as the stages leave it."""
         base = (self.encoder, *self.stages)[-1]
+        return {target.name: own or base for target, own in zip(self.chain.targets, self.targets, strict=True)}
+
+    def _scored(self, scorers: Mapping[str, str]) -> dict[tuple[str, str, Split], str]:
+        """scorers: name of each target that is scored -> name of the target whose model does it"""
         return {
-            (task, language, split): fingerprint(["evaluation", EVALUATION_VERSION, own or base, target.layer, rows])
-            for target, own in zip(self.chain.targets, self.targets, strict=True)
+            (target.name, language, split): fingerprint(
+                ["evaluation", EVALUATION_VERSION, self.models[scorers[target.name]], target.layer, rows]
+            )
+            for target in self.chain.targets
+            if target.name in scorers
             for (task, language, split), rows in self.contents.rows.items()
             if task == target.task and split != "train"
         }
@@ -68,14 +85,20 @@ def chain_fingerprints(chain: Chain, *, seed: int, contents: Contents) -> ChainF
     for stage in chain.stages:
         model = _stage(stage, model, seed, contents)
         stages.append(model)
-    targets = tuple(_stage(t.stage, model, seed, contents) if t.stage else None for t in chain.targets)
+    own: dict[str, str] = {}
+    for target in chain.targets:
+        if target.stage:
+            parent = own[target.after] if target.after else model
+            own[target.name] = _stage(target.stage, parent, seed, contents, keeps_head=target.after is not None)
+    targets = tuple(own.get(target.name) for target in chain.targets)
     return ChainFingerprints(chain=chain, contents=contents, encoder=encoder, stages=tuple(stages), targets=targets)
 
 
-def _stage(stage: Stage, parent: str, seed: int, contents: Contents) -> str:
+def _stage(stage: Stage, parent: str, seed: int, contents: Contents, *, keeps_head: bool = False) -> str:
     sources = [
         [source.task, contents.rows[source.task, source.language, "train"], share]
         for source, share in zip(stage.mixture.sources, stage.mixture.shares, strict=True)
     ]
     recipe = [stage.learning_rate, stage.steps, stage.batch_size, dict(stage.training)]
-    return fingerprint(["stage", STAGE_VERSION, parent, sources, recipe, seed])
+    head = ["the parent's head"] if keeps_head else []
+    return fingerprint(["stage", STAGE_VERSION, parent, sources, recipe, seed, *head])

@@ -6,17 +6,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 Split = Literal["train", "validation", "test"]
+FORGETTING = "forgetting"
+"""The metric of a target that another goes on from: see `forgetting`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     task: str
+    """The target's name: its task's, unless the space gives it one of its own."""
     language: str
     split: Split
     metric: str
     value: float
-    """A percentage, 0 to 100."""
+    """A percentage, 0 to 100; of forgetting, below 0 where the score rose."""
     main: bool
     """Whether `metric` is the task's main one, the only one that means and objectives read."""
     unseen: bool
-    """Whether the chain trained this task in no stage in this language: a zero-shot score."""
+    """Whether nothing that the scored model went through trained this task in this language: a zero-shot score."""
+
+
+def forgetting(before: float, after: float) -> float:
+    """How much of a score is lost once another target has been trained on top, as a percentage of what it was.
+
+    before:   above 0
+    returns:  below 0 where the score rose
+
+    Source: Thangaraj et al. 2024 (arXiv 2409.10965), (before - after) / before.
+    """
+    return 100 * (before - after) / before

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunexfer.core.chain import Encoder, Target
-from tunexfer.core.scores import Score
+from tunexfer.core.scores import FORGETTING, Score
 from tunexfer.tracking.trial import Ended
 
 SCORES_SCHEMA = pa.schema(
@@ -40,7 +40,7 @@ class Deltas:
 
     def __init__(self, complete: Iterable[Ended]) -> None:
         self._baselines: dict[int, dict[_Key, float]] = {}
-        self._own: dict[tuple[Encoder, Target, int], dict[_Key, float]] = {}
+        self._own: dict[tuple[Encoder, tuple[Target, ...], int], dict[_Key, float]] = {}
         complete = list(complete)
         chains = {ended.trial.chain for ended in complete if ended.trial.phase == "baseline"}
         for ended in complete:
@@ -48,7 +48,7 @@ class Deltas:
             if trial.chain in chains:
                 self._baselines[trial.seed] = values
             for target in trial.chain.targets if not trial.chain.stages else ():
-                self._own[trial.chain.encoder, target, trial.seed] = values
+                self._own[trial.chain.encoder, trial.chain.line(target.name), trial.seed] = values
 
     def has_baseline(self, seed: int) -> bool:
         return seed in self._baselines
@@ -58,10 +58,10 @@ class Deltas:
 
     def rows(self, ended: Ended) -> Iterator[dict[str, Any]]:
         """One per score, in the columns of `SCORES_SCHEMA` without the study's name."""
-        trial = ended.trial
-        targets = {target.task: target for target in trial.chain.targets}
+        trial, chain = ended.trial, ended.trial.chain
         for score in ended.scores:
-            own = self._own.get((trial.chain.encoder, targets[score.task], trial.seed), {}).get(_key(score))
+            scored_by = chain.followed[score.task].name if score.metric == FORGETTING else score.task
+            own = self._own.get((chain.encoder, chain.line(scored_by), trial.seed), {}).get(_key(score))
             baseline = self.baseline(score, trial.seed)
             yield {
                 "trial": trial.number,

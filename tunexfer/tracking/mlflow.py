@@ -22,6 +22,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from tunexfer.core.chain import Stage
+from tunexfer.core.scores import FORGETTING
 from tunexfer.tracking.deltas import SCORES_SCHEMA, Deltas
 from tunexfer.tracking.listener import Listener
 from tunexfer.tracking.record import Record, read_plan
@@ -264,25 +265,28 @@ def _alone(uri: str, runs: Path) -> Iterator[Path | None]:
 def metrics(ended: Ended, deltas: Deltas) -> dict[str, float]:
     """One trial's metrics under the names MLflow shows them by.
 
-    Of the test split: `mean` over all languages, `unseen` over those that the chain didn't train the task in, `worst`
-    and deltas.
+    Of the test split: `mean` over all languages, `unseen` over those that the chain didn't train the task in, `worst`,
+    deltas and forgetting.
     """
     found: dict[str, float] = {} if ended.objective is None else {"objective": ended.objective}
     for score in ended.scores:
         name = f"{score.split}/{score.task}/{score.language}"
-        found[name if score.main else f"{name}/{score.metric}"] = score.value
+        if not score.main:
+            of_test = (score.metric, score.split) == (FORGETTING, "test")
+            name = f"{FORGETTING}/{score.task}/{score.language}" if of_test else f"{name}/{score.metric}"
+        found[name] = score.value
     for target in ended.trial.chain.targets:
-        main = ended.main(target.task, "test")
+        main = ended.main(target.name, "test")
         if main:
             values = [score.value for score in main.values()]
-            found[f"mean/{target.task}"] = sum(values) / len(values)
-            found[f"worst/{target.task}"] = min(values)
+            found[f"mean/{target.name}"] = sum(values) / len(values)
+            found[f"worst/{target.name}"] = min(values)
             if unseen := [score.value for score in main.values() if score.unseen]:
-                found[f"unseen/{target.task}"] = sum(unseen) / len(unseen)
+                found[f"unseen/{target.name}"] = sum(unseen) / len(unseen)
         for language, score in main.items():
             baseline = deltas.baseline(score, ended.trial.seed)
             if baseline is not None:
-                found[f"delta/{target.task}/{language}"] = score.value - baseline
+                found[f"delta/{target.name}/{language}"] = score.value - baseline
     return found
 
 
@@ -302,10 +306,11 @@ def params(ended: Ended) -> dict[str, str]:
         found |= _recipe(stage)
     for target in chain.targets:
         if target.stage:
-            found[f"{target.task}.train_language"] = str(target.train_language)
+            found[f"{target.name}.train_language"] = str(target.train_language)
+            found |= {f"{target.name}.after": target.after} if target.after else {}
             found |= _recipe(target.stage)
         if target.layer is not None:
-            found[f"{target.task}.layer"] = str(target.layer)
+            found[f"{target.name}.layer"] = str(target.layer)
     return found
 
 

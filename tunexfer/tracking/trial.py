@@ -81,7 +81,8 @@ def chain_in_words(chain: Chain) -> str:
     """One line that a person can act on."""
     stages = [f"{stage.name}: {_stage_in_words(stage)}" for stage in chain.stages] or ["no intermediate stage"]
     targets = [
-        f"{target.task} ({_stage_in_words(target.stage)})" if target.stage else target.task for target in chain.targets
+        f"{target.words} ({_stage_in_words(target.stage)})" if target.stage else target.words
+        for target in chain.targets
     ]
     return f"{'; then '.join(stages)} -> {', '.join(targets)}"
 

@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tunexfer.core.chain import Chain, Stage, Target
 from tunexfer.core.fingerprint import ChainFingerprints, chain_fingerprints
-from tunexfer.core.scores import Score, Split
+from tunexfer.core.scores import FORGETTING, Score, Split, forgetting
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import StudyError, TrialFailed
 from tunexfer.tasks.kinds import KINDS
@@ -41,7 +41,7 @@ class Progress:
     """Where a trial stands."""
 
     stage: str
-    """The stage's name, or the target's task."""
+    """The stage's name, or the target's."""
     step: int
     steps: int
     loss: float | None = None
@@ -113,15 +113,19 @@ class _Run:
     scores: list[Score] = field(default_factory=list)
     tables: list[pa.Table] = field(default_factory=list)
     latest: tuple[str, Trained] | None = None
-    """The last stage that was trained or read, with its fingerprint: all targets start from the same one."""
+    """The last stage that was trained or read, with its fingerprint: all targets start from the same one, but for
+    those that go on from another."""
 
     def result(self) -> ChainResult:
         started = time.perf_counter()
         prints = chain_fingerprints(self.chain, seed=self.seed, contents=self.runner.prepared.contents)
         own = [name for name in prints.targets if name]
-        with self.runner.store.using([*prints.stages, *own, *prints.evaluations.values()]):
-            for number, target in enumerate(self.chain.targets):
-                self._target(target, number, prints)
+        evaluations = [*prints.evaluations.values(), *prints.second_evaluations.values()]
+        with self.runner.store.using([*prints.stages, *own, *evaluations]):
+            for target in self.chain.targets:
+                self._target(target, prints)
+            for name, last in self.chain.followed.items():
+                self._target(self.chain.target(name), prints, last)
         self.runner.store.trim()
         planned = [*zip(self.chain.stages, prints.stages, strict=True)]
         planned += [
@@ -134,18 +138,29 @@ class _Run:
             seconds=time.perf_counter() - started,
         )
 
-    def _target(self, target: Target, number: int, prints: ChainFingerprints) -> None:
-        """Score one target in every language, training it first only if some language isn't scored yet."""
-        wanted = {key: name for key, name in prints.evaluations.items() if key[0] == target.task}
-        model = prints.targets[number] or (prints.encoder, *prints.stages)[-1]
+    def _target(self, target: Target, prints: ChainFingerprints, last: Target | None = None) -> None:
+        """Score one target in every language, training it first only if some language isn't scored yet.
+
+        last: of those that go on from it, the one whose model scores its rows again, for what is forgotten
+        """
+        names = prints.second_evaluations if last else prints.evaluations
+        wanted = {key: name for key, name in names.items() if key[0] == target.name}
+        model = prints.models[(last or target).name]
         scorer: Scorer | None = None
         for done, ((_, language, split), name) in enumerate(sorted(wanted.items(), key=_validation_first), start=1):
             found = self._evaluation(name)
             if found is None:
-                scorer = scorer or self._scorer(target, prints.targets[number], prints)
+                scorer = scorer or self._scorer(last or target, target.task, prints)
                 with self.runner.store.lock(f"score-{model}"):
                     found = self._evaluation(name) or self._score(scorer, target, language, split, name)
-            self._record(target, language, split, found, done, len(wanted))
+            table, metrics = found
+            if last:
+                new = self._forgotten(target, last, language, split, metrics)
+            else:
+                new = self._scores(target, language, split, metrics)
+                self.tables.append(_named(table, target))
+            self.scores += new
+            self.report(Progress(stage=f"{target.name} scores", step=done, steps=len(wanted), scores=new))
 
     def _evaluation(self, name: str) -> tuple[pa.Table, dict[str, float]] | None:
         entry = self.runner.store.get(name)
@@ -164,22 +179,11 @@ class _Run:
         self._put(name, {ROWS: buffer.getvalue()}, facts)
         return table, metrics
 
-    def _record(
-        self,
-        target: Target,
-        language: str,
-        split: Split,
-        found: tuple[pa.Table, dict[str, float]],
-        done: int,
-        wanted: int,
-    ) -> None:
-        table, metrics = found
-        task = self.runner.prepared.tasks[target.task]
-        main = task.metric or KINDS[task.kind].metrics[0]
-        unseen = self.chain.unseen(target.task, language)
-        new = tuple(
+    def _scores(self, target: Target, language: str, split: Split, metrics: Mapping[str, float]) -> tuple[Score, ...]:
+        main, unseen = self._main(target), self.chain.unseen(target.name, language)
+        return tuple(
             Score(
-                task=target.task,
+                task=target.name,
                 language=language,
                 split=split,
                 metric=metric,
@@ -189,23 +193,58 @@ class _Run:
             )
             for metric, value in metrics.items()
         )
-        self.tables.append(table)
-        self.scores += new
-        self.report(Progress(stage=f"{target.task} scores", step=done, steps=wanted, scores=new))
 
-    def _scorer(self, target: Target, name: str | None, prints: ChainFingerprints) -> Scorer:
-        """The target's model on the device, trained or read from the store."""
+    def _forgotten(
+        self, target: Target, last: Target, language: str, split: Split, metrics: Mapping[str, float]
+    ) -> tuple[Score, ...]:
+        """One score; none where there was nothing to forget.
+
+        metrics: of the target's rows, by the model of `last`
+        """
+        own = (target.name, language, split)
+        [before] = [one.value for one in self.scores if one.main and (one.task, one.language, one.split) == own]
+        if before == 0:
+            return ()
+        lost = Score(
+            task=target.name,
+            language=language,
+            split=split,
+            metric=FORGETTING,
+            value=forgetting(before, metrics[self._main(target)]),
+            main=False,
+            unseen=self.chain.unseen(last.name, language),
+        )
+        return (lost,)
+
+    def _main(self, target: Target) -> str:
+        """The metric of its task that means and objectives read."""
+        task = self.runner.prepared.tasks[target.task]
+        return task.metric or KINDS[task.kind].metrics[0]
+
+    def _scorer(self, target: Target, task: str, prints: ChainFingerprints) -> Scorer:
+        """The target's model on the device, trained or read from the store; its head scores rows of `task`."""
         runner = self.runner
-        if target.stage and name:
-            trained = self._trained(target.stage, name, lambda: self._after(len(self.chain.stages), prints))
-            heads = new_heads({target.task: runner.prepared.tasks[target.task]}, runner.encoder.module.config, 0)
-            heads[target.task].load_state_dict(trained.heads[target.task])
-            weights = trained.weights
-        else:
-            heads, weights = {}, self._after(len(self.chain.stages), prints)
-        lookup = runner.encoder.load(weights, runner.prepared.all_pieces, train_words=False)
+        trained, heads = self._model(target, prints), {}
+        if target.stage:
+            heads = new_heads({task: runner.prepared.tasks[task]}, runner.encoder.module.config, 0)
+            heads[task].load_state_dict(trained.heads[target.task])
+        lookup = runner.encoder.load(trained.weights, runner.prepared.all_pieces, train_words=False)
         model = Model(runner.encoder.module, heads, self.chain.encoder.pooling)
         return Scorer(model, lookup, device=runner.device, precision=runner.prepared.contents.precision)
+
+    def _model(self, target: Target, prints: ChainFingerprints) -> Trained:
+        """The target's own fine-tuning; where it has none, the encoder as the stages leave it."""
+        if target.stage is None:
+            return self._start(target, prints)
+        return self._trained(target.stage, prints.models[target.name], lambda: self._start(target, prints))
+
+    def _start(self, target: Target, prints: ChainFingerprints) -> Trained:
+        """What the target starts from: the encoder as the stages leave it, or another target's model, head and all."""
+        if target.after is None:
+            return Trained(self._after(len(self.chain.stages), prints), {})
+        first = self.chain.target(target.after)
+        model = self._model(first, prints)
+        return Trained(model.weights, {target.task: model.heads[first.task]})
 
     def _after(self, count: int, prints: ChainFingerprints) -> Weights:
         """The encoder after the first `count` stages."""
@@ -213,34 +252,37 @@ class _Run:
             return self.runner.encoder.start
         name = prints.stages[count - 1]
         if self.latest is None or self.latest[0] != name:
-            trained = self._trained(self.chain.stages[count - 1], name, lambda: self._after(count - 1, prints))
+            stage = self.chain.stages[count - 1]
+            trained = self._trained(stage, name, lambda: Trained(self._after(count - 1, prints), {}))
             self.latest = (name, trained)
         return self.latest[1].weights
 
-    def _trained(self, stage: Stage, name: str, parent: Callable[[], Weights]) -> Trained:
+    def _trained(self, stage: Stage, name: str, parent: Callable[[], Trained]) -> Trained:
         """A stage's result from the store; else it is trained, here or by whoever holds the lock already."""
         found = self._stored(stage, name)
         if found is not None:
             return found
-        weights = parent()
+        start = parent()
         with self.runner.store.lock(name):
-            return self._stored(stage, name) or self._train(stage, name, weights)
+            return self._stored(stage, name) or self._train(stage, name, start)
 
     def _stored(self, stage: Stage, name: str) -> Trained | None:
         entry = self.runner.store.get(name)
         if entry is None:
             return None
-        self.outcomes[name] = self._reused(stage, name)
+        if name not in self.outcomes:
+            self.outcomes[name] = self._reused(stage, name)
         return Trained.from_file(entry.files[MODEL], self.runner.encoder.start)
 
-    def _train(self, stage: Stage, name: str, parent: Weights) -> Trained:
+    def _train(self, stage: Stage, name: str, parent: Trained) -> Trained:
         runner = self.runner
         self.report(Progress(stage=stage.name, step=0, steps=stage.steps))
         finished = train_stage(
             stage,
             encoder=runner.encoder,
             recipe=self.chain.encoder,
-            parent=parent,
+            parent=parent.weights,
+            heads=parent.heads,
             prepared=runner.prepared,
             seed=self.seed,
             device=runner.device,
@@ -273,6 +315,11 @@ class _Run:
             self.runner.store.put(name, files, facts)
         except StudyError as error:
             log.warning("%s The trial goes on; what it trained can't be reused.", error)
+
+
+def _named(rows: pa.Table, target: Target) -> pa.Table:
+    """The store knows rows by their task, the record by their target."""
+    return rows.set_column(0, ROWS_SCHEMA.field("task"), pa.array([target.name] * len(rows), pa.string()))
 
 
 def _validation_first(entry: tuple[tuple[str, str, Split], str]) -> tuple[bool, str]:

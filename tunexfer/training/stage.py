@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ def train_stage(
     encoder: PlanEncoder,
     recipe: Encoder,
     parent: Weights,
+    heads: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({}),
     prepared: Prepared,
     seed: int,
     device: torch.device,
@@ -57,6 +59,7 @@ def train_stage(
     """Train `stage` from `parent`. The same arguments and number of threads give the same weights, bit for bit.
 
     recipe:   how the chain uses its encoder
+    heads:    by task, those that another stage has trained; the others start new
     seed:     of the data's order, dropout and new heads
     on_step:  called every `LOOK_EVERY` steps and after the last, with the step and the mean loss since
     raises:   TrialFailed if the loss is not finite
@@ -66,6 +69,8 @@ def train_stage(
     pieces = prepared.pieces([(source.task, source.language, "train") for source in stage.mixture.sources])
     lookup = encoder.load(parent, pieces, train_words=not recipe.freeze_embeddings)
     model = Model(encoder.module, new_heads(tasks, encoder.module.config, seed), recipe.pooling)
+    for task, state in heads.items():
+        model.head(task).load_state_dict(state)
     watch = _Watch(stage, on_step)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _arguments(stage, prepared, seed, device, scratch)
@@ -73,8 +78,8 @@ def train_stage(
         trainer = _StageTrainer(model, batches, watch, arguments)
         with _checkpointing_undone(arguments, encoder):
             trainer.train()
-    heads = {task: {n: v.cpu().clone() for n, v in model.head(task).state_dict().items()} for task in tasks}
-    trained = Trained(encoder.take(parent, pieces), heads)
+    states = {task: {n: v.cpu().clone() for n, v in model.head(task).state_dict().items()} for task in tasks}
+    trained = Trained(encoder.take(parent, pieces), states)
     return Finished(trained=trained, loss=watch.mean, seconds=time.perf_counter() - started)
 
 
