@@ -133,6 +133,13 @@ def test_the_best_trial_is_exported_unless_one_is_named(made: Path, tmp_path: Pa
     assert "trial 0 of toy" in export(made, tmp_path / "named", "--trial", "0")
 
 
+def test_parts_of_speech_of_the_treebanks_go_before_the_hubs(tmp_path: Path) -> None:
+    treebanks = [row | {"task": "udpos_treebanks", "prediction": '["X"]'} for row in UDPOS]
+    for name, made, expected in (("one", treebanks, "X\n\n"), ("both", [*UDPOS, *treebanks], "X\n\n")):
+        export(study(tmp_path / name / "study", made), tmp_path / name / "to")
+        assert (tmp_path / name / "to/udpos/test-fr.tsv").read_text() == expected
+
+
 # What is left out
 
 

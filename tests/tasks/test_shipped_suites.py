@@ -252,6 +252,21 @@ def test_targets_that_train_can_be_trained_and_chosen_in_english(tmp_path: Path)
         assert rows.suite.task(task).recipe is not None
 
 
+def test_parts_of_speech_of_the_release_are_xtremes_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greek without Ancient Greek, which the hub's rows mix into it."""
+    monkeypatch.setenv("TUNEXFER_DATA", str(tmp_path))
+    assert rows_of("xtreme", tmp_path).languages("udpos_treebanks", "test") == []
+    for name in ("UD_Greek-GDT/el_gdt", "UD_Ancient_Greek-PROIEL/grc_proiel"):
+        file = tmp_path / "ud-treebanks-v2.5" / f"{name}-ud-test.conllu"
+        file.parent.mkdir(parents=True)
+        file.write_text("1\tΝαι\t_\tINTJ\t_\t_\t0\troot\t_\t_\n\n", encoding="utf-8")
+    rows = rows_of("xtreme", tmp_path)
+    assert sorted(rows.task("udpos_treebanks").codes) == sorted(TARGETS["udpos"].languages.split())
+    assert rows.languages("udpos_treebanks", "test") == ["el"]
+    [row] = rows.table("udpos_treebanks", "el", "test").to_pylist()
+    assert (row["tokens"], row["tags"]) == (["Ναι"], [6])
+
+
 def test_english_rows_are_as_many_as_the_benchmark_counts(tmp_path: Path) -> None:
     rows = rows_of("xtreme", tmp_path)
     counts = {task: [rows.count(task, "en", split) for split in SPLITS] for task in ("xnli", "pawsx", "udpos", "panx")}

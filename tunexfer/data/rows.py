@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from tunexfer.core.fingerprint import fingerprint
 from tunexfer.core.folder import write_whole
 from tunexfer.core.scores import Split
+from tunexfer.data.conllu import conllu_length, conllu_rows
 from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, tagged_rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
@@ -30,6 +31,7 @@ READ_SETTINGS = {
 """The fields of a task block that rows, their encoding or their scores depend on."""
 
 
+CONLLU = ".conllu"
 OWN_DATA = "data:"
 """The root of files that only their owner may have."""
 
@@ -144,7 +146,7 @@ class Rows:
             elif not block.files or not re.search(r"\{(language|code)\}", block.files):
                 raise DataError(f"task {task!r}: its languages can't be seen from file names; declare them in `rows:`.")
             else:
-                found |= _languages(block.files, self.root)
+                found |= _languages(block, self.root)
         return sorted(found)
 
     def _own_count(self, task: str, language: str, split: Split) -> int:
@@ -160,12 +162,12 @@ class Rows:
         return self._counted[key]
 
     def _look(self, task: str, block: TaskBlock, language: str, split: Split) -> int:
-        file = self._path(block.files or "", block, language, split)
-        if not file.is_file():
+        files = self._matching(block.files or "", block, language, split)
+        if not files:
             return 0
         if block.where or block.drop_labels:
             return int(self._read_place(task, block, language, split).num_rows)
-        return file_length(file)
+        return sum(conllu_length(file) if file.suffix == CONLLU else file_length(file) for file in files)
 
     def _places(self, task: str, language: str, split: Split) -> list[TaskBlock]:
         """The task's parts that have rows of this split in this language; a task without parts as it is."""
@@ -193,21 +195,32 @@ class Rows:
             place = f"{block.hub.path} ({name or files or 'default'}), {split}"
             rows = hub_rows(block, name or None, files or None, split)
         else:
-            file, *tags = self._files(task, block, language, split)
-            place, rows = str(file), tagged_rows(file, tags[0]) if tags else file_rows(file)
+            paths = self._files(task, block, language, split)
+            place, rows = ", ".join(map(str, paths)), _rows_of(paths, block, language)
         return canonical_table(rows, block, _filled(block, language), f"task {task!r}, {place}")
 
     def _files(self, task: str, block: TaskBlock, language: str, split: Split) -> list[Path]:
-        """The file of the rows and, where they have one of their own, that of the tags."""
-        patterns = [block.files or "", *([block.tag_files] if block.tag_files else [])]
-        files = [self._path(pattern, block, language, split) for pattern in patterns]
-        for file in files:
-            if not file.is_file():
+        """The files of the rows and, where they have one of their own, that of the tags."""
+        found: list[Path] = []
+        for pattern in [block.files or "", *([block.tag_files] if block.tag_files else [])]:
+            files = self._matching(pattern, block, language, split)
+            if not files:
                 raise DataError(
-                    f"task {task!r} has no {split} rows in {language!r}: {file} isn't there. {self._what_to_do()} "
+                    f"task {task!r} has no {split} rows in {language!r}: "
+                    f"{self._path(pattern, block, language, split)} isn't there. {self._what_to_do()} "
                     f"Languages with {split} rows: {', '.join(self.languages(task, split)) or 'none'}."
                 )
-        return files
+            found += files
+        return found
+
+    def _matching(self, pattern: str, block: TaskBlock, language: str, split: Split) -> list[Path]:
+        """The files there are of a pattern: one at most, or with `*` in it any number, by their names."""
+        path = self._path(pattern, block, language, split)
+        if "*" not in pattern:
+            return [path] if path.is_file() else []
+        return sorted(
+            self.root.glob(path.relative_to(os.path.normpath(self.root)).as_posix()), key=lambda one: one.name
+        )
 
     def _what_to_do(self) -> str:
         if self.suite.root != OWN_DATA:
@@ -218,7 +231,9 @@ class Rows:
         )
 
     def _path(self, pattern: str, block: TaskBlock, language: str, split: Split) -> Path:
-        return self._under_root(_fill(pattern.replace("{split}", split), block, language), "files")
+        return self._under_root(
+            _fill(pattern.replace("{split}", block.splits.get(split, split)), block, language), "files"
+        )
 
     def _under_root(self, name: str, key: str) -> Path:
         path = Path(os.path.normpath(self.root / name))
@@ -234,6 +249,15 @@ class Rows:
             with file.open("rb") as stream:
                 write_whole(memo, hashlib.file_digest(stream, "sha256").hexdigest())
         return memo.read_text()
+
+
+def _rows_of(files: list[Path], block: TaskBlock, language: str) -> Iterator[Row]:
+    if block.tag_files:
+        words, tags = files
+        yield from tagged_rows(words, tags)
+        return
+    for file in files:
+        yield from conllu_rows(file, language) if file.suffix == CONLLU else file_rows(file)
 
 
 def canonical_table(rows: Iterable[Row], block: TaskBlock, where: Mapping[str, str], place: str) -> pa.Table:
@@ -312,10 +336,12 @@ def _filled(block: TaskBlock, language: str) -> dict[str, str]:
     return {column: _fill(wanted, block, language) for column, wanted in block.where.items()}
 
 
-def _languages(pattern: str, root: Path) -> set[str]:
-    """The languages for which some file of the pattern is there."""
+def _languages(block: TaskBlock, root: Path) -> set[str]:
+    """The languages for which some file of the block's pattern is there."""
+    pattern = block.files or ""
     files = root.glob(re.sub(r"\{\w+\}", "*", pattern))
-    form = re.escape(pattern).replace(r"\{split\}", f"({'|'.join(SPLITS)})")
+    splits = [re.escape(block.splits.get(split, split)) for split in SPLITS]
+    form = re.escape(pattern).replace(r"\{split\}", f"({'|'.join(splits)})").replace(r"\*", "[^/]*")
     form = re.sub(r"\\\{(language|code)\\\}", "(?P<language>[^/]+)", form, count=1)
     form = re.sub(r"\\\{(language|code)\\\}", "(?P=language)", form)
     found = (re.fullmatch(form, file.relative_to(root).as_posix()) for file in files)

@@ -16,6 +16,8 @@ from tunexfer.tasks.xtreme import TARGETS
 
 Side = Literal["gold", "prediction"]
 Row = dict[str, Any]
+NAMES = {"udpos": ["udpos_treebanks", "udpos"]}
+"""Tasks of suite `xtreme` that are one of the benchmark's, the one that comes closest first; others by its name."""
 COLUMNS = ("id", "language", "gold", "prediction", "place")
 
 
@@ -45,7 +47,7 @@ def export_xtreme(trial: TrialFolder, to: Path, labels: Path | None) -> Exported
     left_out: dict[str, str] = {}
     notes: list[str] = []
     for name, target in TARGETS.items():
-        found = _rows(trial, name)
+        found = next(filter(None, (_rows(trial, one) for one in NAMES.get(name, [name]))), {})
         missing = [language for language in target.languages.split() if language not in found]
         try:
             if not found:

@@ -41,6 +41,7 @@ class Part(_Block):
 
     files: str | None = None
     tag_files: str | None = None
+    splits: dict[Split, str] | None = None
     hub: HubRows | None = None
     codes: dict[str, str] | None = None
     where: dict[str, str] | None = None
@@ -70,9 +71,12 @@ class TaskBlock(_Block):
     about: str = ""
     licence: str = "unknown"
     files: str | None = None
-    """Pattern of JSONL or Parquet files under the suite's root: `xnli/{language}/{split}.jsonl`."""
+    """Pattern of JSONL or Parquet files under the suite's root: `xnli/{language}/{split}.jsonl`. Or of CoNLL-U files,
+    whose rows have the columns `tokens` and `pos_tags`. With `*` in it, all files that fit are read, by their names."""
     tag_files: str | None = None
     """Pattern of files with the tags of `files`, both of them text: a sentence a line, a space between two words."""
+    splits: dict[Split, str] = {}
+    """What `{split}` stands for in names of files, where it isn't our own name of the split."""
     hub: HubRows | None = None
     parts: list[Part] = []
     """Several places whose rows make up one task, with one head: several sets, or another one in each language."""
