@@ -1,4 +1,4 @@
-"""What the spaces over XTREME say they are."""
+"""What the shipped spaces say they are."""
 
 from __future__ import annotations
 
@@ -91,3 +91,26 @@ def test_the_plan_can_be_shown_without_any_of_the_data(
     assert done.exit_code == 0
     assert f"{name}: suite xtreme, encoder FacebookAI/xlm-roberta-" in done.stdout
     assert "stage store: unknown" in done.stdout
+
+
+def test_african_trains_kinyarwanda_once_per_stage_and_kirundi_on_top_of_it(tmp_path: Path) -> None:
+    plan = Plan.load("african", cache=tmp_path)
+    kinnews, kirnews = plan.baseline[1].targets
+    assert (kinnews.task, kirnews.task, kirnews.after) == ("news", "news", "kinnews")
+    assert kinnews.stage is not None
+    assert kinnews.stage.steps == 8 * 523  # 17,014 rows without 300 for validation, in batches of 32, eight times
+    assert {(language, split) for _, language, split in plan.evaluated} == {
+        (language, split) for language in ("kin", "run") for split in ("validation", "test")
+    }
+    cost = plan.full_cost()
+    assert cost is not None
+    # no stage, or one of two tasks in one of two choices of languages; two rates of the second target
+    assert (cost.chains, cost.stages) == (10, 4 + 5 + 10)
+
+
+def test_a_plan_shows_which_target_goes_on_from_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEXFER_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    shown = CliRunner().invoke(app, ["plan", "african"], catch_exceptions=False).stdout
+    assert "kirnews after kinnews" in shown
+    assert "forgetting: kinnews again after kirnews" in shown

@@ -160,6 +160,9 @@ def _evaluated(plan: Plan) -> RenderableType:
                 count = sum(plan.rows.count(task, language, split) for language in languages)
                 chooses = " (chooses)" if split == plan.objective.split else ""
                 table.add_row(names, split + chooses, f"{count:,}", f"{len(languages)}: {' '.join(languages)}")
+    again = [f"{name} again after {last.name}" for name, last in plan.baseline[1].followed.items()]
+    table.caption = f"forgetting: {', '.join(again)}" if again else None
+    table.caption_justify = "left"
     return table
 
 

@@ -49,7 +49,7 @@ def summarise(
 
 
 def _targets(baseline: Ended, best: Ended) -> dict[str, Any]:
-    return {target.task: _target(baseline, best, target.task) for target in best.trial.chain.targets}
+    return {target.name: _target(baseline, best, target.name) for target in best.trial.chain.targets}
 
 
 def _target(baseline: Ended, best: Ended, task: str) -> dict[str, Any]:
@@ -71,7 +71,15 @@ def _target(baseline: Ended, best: Ended, task: str) -> dict[str, Any]:
             }
             for language in both
         },
+        **_forgetting(baseline, best, task, split),
     }
+
+
+def _forgetting(baseline: Ended, best: Ended, task: str, split: Split) -> dict[str, Any]:
+    """`forgetting` of a target that another goes on from, in percent of its score; nothing of others."""
+    before, after = baseline.forgotten(task, split), best.forgotten(task, split)
+    found = {language: {"baseline": before.get(language), "best": value} for language, value in after.items()}
+    return {"forgetting": found} if found else {}
 
 
 def _means(before: Mapping[str, Any], after: Mapping[str, Any], languages: list[str]) -> dict[str, float] | None:
@@ -93,7 +101,7 @@ def _confirmation(record: Record) -> list[dict[str, Any]]:
         runs = [one for one in confirms if one.trial.chain == chain and one.trial.seed in baselines]
         first = min((one.trial.number for one in record.complete if one.trial.chain == chain), default=None)
         targets = {
-            target.task: _spread(_target(baselines[run.trial.seed], run, target.task)["unseen"] for run in runs)
+            target.name: _spread(_target(baselines[run.trial.seed], run, target.name)["unseen"] for run in runs)
             for target in chain.targets
         }
         found.append({"trial": first, "seeds": len(runs), "chain": chain_in_words(chain), "unseen_delta": targets})
@@ -134,6 +142,8 @@ def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> Non
         console.print(f"{said}: {best['chain']}", highlight=False)
         for task, found in summary["targets"].items():
             console.print(_languages_table(task, found))
+            if "forgetting" in found:
+                console.print(_forgetting_in_words(task, found["forgetting"]))
     if summary["confirmation"]:
         _show_confirmation(summary["confirmation"], console)
     console.print("Look further:")
@@ -156,9 +166,9 @@ def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console)
     for task in tasks:
         table.add_column(task, justify="right", no_wrap=True)
     for found in confirmed:
-        gains = (found["unseen_delta"][task] for task in tasks)
+        shown = (found["unseen_delta"][task] for task in tasks)
         table.add_row(
-            str(found["trial"]), found["chain"].split(" -> ")[0], *(_signed(gain) if gain else "" for gain in gains)
+            str(found["trial"]), found["chain"].split(" -> ")[0], *(_signed(gain) if gain else "" for gain in shown)
         )
     console.print(table)
     for task in tasks:
@@ -175,6 +185,15 @@ def _chosen_by(languages: str | list[str]) -> str:
 
 def _signed(gain: Mapping[str, float]) -> str:
     return f"{gain['mean']:+.2f} ± {gain['sd']:.2f}"
+
+
+def _forgetting_in_words(task: str, found: Mapping[str, Any]) -> str:
+    """In which language how much of the score is lost; below 0, it rose."""
+    lost = (
+        f"{language} {row['best']:.1f} %" + ("" if row["baseline"] is None else f" (baseline {row['baseline']:.1f} %)")
+        for language, row in found.items()
+    )
+    return f"Forgotten of {task}: {', '.join(lost)}"
 
 
 def _languages_table(task: str, found: Mapping[str, Any]) -> Table:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tunexfer.core.chain import Chain, Stage
 from tunexfer.core.domains import Point
 from tunexfer.core.fingerprint import fingerprint
-from tunexfer.core.scores import Score, Split
+from tunexfer.core.scores import FORGETTING, Score, Split
 
 Phase = Literal["baseline", "search", "confirm"]
 State = Literal["complete", "failed", "stopped"]
@@ -75,6 +75,11 @@ class Ended:
     def main(self, task: str, split: Split) -> dict[str, Score]:
         """Language -> the task's main score."""
         return {s.language: s for s in self.scores if s.main and s.task == task and s.split == split}
+
+    def forgotten(self, task: str, split: Split) -> dict[str, float]:
+        """Language -> share of the target's score that those trained on top of it lost; empty where none is."""
+        mine = [s for s in self.scores if s.metric == FORGETTING and s.task == task and s.split == split]
+        return {score.language: score.value for score in mine}
 
 
 def chain_in_words(chain: Chain) -> str:
