@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,6 +17,7 @@ from tunexfer.core.chain import Chain, Encoder, Source
 from tunexfer.core.domains import Point
 from tunexfer.core.fingerprint import Contents, chain_fingerprints
 from tunexfer.core.scores import Split
+from tunexfer.data.encoder import find_encoder, has_language_head
 from tunexfer.data.rows import Rows
 from tunexfer.errors import SpaceError
 from tunexfer.recipe import explain
@@ -262,11 +263,25 @@ class Plan:
                 found.append(
                     f"{name} is continuous: no two trials will share a stage after it; draw it from few values"
                 )
+        found += self._fresh_language_heads()
         if isinstance(objective.languages, list | tuple) or objective.languages == "all":
             found.append(
                 "validation rows in target languages choose the winner: not the zero-shot protocol (`train` is)"
             )
         return tuple(found)
+
+    def _fresh_language_heads(self) -> Iterator[str]:
+        """Encoders that come without the head that a masked_lm task goes on from, as far as they are at hand."""
+        tasks = {source.task for source in self.possible_sources}
+        if not any(self.suite.tasks[task].kind == "masked_lm" for task in tasks):
+            return
+        for encoder in self.encoders:
+            folder = find_encoder(encoder, self.rows.cache)
+            if folder and not has_language_head(folder):
+                yield (
+                    f"{encoder.name} comes without a masked-language-model head: a fresh one is trained, tied to the "
+                    "word embeddings"
+                )
 
 
 class _NamedRows(dict[Any, str]):

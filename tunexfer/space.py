@@ -198,6 +198,12 @@ class SearchSpace:
         untrained = Target(task=recipe.task, layer=recipe.layer)
         if not self._check_task(recipe.task, f"{where}.task", problems):
             return untrained
+        if self.suite.tasks[recipe.task].kind == "masked_lm":
+            problems.append(
+                f"{where}.task: {recipe.task} is masked_lm, which has nothing to score: it can be among the tasks of a "
+                "stage, but is no target"
+            )
+            return untrained
         retrieval = self.suite.tasks[recipe.task].kind == "retrieval"
         if recipe.layer is not None and not retrieval:
             problems.append(f"{where}.layer: only a retrieval target reads a hidden layer")

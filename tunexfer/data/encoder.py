@@ -64,6 +64,13 @@ def find_encoder(encoder: Encoder, cache: Path) -> Path | None:
         return None
 
 
+def has_language_head(folder: Path) -> bool:
+    """Whether the checkpoint was saved with the head of a masked language model, as its config says."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in config.get("architectures") or [])
+
+
 def _download(encoder: Encoder) -> Path:
     from huggingface_hub import snapshot_download
 

@@ -35,6 +35,8 @@ class Prepared:
     """Folder of the encoder as transformers saves it."""
     padding: int
     """Id of the piece that fills short rows up."""
+    mask: int | None = None
+    """Id of the piece that hides others; None where no masked language model is trained."""
     contents: Contents
     tasks: dict[str, TaskBlock]
     folders: dict[Key, Path]
@@ -48,8 +50,13 @@ class Prepared:
         return self._open[key]
 
     def pieces(self, keys: Collection[Key]) -> NDArray[np.int64]:
-        """Original ids of the pieces that these rows use, sorted, after all ids up to the padding's."""
+        """Original ids of the pieces that these rows use, sorted, after all ids up to the padding's.
+
+        With those of a masked language model comes the mask.
+        """
         used = [self.encoded(*key).pieces for key in keys]
+        if any(self.tasks[task].kind == "masked_lm" for task, _, _ in keys):
+            used.append(np.array([self.mask]))
         return np.unique(np.concatenate([np.arange(self.padding + 1), *used]))
 
     @cached_property
@@ -68,6 +75,7 @@ class Prepared:
             "cache": str(self.cache),
             "encoder": str(self.encoder),
             "padding": self.padding,
+            "mask": self.mask,
             "content": self.contents.encoder,
             "precision": self.contents.precision,
             "tasks": {name: block.model_dump() for name, block in self.tasks.items()},
@@ -86,6 +94,7 @@ class Prepared:
             cache=Path(plain["cache"]),
             encoder=Path(plain["encoder"]),
             padding=plain["padding"],
+            mask=plain["mask"],
             contents=contents,
             tasks={name: TaskBlock(**block) for name, block in plain["tasks"].items()},
             folders={key: Path(rest[1]) for key, rest in rows.items()},
@@ -138,6 +147,7 @@ def prepare(
         cache=cache,
         encoder=place,
         padding=_padding(place, cache, tokenizer_hash),
+        mask=_mask(place, cache, tokenizer_hash) if "masked_lm" in {block.kind for block in tasks.values()} else None,
         contents=Contents(encoder=encoder_content(place, cache), rows=contents, precision=precision),
         tasks=tasks,
         folders=folders,
@@ -166,4 +176,18 @@ def _padding(encoder: Path, cache: Path, tokenizer_hash: str) -> int:
     memo = cache / "hashes" / f"{tokenizer_hash}.padding"
     if not memo.is_file():
         write_whole(memo, str(_tokenizer(encoder).pad_token_id or 0))
+    return int(memo.read_text())
+
+
+def _mask(encoder: Path, cache: Path, tokenizer_hash: str) -> int:
+    """Remembered likewise."""
+    memo = cache / "hashes" / f"{tokenizer_hash}.mask"
+    if not memo.is_file():
+        found = _tokenizer(encoder).mask_token_id
+        if found is None:
+            raise DataError(
+                f"{encoder}: its tokenizer has no piece that hides others, so no masked language model can be trained. "
+                "Leave the masked_lm task out, or take another encoder."
+            )
+        write_whole(memo, str(found))
     return int(memo.read_text())

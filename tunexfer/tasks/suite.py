@@ -14,7 +14,7 @@ from tunexfer.core.scores import Split
 from tunexfer.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-KindName = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "retrieval"]
+KindName = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "retrieval", "masked_lm"]
 
 
 class _Block(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ def collate(
 
 
 def _targets(rows: Sequence[tuple[Encoded, int]], head: str, lengths: NDArray[np.int64]) -> dict[str, Tensor]:
+    if head == "language":
+        return {"special": torch.from_numpy(_padded([s.value("special", row) for s, row in rows], lengths, 1))}
     if head == "token":
         return {"labels": torch.from_numpy(_padded([s.value("labels", row) for s, row in rows], lengths, IGNORED))}
     return {
@@ -53,7 +56,7 @@ def _targets(rows: Sequence[tuple[Encoded, int]], head: str, lengths: NDArray[np
     }
 
 
-def _padded(lists: Sequence[NDArray[np.int32]], lengths: NDArray[np.int64], filler: int) -> NDArray[np.int64]:
+def _padded(lists: Sequence[NDArray[np.integer[Any]]], lengths: NDArray[np.int64], filler: int) -> NDArray[np.int64]:
     padded = np.full((len(lists), int(lengths.max())), filler, dtype=np.int64)
     for row, own in enumerate(lists):
         padded[row, : len(own)] = own

@@ -59,7 +59,8 @@ class PlanEncoder:
         with no_init_weights():
             self.module: PreTrainedModel = AutoModel.from_config(config, **_no_pooler(config)).to(device)
         self._word_name = _word_name(self.module)
-        self._width = self._table.shape[1]
+        self.vocabulary, self._width = self._table.shape
+        """Pieces of the checkpoint, and how wide their embeddings are."""
 
     def load(self, weights: Weights, pieces: Pieces, *, train_words: bool) -> Lookup:
         """Fill the module with these weights and the embeddings of these pieces.
@@ -98,6 +99,10 @@ class Lookup:
         self.padding = padding
         self._places = np.full(int(pieces[-1]) + 1, -1, dtype=np.int64)
         self._places[pieces] = np.arange(len(pieces))
+        self._count = len(pieces)
+
+    def __len__(self) -> int:
+        return self._count
 
     def __call__(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         places: NDArray[np.int64] = self._places[ids]

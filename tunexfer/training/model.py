@@ -162,7 +162,10 @@ def new_heads(tasks: Mapping[str, TaskBlock], config: Any, seed: int) -> dict[st
 
 @dataclass(frozen=True)
 class Trained:
-    """What a stage leaves behind: the encoder, and the heads it trained by task."""
+    """What a stage leaves behind: the encoder, and the heads it trained by task.
+
+    But for a masked language model's head, which starts from the checkpoint's in every stage.
+    """
 
     weights: Weights
     heads: dict[str, dict[str, Tensor]]

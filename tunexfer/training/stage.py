@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -23,6 +24,7 @@ from tunexfer.errors import TrialFailed
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.training.collate import collate
 from tunexfer.training.encoder import Lookup, PlanEncoder, Weights
+from tunexfer.training.language import Masking, language_head
 from tunexfer.training.model import Model, Trained, new_heads
 
 DEFAULTS: dict[str, Any] = {
@@ -68,17 +70,19 @@ def train_stage(
     tasks = {task: prepared.tasks[task] for task in stage.mixture.tasks}
     pieces = prepared.pieces([(source.task, source.language, "train") for source in stage.mixture.sources])
     lookup = encoder.load(parent, pieces, train_words=not recipe.freeze_embeddings)
-    model = Model(encoder.module, new_heads(tasks, encoder.module.config, seed), recipe.pooling)
+    labelled = {task: block for task, block in tasks.items() if block.kind != "masked_lm"}
+    own = {task: language_head(encoder, prepared, pieces) for task in tasks if task not in labelled}
+    model = Model(encoder.module, new_heads(labelled, encoder.module.config, seed) | own, recipe.pooling)
     for task, state in heads.items():
         model.head(task).load_state_dict(state)
     watch = _Watch(stage, on_step)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _arguments(stage, prepared, seed, device, scratch)
-        batches = _Batches(_micro_batches(stage, prepared, seed, arguments), prepared, lookup)
+        batches = _Batches(_micro_batches(stage, prepared, seed, arguments), prepared, lookup, seed)
         trainer = _StageTrainer(model, batches, watch, arguments)
         with _checkpointing_undone(arguments, encoder):
             trainer.train()
-    states = {task: {n: v.cpu().clone() for n, v in model.head(task).state_dict().items()} for task in tasks}
+    states = {task: {n: v.cpu().clone() for n, v in model.head(task).state_dict().items()} for task in labelled}
     trained = Trained(encoder.take(parent, pieces), states)
     return Finished(trained=trained, loss=watch.mean, seconds=time.perf_counter() - started)
 
@@ -117,8 +121,8 @@ def _micro_batches(stage: Stage, prepared: Prepared, seed: int, arguments: Train
 class _Batches(Dataset[dict[str, Any]]):
     """The batches of a stage, as tensors; its items are whole batches."""
 
-    def __init__(self, batches: list[Batch], prepared: Prepared, lookup: Lookup) -> None:
-        self._batches, self._prepared, self._lookup = batches, prepared, lookup
+    def __init__(self, batches: list[Batch], prepared: Prepared, lookup: Lookup, seed: int) -> None:
+        self._batches, self._prepared, self._lookup, self._seed = batches, prepared, lookup, seed
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -127,7 +131,11 @@ class _Batches(Dataset[dict[str, Any]]):
         batch = self._batches[index]
         head = KINDS[self._prepared.tasks[batch.task].kind].head
         rows = [(self._source(source), row) for source, row in batch.rows]
-        return {"task": batch.task, **collate(rows, head, self._lookup, training=True)}
+        tensors = collate(rows, head, self._lookup, training=True)
+        if head == "language":
+            mask = int(self._lookup(np.array(self._prepared.mask)))
+            tensors = Masking(mask, len(self._lookup), self._seed)(tensors, index)
+        return {"task": batch.task, **tensors}
 
     def _source(self, source: Source) -> Any:
         return self._prepared.encoded(source.task, source.language, "train")

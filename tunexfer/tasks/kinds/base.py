@@ -37,12 +37,12 @@ class Kind(Protocol):
     """One kind of task. L labels, P pieces of a feature, O options, W the encoder's width."""
 
     name: str
-    head: Literal["sequence", "token", "choice", "span"] | None
+    head: Literal["sequence", "token", "choice", "span", "language"] | None
     """The head the model puts on the encoder; None scores the encoder's own sentence vectors."""
     schema: pa.Schema
     """Of its canonical rows."""
     metrics: tuple[str, ...]
-    """What `summarise` returns, the default main metric first."""
+    """What `summarise` returns, the default main metric first; none for a kind that is trained on and never scored."""
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """The canonical row that a row of the data holds; None where it has no gold answer.
