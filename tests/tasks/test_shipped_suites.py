@@ -164,6 +164,13 @@ def test_each_language_and_split_asks_for_its_config_files_and_split(
         ("xtreme", "mlqa", "hi", "validation", ("google/xtreme", "MLQA.hi.hi", None, None, "validation", {})),
         ("xtreme", "xquad", "en", "validation", ("rajpurkar/squad", None, None, None, "train", {})),
         (
+            "xtreme", "wikipedia", "sw", "train",
+            (
+                "wikimedia/wikipedia", None, None, {"train": "20231101.sw/train-00000-of-*.parquet"},
+                "train[:10000]", {},
+            ),
+        ),
+        (
             "xtreme", "native_nli", "fa", "validation",
             (
                 "csv", None, None,

@@ -81,7 +81,8 @@ def hub_rows(block: TaskBlock, name: str | None, files: str | None, split: Split
     import datasets
 
     theirs = block.hub.splits.get(split, split)
-    patterns = {theirs: files.replace("{split}", theirs)} if files else None
+    whole = theirs.partition("[")[0]
+    patterns = {whole: files.replace("{split}", whole)} if files else None
     where = f"{block.hub.path}, config {name or 'default'}, split {theirs!r}{f', files {files}' if files else ''}"
     try:
         found = datasets.load_dataset(

@@ -28,7 +28,8 @@ class HubRows(_Block):
     name: str | None = None
     revision: str | None = None
     splits: dict[Split, str] = {}
-    """What our splits are called there, where the name differs; `train[:2%]` and `train_r1+train_r2` work."""
+    """What our splits are called there, where the name differs; `train[:2%]` and, without `files`,
+    `train_r1+train_r2` work."""
     files: str | None = None
     """Pattern of files there, where the set has no configs to load: `{code}/{split}/*.parquet`. Or a pattern of URLs,
     where `path` is a format, `json` or `csv`."""
