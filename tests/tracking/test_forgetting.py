@@ -106,7 +106,7 @@ def test_the_summary_tells_what_is_lost(record: Record) -> None:
     assert "forgetting" not in found["targets"]["kirnews"]
     out = io.StringIO()
     show(found, Console(file=out, width=120), "sqlite:///runs/mlflow.db")
-    assert "Forgotten of kinnews: kin 25.0 % (baseline 50.0 %)" in out.getvalue()
+    assert "Forgotten of kinnews, in % of its score (below 0: gained): kin 25.0 (baseline 50.0)" in out.getvalue()
 
 
 def test_a_chain_in_words_says_which_target_goes_on_from_which() -> None:

@@ -188,12 +188,12 @@ def _signed(gain: Mapping[str, float]) -> str:
 
 
 def _forgetting_in_words(task: str, found: Mapping[str, Any]) -> str:
-    """In which language how much of the score is lost; below 0, it rose."""
+    """In which language how much of the score is lost."""
     lost = (
-        f"{language} {row['best']:.1f} %" + ("" if row["baseline"] is None else f" (baseline {row['baseline']:.1f} %)")
+        f"{language} {row['best']:.1f}" + ("" if row["baseline"] is None else f" (baseline {row['baseline']:.1f})")
         for language, row in found.items()
     )
-    return f"Forgotten of {task}: {', '.join(lost)}"
+    return f"Forgotten of {task}, in % of its score (below 0: gained): {', '.join(lost)}"
 
 
 def _languages_table(task: str, found: Mapping[str, Any]) -> Table:
