@@ -18,6 +18,7 @@ from tunexfer.core.training_fields import KNOWN, OURS
 from tunexfer.errors import SpaceError
 from tunexfer.recipe import Mixing, Recipe, StageRecipe, TargetRecipe, explain
 from tunexfer.target_order import target_problems
+from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, nearest
 
 T = TypeVar("T")
@@ -204,7 +205,7 @@ class SearchSpace:
                 "stage, but is no target"
             )
             return untrained
-        retrieval = self.suite.tasks[recipe.task].kind == "retrieval"
+        retrieval = KINDS[self.suite.tasks[recipe.task].kind].head is None
         if recipe.layer is not None and not retrieval:
             problems.append(f"{where}.layer: only a retrieval target reads a hidden layer")
         if retrieval:
@@ -261,7 +262,7 @@ class SearchSpace:
 
     def _check_task(self, task: str, where: str, problems: list[str]) -> bool:
         if task in self.suite.tasks:
-            if where.startswith("stages") and self.suite.tasks[task].kind == "retrieval":
+            if where.startswith("stages") and KINDS[self.suite.tasks[task].kind].head is None:
                 problems.append(f"{where}: {task} is retrieval, which has nothing to train on")
             return True
         problems.append(

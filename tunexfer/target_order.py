@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tunexfer.recipe import TargetRecipe
+from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, nearest
 
 
@@ -44,7 +45,7 @@ def _misfit(target: TargetRecipe, first: TargetRecipe, suite: Suite) -> str | No
     if first.task not in suite.tasks or target.task not in suite.tasks:
         return None
     one, other = suite.tasks[first.task], suite.tasks[target.task]
-    if one.kind == "retrieval":
+    if KINDS[one.kind].head is None:
         return f"{first.task} is retrieval, which trains nothing to go on from"
     if one.kind != other.kind:
         return f"{first.task} is {one.kind} and {target.task} {other.kind}, so its head doesn't fit"

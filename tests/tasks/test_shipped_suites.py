@@ -247,8 +247,8 @@ def test_a_translated_file_is_another_language_of_its_task(tmp_path: Path, monke
 def test_the_targets_are_tested_in_the_benchmarks_languages(tmp_path: Path) -> None:
     rows = rows_of("xtreme", tmp_path)
     for name, target in TARGETS.items():
-        task = "bucc2018_gold_pairs" if name == "bucc2018" else name
-        assert rows.languages(task, "test") == sorted(target.languages.split())
+        assert rows.languages(name, "test") == sorted(target.languages.split())
+    assert rows.languages("bucc2018_gold_pairs", "test") == rows.languages("bucc2018", "test")
 
 
 def test_targets_that_train_can_be_trained_and_chosen_in_english(tmp_path: Path) -> None:
@@ -322,9 +322,17 @@ def test_source_language_is_a_choice_for_every_kind_that_trains(tmp_path: Path) 
 
 def test_variants_are_not_called_by_the_benchmarks_name() -> None:
     tasks = load_suite("xtreme")[0].tasks
-    assert "bucc2018" not in tasks
     assert "not XTREME's BUCC" in tasks["bucc2018_gold_pairs"].about
     assert "not XTREME's own files" in tasks["udpos"].about
+
+
+def test_bucc_without_its_files_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEXFER_DATA", str(tmp_path / "archives"))
+    with pytest.raises(
+        DataError,
+        match=r"'bucc2018' has no test rows in 'de': .*archives/bucc2018/de-en/de-en\.training\.de.*TUNEXFER_DATA",
+    ):
+        rows_of("xtreme", tmp_path).table("bucc2018", "de", "test")
 
 
 def test_ccg_without_its_files_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,49 @@ def tagged_rows(words: Path, tags: Path) -> Iterator[Row]:
             yield row
 
 
+def paired_rows(foreign: Path, english: Path, pairs: Path) -> Iterator[Row]:
+    """`id`, `text`, `english_id` and `english` of each pair, and of sentences that are in none, with one side empty.
+
+    Lines without a sentence are left out.
+
+    foreign, english: an id, a tab and a sentence a line
+    pairs: the ids of a foreign and an English sentence a line, a tab between them
+    """
+    theirs, ours = _numbered_lines(foreign), _numbered_lines(english)
+    partners: dict[str, list[str]] = {}
+    for number, (one, other) in enumerate(_tabbed(pairs), start=1):
+        for name, there, file in ((one, theirs, foreign), (other, ours, english)):
+            if name not in there:
+                raise DataError(f"{pairs}, line {number}: there is no sentence {name!r} in {file}.")
+        partners.setdefault(one, []).append(other)
+    for name, text in theirs.items():
+        for other in partners.get(name, [""]):
+            yield {"id": name, "text": text, "english_id": other, "english": ours.get(other)}
+    paired = {other for found in partners.values() for other in found}
+    for name, text in ours.items():
+        if name not in paired:
+            yield {"id": None, "text": None, "english_id": name, "english": text}
+
+
+def _numbered_lines(file: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, (name, text) in enumerate(_tabbed(file), start=1):
+        if name in found:
+            raise DataError(f"{file}, line {number}: the id {name!r} is there already.")
+        found[name] = text
+    return {name: text for name, text in found.items() if text}
+
+
+def _tabbed(file: Path) -> Iterator[tuple[str, str]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            name, tab, rest = line.partition("\t")
+            if tab:
+                yield name.strip(), rest.strip()
+            elif line.strip():
+                raise DataError(f"{file}, line {number}: expected an id, a tab and more, but got {line.strip()!r}.")
+
+
 def hub_rows(block: TaskBlock, name: str | None, files: str | None, split: Split) -> Iterator[Row]:
     """The rows of a split on the hub. Labels that the hub has names for come as names if those are the block's own.
 

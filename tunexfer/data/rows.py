@@ -18,10 +18,10 @@ from tunexfer.core.fingerprint import fingerprint
 from tunexfer.core.folder import write_whole
 from tunexfer.core.scores import Split
 from tunexfer.data.conllu import conllu_length, conllu_rows
-from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, tagged_rows
+from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, paired_rows, tagged_rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import Row
+from tunexfer.tasks.kinds.base import TUNING, Row
 from tunexfer.tasks.suite import SPLITS, Suite, TaskBlock
 
 READ_SETTINGS = {
@@ -98,6 +98,12 @@ class Rows:
 
     def content(self, task: str, language: str, split: Split) -> str:
         """Hash of everything the canonical rows and their encoding depend on."""
+        own = self._content(task, language, split)
+        if not self._with_tuning(task, split):
+            return own
+        return fingerprint([own, self._content(task, language, "validation")])
+
+    def _content(self, task: str, language: str, split: Split) -> str:
         read, held_out = self._read_split(task, language, split), self._held_out(task, language)
         parts = []
         for block in self._places(task, language, read):
@@ -118,7 +124,24 @@ class Rows:
         """The canonical rows, with the schema of the task's kind.
 
         Where the data has no ids, a row's id is its position in the file, so that parallel files share them.
+        Before test rows of a kind that is tuned come the validation rows, told apart by a field.
         """
+        own = self._split_table(task, language, split)
+        if not self._with_tuning(task, split):
+            return own
+        if not self.count(task, language, "validation"):
+            raise DataError(
+                f"task {task!r} has no validation rows in {language!r}, and mining sets its threshold on them. "
+                "Add some, or leave the language out with the target's `languages:`."
+            )
+        others = self._split_table(task, language, "validation")
+        column = others.schema.get_field_index(TUNING)
+        return pa.concat_tables([others.set_column(column, TUNING, pa.array([True] * len(others))), own])
+
+    def _with_tuning(self, task: str, split: Split) -> bool:
+        return split == "test" and KINDS[self.suite.task(task).kind].tuned
+
+    def _split_table(self, task: str, language: str, split: Split) -> pa.Table:
         table = self._read(task, language, self._read_split(task, language, split))
         held_out = self._held_out(task, language)
         if held_out and split != "test":
@@ -167,6 +190,9 @@ class Rows:
             return 0
         if block.where or block.drop_labels:
             return int(self._read_place(task, block, language, split).num_rows)
+        if block.gold_files:
+            foreign, english, pairs = self._files(task, block, language, split)
+            return file_length(foreign) + file_length(english) - file_length(pairs)
         return sum(conllu_length(file) if file.suffix == CONLLU else file_length(file) for file in files)
 
     def _places(self, task: str, language: str, split: Split) -> list[TaskBlock]:
@@ -200,9 +226,9 @@ class Rows:
         return canonical_table(rows, block, _filled(block, language), f"task {task!r}, {place}")
 
     def _files(self, task: str, block: TaskBlock, language: str, split: Split) -> list[Path]:
-        """The files of the rows and, where they have one of their own, that of the tags."""
+        """The files of the rows, then those of what belongs to them: tags, or English sentences and pairs."""
         found: list[Path] = []
-        for pattern in [block.files or "", *([block.tag_files] if block.tag_files else [])]:
+        for pattern in block.patterns:
             files = self._matching(pattern, block, language, split)
             if not files:
                 raise DataError(
@@ -255,6 +281,10 @@ def _rows_of(files: list[Path], block: TaskBlock, language: str) -> Iterator[Row
     if block.tag_files:
         words, tags = files
         yield from tagged_rows(words, tags)
+        return
+    if block.gold_files:
+        foreign, english, pairs = files
+        yield from paired_rows(foreign, english, pairs)
         return
     for file in files:
         yield from conllu_rows(file, language) if file.suffix == CONLLU else file_rows(file)

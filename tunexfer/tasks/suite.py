@@ -14,7 +14,7 @@ from tunexfer.core.scores import Split
 from tunexfer.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-KindName = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "retrieval", "masked_lm"]
+KindName = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "retrieval", "mining", "masked_lm"]
 
 
 class _Block(BaseModel):
@@ -42,6 +42,8 @@ class Part(_Block):
 
     files: str | None = None
     tag_files: str | None = None
+    english_files: str | None = None
+    gold_files: str | None = None
     splits: dict[Split, str] | None = None
     hub: HubRows | None = None
     codes: dict[str, str] | None = None
@@ -76,6 +78,11 @@ class TaskBlock(_Block):
     whose rows have the columns `tokens` and `pos_tags`. With `*` in it, all files that fit are read, by their names."""
     tag_files: str | None = None
     """Pattern of files with the tags of `files`, both of them text: a sentence a line, a space between two words."""
+    english_files: str | None = None
+    """Mining: pattern of the English sentences, where `files` are the foreign ones: an id, a tab and a sentence a line.
+    The rows they make have the columns `id`, `text`, `english_id` and `english`."""
+    gold_files: str | None = None
+    """The pairs among them: a foreign id, a tab and an English id a line."""
     splits: dict[Split, str] = {}
     """What `{split}` stands for in names of files, where it isn't our own name of the split."""
     hub: HubRows | None = None
@@ -115,14 +122,22 @@ class TaskBlock(_Block):
         given = [{name: value for name, value in part if value is not None} for part in self.parts]
         return [self.model_copy(update={**fields, "parts": []}) for fields in given]
 
+    @property
+    def patterns(self) -> list[str]:
+        """Of every file that the rows are made from."""
+        return [self.files or "", *filter(None, (self.tag_files, self.english_files, self.gold_files))]
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for number, place in enumerate(self.places):
             where = f"parts[{number}]: " if self.parts else ""
             if (place.files is None) == (place.hub is None):
                 raise ValueError(f"{where}rows come from either `files:` or `hub:`, and one of them")
-            if place.tag_files and not place.files:
-                raise ValueError(f"{where}`tag_files:` go with `files:`, not with `hub:`")
+            for key in ("tag_files", "english_files", "gold_files"):
+                if getattr(place, key) and not place.files:
+                    raise ValueError(f"{where}`{key}:` go with `files:`, not with `hub:`")
+            if bool(place.english_files) != bool(place.gold_files):
+                raise ValueError(f"{where}`english_files:` and `gold_files:` go together")
             if place.label_values and len(place.label_values) != len(self.labels):
                 raise ValueError(f"{where}{len(self.labels)} labels but {len(place.label_values)} label_values")
         if self.labels and self.labels_file:

@@ -51,6 +51,7 @@ class Scorer:
                 for identity, cluster, prediction in zip(
                     rows["id"].to_pylist(), rows["cluster"].to_pylist(), predictions, strict=True
                 )
+                if prediction is not None
             ],
             schema=ROWS_SCHEMA,
         )

@@ -4,6 +4,7 @@ from tunexfer.tasks.kinds.base import Kind
 from tunexfer.tasks.kinds.classification import Classification
 from tunexfer.tasks.kinds.extractive_qa import ExtractiveQA
 from tunexfer.tasks.kinds.masked_lm import MaskedLM
+from tunexfer.tasks.kinds.mining import Mining
 from tunexfer.tasks.kinds.multiple_choice import MultipleChoice
 from tunexfer.tasks.kinds.retrieval import Retrieval
 from tunexfer.tasks.kinds.tagging import Tagging
@@ -14,5 +15,6 @@ KINDS: dict[str, Kind] = {
     "multiple_choice": MultipleChoice(),
     "extractive_qa": ExtractiveQA(),
     "retrieval": Retrieval(),
+    "mining": Mining(),
     "masked_lm": MaskedLM(),
 }

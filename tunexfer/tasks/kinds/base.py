@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
+from tunexfer.tasks.metrics.labels import precision_recall_f1
 from tunexfer.tasks.suite import TaskBlock
 
 Row = dict[str, Any]
@@ -18,6 +19,8 @@ Statistics = Any
 Tokenizer = Any
 """A fast tokenizer of transformers, which this floor doesn't import."""
 Output = np.ndarray[Any, np.dtype[np.float32]]
+TUNING = "tuning"
+"""The field that tells rows which only set something from the rows that are scored, in kinds that are `tuned`."""
 
 ROWS_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("task", "language", "split", "id", "cluster", "gold", "prediction")]
@@ -43,6 +46,8 @@ class Kind(Protocol):
     """Of its canonical rows."""
     metrics: tuple[str, ...]
     """What `summarise` returns, the default main metric first; none for a kind that is trained on and never scored."""
+    tuned: bool = False
+    """Whether scoring test rows takes the validation rows of their language as well, which come before them."""
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """The canonical row that a row of the data holds; None where it has no gold answer.
@@ -64,8 +69,11 @@ class Kind(Protocol):
         outputs: Sequence[Output],
         task: TaskBlock,
         language: str,
-    ) -> list[Prediction]:
+    ) -> Sequence[Prediction | None]:
         """One prediction per row, from the outputs of the features that were encoded with `training=False`.
+
+        None stands for a row that isn't scored for itself.
+
 
         outputs: float32, one per feature, of shape (L,) for a sequence head, (P, L) for token, (O,) for choice,
             (P, 2) for span; without a head (W,), of length 1
@@ -74,6 +82,13 @@ class Kind(Protocol):
 
     def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
         """Each of `metrics` over these evaluation rows, as a percentage."""
+
+
+def f1_of_counts(statistics: Statistics) -> dict[str, float]:
+    """F1, precision and recall of `tp`, `predicted` and `gold_count` over all rows together, as percentages."""
+    hits, predicted, gold = (int(np.asarray(statistics[n]).sum()) for n in ("tp", "predicted", "gold_count"))
+    precision, recall, f1 = precision_recall_f1(hits, predicted, gold)
+    return {"f1": f1 * 100, "precision": precision * 100, "recall": recall * 100}
 
 
 def percentage(statistics: Statistics, column: str) -> float:

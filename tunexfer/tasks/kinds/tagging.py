@@ -10,11 +10,20 @@ import numpy as np
 import pyarrow as pa
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.kinds.base import Feature, Kind, Output, Prediction, Row, Statistics, Tokenizer, canonical
+from tunexfer.tasks.kinds.base import (
+    Feature,
+    Kind,
+    Output,
+    Prediction,
+    Row,
+    Statistics,
+    Tokenizer,
+    canonical,
+    f1_of_counts,
+)
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, value
 from tunexfer.tasks.kinds.frame import single_frame
 from tunexfer.tasks.metrics.chunks import chunk_counts
-from tunexfer.tasks.metrics.labels import precision_recall_f1
 from tunexfer.tasks.suite import TaskBlock
 
 IGNORED = -100
@@ -99,9 +108,7 @@ class Tagging(Kind):
 
     def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
         """Of chunks, over all sentences together."""
-        hits, predicted, gold = (int(np.asarray(statistics[n]).sum()) for n in ("tp", "predicted", "gold_count"))
-        precision, recall, f1 = precision_recall_f1(hits, predicted, gold)
-        return {"f1": f1 * 100, "precision": precision * 100, "recall": recall * 100}
+        return f1_of_counts(statistics)
 
 
 def _words(ids: list[int], word_of: list[int], count: int, unknown: int, room: int) -> list[Word]:

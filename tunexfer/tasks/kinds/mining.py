@@ -1,0 +1,175 @@
+"""Which sentences of two collections translate each other: nothing to train, mined from sentence vectors.
+
+XTREME's rules for BUCC (see `tunexfer.tasks.mining`): a pair counts as found from a margin on, and which margin is told
+from the validation rows, so they come along with the test rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tunexfer.errors import DataError
+from tunexfer.tasks.kinds.base import (
+    TUNING,
+    Feature,
+    Kind,
+    Output,
+    Prediction,
+    Row,
+    Statistics,
+    Tokenizer,
+    canonical,
+    f1_of_counts,
+)
+from tunexfer.tasks.kinds.columns import identity, value
+from tunexfer.tasks.mining import Vectors, mine, tune_threshold, unify, unrepeated
+from tunexfer.tasks.suite import TaskBlock
+
+SIDES = (("text", "id"), ("english", "english_id"))
+"""The fields of a sentence and of its id: side 0 is the foreign one, side 1 the English one."""
+Pair = tuple[str, str]
+"""The ids of a foreign and an English sentence."""
+
+
+class Mining(Kind):
+    """A row is a pair of translations, or one sentence that has no translation on the other side."""
+
+    name = "mining"
+    head = None
+    tuned = True
+    schema = canonical(
+        ("text", pa.string()), ("english_id", pa.string()), ("english", pa.string()), (TUNING, pa.bool_())
+    )
+    metrics = ("f1", "precision", "recall")
+
+    def read(self, row: Row, task: TaskBlock) -> Row | None:
+        """A side without a sentence is None; a row without a foreign sentence goes by the English one's id."""
+        sides = {field: _sentence(value(row, task, field), task.columns[field]) for field, _ in SIDES}
+        if not any(sides.values()):
+            raise DataError(f"columns {task.columns['text']!r} and {task.columns['english']!r} are both empty.")
+        ids = {name: str(value(row, task, name)) if sides[field] else None for field, name in SIDES}
+        own = {"id": ids["id"] or ids["english_id"], "english_id": ids["english_id"], TUNING: False}
+        return identity(row, task) | sides | own
+
+    def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
+        """A feature for each sentence, with its `side`."""
+        there = [(index, side) for index, row in enumerate(rows) for side, (field, _) in enumerate(SIDES) if row[field]]
+        if not there:
+            return []
+        encoded = tokenizer(
+            [rows[index][SIDES[side][0]] for index, side in there],
+            truncation=True,
+            max_length=task.max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        return [
+            {"row": index, "input_ids": ids, "side": side}
+            for (index, side), ids in zip(there, encoded["input_ids"], strict=True)
+        ]
+
+    def predict(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Output],
+        task: TaskBlock,
+        language: str,
+    ) -> list[Prediction | None]:
+        """Only sentences that are part of a pair, right or found, are scored; rows to tune on are not.
+
+        The threshold is the one that is best for the rows to tune on, where there are none for the rows themselves.
+        """
+        vectors: list[dict[int, Output]] = [{}, {}]
+        for feature, output in zip(features, outputs, strict=True):
+            vectors[feature["side"]][feature["row"]] = output
+        scored = [index for index, row in enumerate(rows) if not row[TUNING]]
+        tuning = [index for index, row in enumerate(rows) if row[TUNING]]
+        mined, gold = _mined(rows, vectors, scored), _gold(rows, scored)
+        threshold = (
+            _threshold(_mined(rows, vectors, tuning), _gold(rows, tuning)) if tuning else _threshold(mined, gold)
+        )
+        found = dict(pair for pair, score in zip(mined.pairs, mined.scores, strict=True) if score >= threshold)
+        return [None if row[TUNING] else _scored(row, found, gold) for row in rows]
+
+    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
+        return f1_of_counts(statistics)
+
+
+class _Mined(NamedTuple):
+    """Pairs of sentences whose ids can be told from their text, the surest first."""
+
+    pairs: list[Pair]
+    scores: list[float]
+
+
+class _Side(NamedTuple):
+    vectors: Vectors
+    """Of every distinct sentence, shape (N, W)."""
+    sentences: list[str]
+    ids: dict[str, str]
+    """Of the sentences that occur once."""
+
+
+def _sentence(found: Any, column: str | list[str]) -> str | None:
+    if found is not None and not isinstance(found, str):
+        raise DataError(f"column {column!r} should hold text or nothing, but got {found!r}.")
+    return (found or "").strip() or None
+
+
+def _mined(rows: Sequence[Row], vectors: Sequence[dict[int, Output]], which: Sequence[int]) -> _Mined:
+    foreign, english = (_side(rows, vectors[side], which, *SIDES[side]) for side in (0, 1))
+    if not foreign.sentences or not english.sentences:
+        return _Mined([], [])
+    found = mine(foreign.vectors, english.vectors)
+    named = [
+        ((foreign.ids[one], english.ids[other]), score)
+        for one, other, score in zip(
+            (foreign.sentences[place] for place in found.x.tolist()),
+            (english.sentences[place] for place in found.y.tolist()),
+            found.score.tolist(),
+            strict=True,
+        )
+        if one in foreign.ids and other in english.ids
+    ]
+    return _Mined([pair for pair, _ in named], [score for _, score in named])
+
+
+def _side(rows: Sequence[Row], vectors: dict[int, Output], which: Iterable[int], field: str, name: str) -> _Side:
+    """A sentence that is in several pairs comes several times with the same id: that is one sentence."""
+    places = list({rows[index][name]: index for index in which if rows[index][field]}.values())
+    sentences = [rows[place][field] for place in places]
+    kept = unify(sentences).tolist()
+    return _Side(
+        np.stack([vectors[places[one]] for one in kept]) if kept else np.zeros((0, 0), dtype=np.float32),
+        [sentences[one] for one in kept],
+        unrepeated(sentences, [rows[place][name] for place in places]),
+    )
+
+
+def _gold(rows: Sequence[Row], which: Iterable[int]) -> set[Pair]:
+    return {(rows[one]["id"], rows[one]["english_id"]) for one in which if rows[one]["text"] and rows[one]["english"]}
+
+
+def _threshold(mined: _Mined, gold: set[Pair]) -> float:
+    return tune_threshold(mined.scores, [pair in gold for pair in mined.pairs], len(gold))
+
+
+def _scored(row: Row, found: dict[str, str], gold: set[Pair]) -> Prediction | None:
+    """Takes the pair out of `found`, so that it counts in the first of its sentence's rows alone."""
+    right = row["english_id"] if row["text"] and row["english"] else None
+    predicted = found.pop(row["id"], None) if row["text"] else None
+    if right is None and predicted is None:
+        return None
+    return {
+        "gold": json.dumps(right, ensure_ascii=False),
+        "prediction": json.dumps(predicted, ensure_ascii=False),
+        "tp": int((row["id"], predicted) in gold),
+        "predicted": int(predicted is not None),
+        "gold_count": int(right is not None),
+    }
