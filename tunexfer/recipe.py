@@ -68,7 +68,7 @@ class TargetRecipe(Strict):
     batch_size: Count | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
     languages: Literal["all"] | list[str] = "all"
-    """Languages it is scored in."""
+    """Languages it is scored in; targets of one task are all scored in the languages of any of them."""
 
 
 class EncoderRecipe(Strict):
