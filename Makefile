@@ -18,7 +18,7 @@ test: $(INSTALLED)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2
 
 # End-to-end runs of minutes: real searches, killed drivers, a real MLflow server.
 slow: $(INSTALLED)
