@@ -161,8 +161,9 @@ def search(
 ) -> None:
     """Run the search that SPACE describes, or go on with it.
 
-    Every trial runs its whole chain; stages that chains share are trained once. Ctrl-C stops cleanly, the same command
-    continues, and a larger `--trials` extends. Exit code 0 for a finished study, 2 for a mistake, 130 after Ctrl-C.
+    Every trial runs its whole chain; stages that chains share are trained once. Ctrl-C stops cleanly; the same command
+    continues and runs failed trials again; a larger `--trials` extends. Exit code 0 for a finished study, 2 for a
+    mistake, 130 after Ctrl-C.
     """
     made = load_plan(space, set_, trials, seed)
     from tunexfer.launch import Places, launch
