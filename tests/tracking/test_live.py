@@ -81,7 +81,8 @@ def test_in_a_terminal_there_is_a_table(tmp_path: Path) -> None:
     text = out.getvalue()
     assert "7/10" in text
     assert "it broke" in text  # the failed trial of the made-up study
-    assert "intent 52.0" in text  # trial 1: mean of 53, 52, 51
+    assert "52.0" in text  # trial 1: intent, mean of 53, 52, 51
+    assert "intent de" in text  # what its stage trains on
 
 
 def test_quiet_says_nothing_but_warnings(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder
 from tunexfer.core.scores import Score
 from tunexfer.tracking.listener import Listener
@@ -19,6 +20,8 @@ from tunexfer.tracking.progress import Standing, read_standing
 from tunexfer.tracking.trial import Ended, Trial, chain_in_words
 
 POLL_S = 0.5
+MOST_COLUMNS = 4
+"""Targets that get a column each; of more, the scores share one."""
 
 
 class LiveView(Listener):
@@ -149,45 +152,57 @@ class LiveView(Listener):
         return max(self.wanted - complete, 0) * spent / len(recent)
 
     def _table(self) -> Group:
-        table = Table(expand=True, box=None, header_style="bold")
-        for name, justify in (("trial", "right"), ("state", "left"), ("stage", "left"), ("step", "right")):
-            table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
-        table.add_column("scores: test, mean of languages", ratio=1, no_wrap=True)
-        table.add_column("objective", justify="right")
-        table.add_column("reused", justify="right")
-        for number in sorted(self._running):
+        known = [*self._running.values(), *(ended.trial for ended in self._ended.values())]
+        tasks = list(dict.fromkeys(target.task for trial in known for target in trial.chain.targets))
+        table = Table(expand=True, box=None, header_style="bold", caption="scores: test, mean of languages")
+        table.add_column("trial", justify="right", no_wrap=True)
+        table.add_column("stages", no_wrap=True, ratio=1)
+        table.add_column("state", no_wrap=True)
+        for heading in tasks if len(tasks) <= MOST_COLUMNS else ["scores"]:
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("objective", justify="right", no_wrap=True)
+        table.add_column("reused", justify="right", no_wrap=True)
+        for number, trial in sorted(self._running.items()):
             at = self._standing.get(number, Standing())
-            step = f"{at.step}/{at.steps}" if at.steps else ""
-            table.add_row(
-                str(number), "runs", at.stage, step, _means(at.scores), "", str(len(at.reused) or ""), style="cyan"
-            )
+            state = f"{at.stage} {at.step}/{at.steps}" if at.steps else at.stage or "starts"
+            means, reused = _cells(_means(at.scores), tasks), str(len(at.reused) or "")
+            table.add_row(str(number), _in_short(trial.chain), state, *means, "", reused, style="cyan")
         room = max(self.console.height - len(self._running) - 5, 3)
         for ended in sorted(self._ended.values(), key=lambda ended: -(ended.started + ended.seconds))[:room]:
             objective = "" if ended.objective is None else f"{ended.objective:.2f}"
-            what = _means(ended.scores) or ended.reason.splitlines()[-1:] or ""
-            table.add_row(
-                str(ended.trial.number),
-                ended.state,
-                "",
-                "",
-                str(what),
-                objective,
-                _reused(ended),
-                style=_STYLES[ended.state],
-            )
+            reused = f"{sum(stage.reused for stage in ended.stages)} of {len(ended.stages)}" if ended.stages else ""
+            what = f"{_in_short(ended.trial.chain)}{_reason(ended)}"
+            means = _cells(_means(ended.scores), tasks)
+            style = _STYLES[ended.state]
+            table.add_row(str(ended.trial.number), what, ended.state, *means, objective, reused, style=style)
         return Group(table, Text(self._headline(), style="bold"))
 
 
 _STYLES = {"complete": "", "failed": "red", "stopped": "dim"}
 
 
-def _means(scores: Sequence[Score]) -> str:
-    parts = []
-    for task in dict.fromkeys(score.task for score in scores):
-        values = [score.value for score in scores if score.main and score.task == task and score.split == "test"]
-        if values:
-            parts.append(f"{task} {sum(values) / len(values):.1f}")
-    return "  ".join(parts)
+def _in_short(chain: Chain) -> str:
+    """What the stages train on, without the recipe."""
+    stages = []
+    for stage in chain.stages:
+        languages = sorted({source.language for source in stage.mixture.sources})
+        stages.append(f"{'+'.join(stage.mixture.tasks)} {'+'.join(languages)}")
+    return ", ".join(stages) or "none"
+
+
+def _cells(means: Mapping[str, str], tasks: Sequence[str]) -> list[str]:
+    if len(tasks) <= MOST_COLUMNS:
+        return [means.get(task, "") for task in tasks]
+    return ["  ".join(f"{task} {mean}" for task, mean in means.items())]
+
+
+def _means(scores: Sequence[Score]) -> dict[str, str]:
+    """Of each task, over the languages whose test scores are there."""
+    values: dict[str, list[float]] = {}
+    for score in scores:
+        if score.main and score.split == "test":
+            values.setdefault(score.task, []).append(score.value)
+    return {task: f"{sum(own) / len(own):.1f}" for task, own in values.items()}
 
 
 def _spread(scores: Sequence[Score]) -> str:
