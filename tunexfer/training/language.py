@@ -68,10 +68,11 @@ class _Places:
 class LanguageHead(Head):
     """What transformers' masked language model puts on its encoder; logits (M, N): M hidden pieces, N to choose from.
 
-    These are the stage's pieces, not all of the checkpoint's: those of every text the stage trains on. So the loss is
-    below the full model's, whose softmax also has the pieces that occur nowhere; on the pieces here the two agree up
-    to that sum. Where the checkpoint's output embeddings are its word embeddings, as in BERT and XLM-R, they are here
-    too: the loss trains them from both sides, and from neither with `freeze_embeddings`.
+    These are the stage's pieces, not all of the checkpoint's: those of every text the stage trains on, whatever else
+    the plan reads. Loss and gradients are those of the full model with its softmax restricted to them, so the loss is
+    the lower one: no probability goes to pieces that the stage never sees. Where the checkpoint's output embeddings
+    are its word embeddings, as in BERT and XLM-R, they are here too: the loss moves them from both sides, and from
+    neither with `freeze_embeddings`.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
