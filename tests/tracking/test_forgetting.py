@@ -17,6 +17,7 @@ from tunexfer.core.folder import StudyFolder
 from tunexfer.core.scores import FORGETTING, Score
 from tunexfer.space_file import Objective
 from tunexfer.tracking.deltas import Deltas
+from tunexfer.tracking.live import LiveView
 from tunexfer.tracking.mlflow import metrics, params
 from tunexfer.tracking.record import Record, write_result
 from tunexfer.tracking.summary import show, summarise
@@ -107,6 +108,16 @@ def test_the_summary_tells_what_is_lost(record: Record) -> None:
     out = io.StringIO()
     show(found, Console(file=out, width=120), "sqlite:///runs/mlflow.db")
     assert "Forgotten of kinnews, in % of its score (below 0: gained): kin 25.0 (baseline 50.0)" in out.getvalue()
+
+
+def test_the_live_table_has_a_column_for_each_target(record: Record) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=120, height=30, force_terminal=True)
+    with LiveView(record.folder, wanted=4, before=record.ended, console=console) as live:
+        live.refresh()
+    assert "kinnews" in out.getvalue()
+    assert "kirnews" in out.getvalue()
+    assert "75.6" in out.getvalue()
 
 
 def test_a_chain_in_words_says_which_target_goes_on_from_which() -> None:

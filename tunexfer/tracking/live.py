@@ -153,7 +153,7 @@ class LiveView(Listener):
 
     def _table(self) -> Group:
         known = [*self._running.values(), *(ended.trial for ended in self._ended.values())]
-        tasks = list(dict.fromkeys(target.task for trial in known for target in trial.chain.targets))
+        tasks = list(dict.fromkeys(target.name for trial in known for target in trial.chain.targets))
         table = Table(expand=True, box=None, header_style="bold", caption="scores: test, mean of languages")
         table.add_column("trial", justify="right", no_wrap=True)
         table.add_column("stages", no_wrap=True, ratio=1)
