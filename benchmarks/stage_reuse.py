@@ -99,6 +99,7 @@ def difference(some: Sequence[dict[str, float]], others: Sequence[dict[str, floa
 def main(
     part: Annotated[str, typer.Argument(help="draws or grid")],
     trials: int | None = None,
+    compared: Annotated[int, typer.Option(help="Chains that are also run by hand with another seed.")] = 6,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     breakdown: bool = True,
 ) -> None:
@@ -113,7 +114,8 @@ def main(
         say(f"tunexfer: {len(chains)} chains in {ours:.0f} s")
         scores, theirs = by_hand(plan, chains, folder)
         say(f"by hand: the same chains in {theirs:.0f} s")
-        second, _ = by_hand(plan, chains[:4], folder, seed=plan.seed + 1)
+        some = slice(1, compared + 1)  # the baseline's retrieval has no seed to differ by
+        second, _ = by_hand(plan, chains[some], folder, seed=plan.seed + 1)
         possible = plan.cost(chains)
         trained = sum(stage.steps for one in ended for stage in one.stages if not stage.reused)
         figures: dict[str, Any] = {
@@ -126,8 +128,9 @@ def main(
                 (possible.steps_apart - trained) / max(possible.steps_apart - possible.steps, 1), 3
             ),
             "score difference": {
-                "tunexfer - by hand": round(difference([main_scores(one) for one in ended], scores), 2),
-                "by hand, seed - other seed": round(difference(scores[:4], second), 2),
+                "of chains": len(second),
+                "tunexfer - by hand": round(difference([main_scores(one) for one in ended[some]], scores[some]), 2),
+                "by hand, seed - other seed": round(difference(scores[some], second), 2),
             },
         }
         if part == "grid" and breakdown:
