@@ -13,19 +13,17 @@ import itertools
 import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
-from by_hand import ByHand
+from by_hand import ByHand, difference, job_of
 from rich.console import Console
 
 from tunexfer.cli import cache_folder
 from tunexfer.core.chain import Chain
-from tunexfer.data.encoder import resolve_encoder
 from tunexfer.launch import make_runner, prepare_all
 from tunexfer.plan import Plan
 
@@ -36,16 +34,7 @@ Scores = dict[str, float]
 def by_hand(chain: Chain, seed: int) -> Scores:
     torch.set_num_threads(1)
     plan = Plan.load(GRID, cache=cache_folder())
-    encoder = plan.encoders[0]
-    job: dict[str, Any] = {
-        "encoder": str(resolve_encoder(encoder, cache_folder())),
-        "freeze_embeddings": encoder.freeze_embeddings,
-        "root": str(plan.rows.root),
-        "tasks": {name: task.model_dump() for name, task in plan.suite.tasks.items()},
-        "evaluated": sorted(plan.evaluated),
-        "sources": [asdict(source) for source in sorted(plan.possible_sources)],
-    }
-    return ByHand(job).run(chain.as_dict(), seed)
+    return ByHand(job_of(plan)).run(chain.as_dict(), seed)
 
 
 def by_tunexfer(chain: Chain, seed: int) -> Scores:
@@ -55,10 +44,6 @@ def by_tunexfer(chain: Chain, seed: int) -> Scores:
         runner = make_runner(prepared, store, store_bytes=10**10, device="cpu", threads=1)
         result = runner.run(chain, seed=seed, on_progress=lambda _: None)
     return {f"{s.split}/{s.task}/{s.language}": s.value for s in result.scores if s.main}
-
-
-def difference(one: Scores, other: Scores) -> float:
-    return sum(abs(value - other[name]) for name, value in one.items()) / len(one)
 
 
 def main(

@@ -11,6 +11,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, Trainer, TrainingArguments
 
+from tunexfer.cli import cache_folder
+from tunexfer.data.encoder import resolve_encoder
+from tunexfer.plan import Plan
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
 
@@ -61,6 +65,24 @@ class MultiTaskModel(nn.Module):
         if labels is None:
             return logits
         return {"loss": nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten()), "logits": logits}
+
+
+def job_of(plan: Plan) -> dict[str, Any]:
+    """What `ByHand` needs to know of a plan, as plain values."""
+    encoder = plan.encoders[0]
+    return {
+        "encoder": str(resolve_encoder(encoder, cache_folder())),
+        "freeze_embeddings": encoder.freeze_embeddings,
+        "root": str(plan.rows.root),
+        "tasks": {name: task.model_dump() for name, task in plan.suite.tasks.items()},
+        "evaluated": sorted(plan.evaluated),
+        "sources": [asdict(source) for source in sorted(plan.possible_sources)],
+    }
+
+
+def difference(one: dict[str, float], other: dict[str, float]) -> float:
+    """Mean absolute difference of a chain's scores, in points."""
+    return sum(abs(value - other[name]) for name, value in one.items()) / len(one)
 
 
 class ByHand:

@@ -11,23 +11,23 @@ built and encoded before the clocks start. Nothing else should run on the machin
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import ray
 import typer
+from by_hand import difference, job_of
 from by_hand import search as search_by_hand
 from rich.console import Console
 
 from tunexfer.cli import cache_folder
 from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder
-from tunexfer.data.encoder import resolve_encoder
 from tunexfer.launch import make_runner, prepare_all
 from tunexfer.plan import Plan
 from tunexfer.search.study import SearchOptions, run_search
@@ -66,17 +66,7 @@ def by_tunexfer(plan: Plan, folder: Path, make: Callable[[], Any]) -> tuple[list
 
 def by_hand(plan: Plan, chains: Sequence[Chain], folder: Path, **settings: Any) -> tuple[list[dict[str, float]], float]:
     """Main scores of each chain, and the seconds it took from start to end."""
-    encoder = plan.encoders[0]
-    job = {
-        "encoder": str(resolve_encoder(encoder, cache_folder())),
-        "freeze_embeddings": encoder.freeze_embeddings,
-        "root": str(plan.rows.root),
-        "tasks": {name: task.model_dump() for name, task in plan.suite.tasks.items()},
-        "evaluated": sorted(plan.evaluated),
-        "sources": [asdict(source) for source in sorted(plan.possible_sources)],
-        "seed": plan.seed,
-        **settings,
-    }
+    job = job_of(plan) | {"seed": plan.seed, **settings}
     started = time.perf_counter()
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}})
     try:
@@ -90,10 +80,8 @@ def main_scores(ended: Ended) -> dict[str, float]:
     return {f"{s.split}/{s.task}/{s.language}": s.value for s in ended.scores if s.main}
 
 
-def difference(some: Sequence[dict[str, float]], others: Sequence[dict[str, float]]) -> float:
-    """Mean absolute difference of all main scores of all chains, in points."""
-    gaps = [abs(value - two[name]) for one, two in zip(some, others, strict=True) for name, value in one.items()]
-    return sum(gaps) / len(gaps)
+def mean_difference(some: Sequence[dict[str, float]], others: Sequence[dict[str, float]]) -> float:
+    return statistics.fmean(difference(one, two) for one, two in zip(some, others, strict=True))
 
 
 def main(
@@ -129,8 +117,10 @@ def main(
             ),
             "score difference": {
                 "of chains": len(second),
-                "tunexfer - by hand": round(difference([main_scores(one) for one in ended[some]], scores[some]), 2),
-                "by hand, seed - other seed": round(difference(scores[some], second), 2),
+                "tunexfer - by hand": round(
+                    mean_difference([main_scores(one) for one in ended[some]], scores[some]), 2
+                ),
+                "by hand, seed - other seed": round(mean_difference(scores[some], second), 2),
             },
         }
         if part == "grid" and breakdown:
