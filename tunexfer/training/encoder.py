@@ -57,8 +57,8 @@ class PlanEncoder:
         """The pretrained weights."""
         config = AutoConfig.from_pretrained(folder, vocab_size=prepared.padding + 1)
         with no_init_weights():
-            self.module: PreTrainedModel = AutoModel.from_config(config, **_no_pooler(config)).to(device)
-        self._word_name = _word_name(self.module)
+            self.module: PreTrainedModel = AutoModel.from_config(config, **no_pooler(config)).to(device)
+        self._word_name = word_name(self.module)
         self.vocabulary, self._width = self._table.shape
         """Pieces of the checkpoint, and how wide their embeddings are."""
 
@@ -114,13 +114,13 @@ def _common(pieces: Pieces, others: Pieces) -> tuple[Pieces, Pieces]:
     return own, theirs
 
 
-def _no_pooler(config: Any) -> dict[str, bool]:
+def no_pooler(config: Any) -> dict[str, bool]:
     """The argument that leaves out a pooler nothing of ours reads, for the models that have one."""
     own: Any = AutoModel._model_mapping[type(config)]
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(own).parameters else {}
 
 
-def _word_name(module: PreTrainedModel) -> str:
+def word_name(module: PreTrainedModel) -> str:
     words = module.get_input_embeddings().weight
     return next(name for name, value in module.named_parameters() if value is words)
 
@@ -134,9 +134,9 @@ def _split(prepared: Prepared) -> Path:
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
         config = AutoConfig.from_pretrained(prepared.encoder)
-        module = AutoModel.from_pretrained(prepared.encoder, dtype=torch.float32, **_no_pooler(config))
+        module = AutoModel.from_pretrained(prepared.encoder, dtype=torch.float32, **no_pooler(config))
         state = {name: value.contiguous() for name, value in module.state_dict().items()}
-        np.save(draft / "words.npy", state.pop(_word_name(module)).numpy())
+        np.save(draft / "words.npy", state.pop(word_name(module)).numpy())
         save_file(state, draft / "body.safetensors")
         module.config.save_pretrained(draft)
         os.rename(draft, folder)
