@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any, get_args
 
@@ -30,6 +30,8 @@ from tunexfer.tracking.trial import Ended, StageRun, State, Trial
 
 LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOCK_S = 1.0
+"""How long a driver waits for the lock: who asks whether there is a driver holds it for a moment."""
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 """What reading a damaged file of ours raises."""
 
@@ -44,7 +46,7 @@ class Record:
         self.damaged: list[str] = []
         """What could not be read of trials that had ended, in sentences for the user."""
         for trial_folder in folder.all_trials():
-            self._load(trial_folder)
+            self.load(trial_folder)
 
     @classmethod
     @contextmanager
@@ -57,7 +59,7 @@ class Record:
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.lock)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOCK_S)
         except Timeout:
             raise StudyError(
                 f"{folder.path}: another search is running on this study. Wait for it, stop it, or take another --name."
@@ -85,6 +87,11 @@ class Record:
     @property
     def complete(self) -> list[Ended]:
         return [ended for ended in self.ended if ended.state == "complete"]
+
+    @property
+    def waiting(self) -> list[Trial]:
+        """Every trial that was begun and has no end on record, by number: it runs right now, or was cut off."""
+        return [trial for _, trial in sorted(self._waiting.items())]
 
     def unfinished(self) -> list[Trial]:
         """Trials that were begun and aren't complete: the next driver runs them again, under the same numbers."""
@@ -140,31 +147,42 @@ class Record:
         pq.write_table(self.scores_table(), sink)
         write_whole(self.folder.scores, sink.getvalue().to_pybytes())
 
-    def _load(self, folder: TrialFolder) -> None:
-        """Take one trial folder up; what is damaged or half written counts as not run."""
+    def load(self, folder: TrialFolder) -> Trial | Ended | None:
+        """Take one trial folder up, again where it has changed; what is damaged or half written counts as not run.
+
+        returns: what was found there, None where nothing can be read
+        """
+        self._ended.pop(folder.number, None)
+        self._waiting.pop(folder.number, None)
         try:
-            head = yaml.load(folder.chain.read_text(encoding="utf-8"), Loader=_Loader)
-            trial = Trial(
-                number=folder.number,
-                phase=head["phase"],
-                seed=head["seed"],
-                point=head["point"],
-                chain=Chain.from_dict(head["chain"]),
-            )
-        except (*_UNREADABLE, yaml.YAMLError) as error:
+            trial = read_trial(folder)
+        except ValueError as error:
             if folder.status.exists():
-                self.damaged.append(
-                    f"{folder.chain} can't be read ({_first_line(error)}): that trial counts as not run."
-                )
-            return
+                self.damaged.append(f"{folder.chain} can't be read ({error}): that trial counts as not run.")
+            return None
         try:
-            self._ended[trial.number] = _ended(trial, json.loads(folder.status.read_text(encoding="utf-8")), folder)
+            ended = self._ended[trial.number] = _ended(
+                trial, json.loads(folder.status.read_text(encoding="utf-8")), folder
+            )
         except _UNREADABLE as error:
             self._waiting[trial.number] = trial
             if folder.status.exists():
                 self.damaged.append(
                     f"{folder.path}: the record of this trial is damaged ({_first_line(error)}): it is run again."
                 )
+            return trial
+        return ended
+
+
+def is_driven(folder: StudyFolder) -> bool:
+    """Whether a search is at work on the study right now: its driver holds the lock."""
+    if not folder.lock.exists():
+        return False
+    try:
+        with FileLock(folder.lock, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def write_result(folder: TrialFolder, scores: tuple[Score, ...], rows: pa.Table) -> None:
@@ -173,6 +191,35 @@ def write_result(folder: TrialFolder, scores: tuple[Score, ...], rows: pa.Table)
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
     write_whole(folder.rows, sink.getvalue().to_pybytes())
+
+
+def read_trial(folder: TrialFolder) -> Trial:
+    """What a trial is, from its `chain.yaml`.
+
+    raises: ValueError, if that file isn't there or isn't whole
+    """
+    try:
+        head = yaml.load(folder.chain.read_text(encoding="utf-8"), Loader=_Loader)
+        return Trial(
+            number=folder.number,
+            phase=head["phase"],
+            seed=head["seed"],
+            point=head["point"],
+            chain=Chain.from_dict(head["chain"]),
+        )
+    except (*_UNREADABLE, yaml.YAMLError) as error:
+        raise ValueError(_first_line(error)) from error
+
+
+def read_ended(trial: Trial, folder: TrialFolder) -> Ended:
+    """How a trial ended, from its `status.json` alone: without its scores.
+
+    raises: ValueError, if that file isn't there or isn't whole
+    """
+    try:
+        return _told(trial, json.loads(folder.status.read_text(encoding="utf-8")))
+    except _UNREADABLE as error:
+        raise ValueError(_first_line(error)) from error
 
 
 def read_plan(folder: StudyFolder) -> dict[str, Any]:
@@ -207,15 +254,21 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
 
 def _ended(trial: Trial, status: Mapping[str, Any], folder: TrialFolder) -> Ended:
     """raises: ValueError or OSError, if a complete trial's results aren't whole"""
-    scores: tuple[Score, ...] = ()
+    ended = _told(trial, status)
+    if ended.state != "complete":
+        return ended
+    lines = folder.scores.read_text(encoding="utf-8").splitlines()
+    scores = tuple(Score(**json.loads(line)) for line in lines)
+    pq.read_metadata(folder.rows)
+    if not scores:
+        raise ValueError("there are no scores")
+    return replace(ended, scores=scores)
+
+
+def _told(trial: Trial, status: Mapping[str, Any]) -> Ended:
+    """What a status says, without the trial's scores."""
     if status["state"] not in get_args(State):
         raise ValueError(f"its state is {status['state']!r}")
-    if status["state"] == "complete":
-        lines = folder.scores.read_text(encoding="utf-8").splitlines()
-        scores = tuple(Score(**json.loads(line)) for line in lines)
-        pq.read_metadata(folder.rows)
-        if not scores:
-            raise ValueError("there are no scores")
     return Ended(
         trial=trial,
         state=status["state"],
@@ -224,7 +277,6 @@ def _ended(trial: Trial, status: Mapping[str, Any], folder: TrialFolder) -> Ende
         objective=status["objective"],
         reason=status["reason"],
         stages=tuple(StageRun(**stage) for stage in status["stages"]),
-        scores=scores,
     )
 
 

@@ -84,12 +84,18 @@ class Ended:
 
 def chain_in_words(chain: Chain) -> str:
     """One line that a person can act on."""
-    stages = [f"{stage.name}: {_stage_in_words(stage)}" for stage in chain.stages] or ["no intermediate stage"]
     targets = [
         f"{target.words} ({_stage_in_words(target.stage)})" if target.stage else target.words
         for target in chain.targets
     ]
-    return f"{'; then '.join(stages)} -> {', '.join(targets)}"
+    return f"{stages_in_words(chain)} -> {', '.join(targets)}"
+
+
+def stages_in_words(chain: Chain) -> str:
+    """What comes before the targets."""
+    return (
+        "; then ".join(f"{stage.name}: {_stage_in_words(stage)}" for stage in chain.stages) or "no intermediate stage"
+    )
 
 
 def _stage_in_words(stage: Stage) -> str:

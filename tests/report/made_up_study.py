@@ -1,0 +1,295 @@
+"""Studies that never ran, with effects that are known: for tests of what is made of a study folder.
+
+The first intermediate task helps, the second does nothing and the last hurts, each by its share of the mixture; a
+second source language helps a little; nothing changes in a target's own train language. See `gain`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
+from tunexfer.core.fingerprint import fingerprint
+from tunexfer.core.folder import StudyFolder
+from tunexfer.core.scores import Score, Split
+from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tracking.record import Record, write_result
+from tunexfer.tracking.trial import Ended, Phase, StageRun, State, Trial
+
+TRAIN = "en"
+KIND_OF = ("label", "chunks", "retrieval", "answers")
+"""What the targets are, in turn: accuracy; chunk F1; retrieval, which nothing is trained for; F1 and exact match."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeUp:
+    """What is made up. `write` puts it into a folder by the project's own record."""
+
+    name: str = "made_up"
+    suite: str = "toy"
+    encoder: str = "pico"
+    trials: int = 12
+    """Of the search, the baseline included."""
+    intermediate: tuple[str, ...] = ("nli", "paraphrase", "questions")
+    sources: tuple[str, ...] = ("en", "zh")
+    targets: tuple[str, ...] = ("intent", "slots", "retrieval")
+    languages: tuple[str, ...] = ("en", "de", "ru", "zh", "sw")
+    objective: Literal["train", "all"] = "all"
+    stage_rates: tuple[str, ...] = ("1e-05", "3e-05")
+    target_rates: tuple[str, ...] = ("0.0003", "0.0005")
+    noise: float = 0.3
+    """Standard deviation of a score, in points, between trials and seeds."""
+    rows: int = 0
+    """Scored rows per target, language and split; 0 leaves an empty table of rows."""
+    rows_per_cluster: int = 2
+    top: int = 1
+    """Chains that are confirmed, where there are `seeds`."""
+    seeds: int = 0
+    """Fresh seeds of the confirmation."""
+    states: tuple[tuple[int, State | Literal["unfinished"]], ...] = ()
+    """Trial and how it ended, where it isn't complete."""
+    seed: int = 7
+
+    def write(self, runs: Path) -> Path:
+        """returns: the study's folder, `runs/name`"""
+        folder = StudyFolder(runs / self.name)
+        seen: set[str] = set()
+        with Record.drive(folder, self.plan()) as record:
+            found = []
+            for number, point in enumerate(itertools.islice(self.points(), self.trials)):
+                phase: Phase = "search" if number else "baseline"
+                trial = Trial(number=number, phase=phase, seed=self.seed, point=point, chain=self.chain(point))
+                found.append(self._run(record, trial, seen))
+            ranked = sorted(found[1:], key=lambda ended: -(ended.objective or 0.0))
+            confirmed = [found[0].trial, *(ended.trial for ended in ranked[: self.top])] if self.seeds else []
+            numbers = itertools.count(self.trials)
+            for seed, trial in itertools.product(range(1000, 1000 + self.seeds), confirmed):
+                again = Trial(number=next(numbers), phase="confirm", seed=seed, point=trial.point, chain=trial.chain)
+                self._run(record, again, seen)
+        return folder.path
+
+    def points(self) -> Any:
+        """The baseline's, then random ones without end."""
+        rng = random.Random(self.seed)
+        yield {f"targets[{at}].learning_rate": self.target_rates[0] for at in self._trained}
+        subsets = self._subsets()
+        while True:
+            tasks = rng.choice(subsets)
+            point: dict[str, Any] = {"stages[0].tasks": "+".join(tasks) or "none"}
+            if tasks:
+                point["stages[0].languages"] = rng.choice(self._source_options())
+                point["stages[0].learning_rate"] = rng.choice(self.stage_rates)
+            if len(tasks) == 2:
+                point[f"stages[0].mixing[{'+'.join(tasks)}]"] = rng.choice(["3/1", "2/2", "1/3"])
+            yield point | {f"targets[{at}].learning_rate": rng.choice(self.target_rates) for at in self._trained}
+
+    def chain(self, point: dict[str, Any]) -> Chain:
+        stages: tuple[Stage, ...] = ()
+        tasks = point.get("stages[0].tasks", "none").split("+")
+        if tasks != ["none"]:
+            parts = [int(n) for n in point.get(f"stages[0].mixing[{'+'.join(tasks)}]", "4").split("/")]
+            languages = point["stages[0].languages"].split("+")
+            sources = [Source(task=task, language=language) for task in tasks for language in languages]
+            shares = [part / 4 / len(languages) for part in parts for _ in languages]
+            mixture = Mixture(sources=tuple(sources), shares=tuple(shares))
+            rate = float(point["stages[0].learning_rate"])
+            stages = (Stage(name="intermediate", mixture=mixture, learning_rate=rate, steps=100),)
+        targets = []
+        for at, name in enumerate(self.targets):
+            stage = None
+            if at in self._trained:
+                own = Mixture(sources=(Source(task=name, language=TRAIN),), shares=(1.0,))
+                rate = float(point[f"targets[{at}].learning_rate"])
+                stage = Stage(name=name, mixture=own, learning_rate=rate, steps=80)
+            targets.append(Target(task=name, stage=stage))
+        return Chain(suite=self.suite, encoder=Encoder(name=self.encoder), stages=stages, targets=tuple(targets))
+
+    def gain(self, chain: Chain, target: str, language: str) -> float:
+        """Points over the baseline that a chain truly has in a language of a target."""
+        if language == TRAIN:
+            return 0.0
+        effect = dict.fromkeys(self.intermediate, 0.0) | {self.intermediate[0]: 4.0, self.intermediate[-1]: -6.0}
+        found = 0.0
+        for stage in chain.stages:
+            mixture = stage.mixture
+            found += sum(
+                share * effect[source.task] for source, share in zip(mixture.sources, mixture.shares, strict=True)
+            )
+            found += 1.0 if len({source.language for source in mixture.sources}) > 1 else 0.0
+        return found
+
+    def plan(self) -> dict[str, Any]:
+        """What `plan.yaml` holds."""
+        coordinates = {
+            "stages[0].tasks": " | ".join("+".join(tasks) or "none" for tasks in self._subsets()),
+            "stages[0].languages": " | ".join(self._source_options()),
+            "stages[0].learning_rate": " | ".join(self.stage_rates),
+        }
+        pairs = [tasks for tasks in self._subsets() if len(tasks) == 2]
+        coordinates |= {f"stages[0].mixing[{'+'.join(tasks)}]": "3/1 | 2/2 | 1/3" for tasks in pairs}
+        coordinates |= {f"targets[{at}].learning_rate": " | ".join(self.target_rates) for at in self._trained}
+        point = next(self.points())
+        return {
+            "tunexfer": "0.1.0",
+            "name": self.name,
+            "identity": {
+                "suite": self.suite,
+                "encoder": {"name": self.encoder},
+                "stages": [{"name": "intermediate", "tasks": {"subset": {"of": [*self.intermediate], "size": [0, 2]}}}],
+                "targets": [{"task": target} for target in self.targets],
+                "objective": {"maximize": "mean", "split": "validation", "languages": self.objective},
+                "seed": self.seed,
+                "precision": "fp32",
+            },
+            "search": {"algorithm": "random", "trials": self.trials, "seed": self.seed},
+            "confirm": {"top": self.top, "seeds": self.seeds} if self.seeds else None,
+            "coordinates": coordinates,
+            "baseline": {"point": point, "chain": self.chain(point).as_dict()},
+            "warnings": [],
+        }
+
+    @property
+    def _trained(self) -> list[int]:
+        return [at for at in range(len(self.targets)) if _kind(at) != "retrieval"]
+
+    def _subsets(self) -> list[tuple[str, ...]]:
+        sizes = range(min(2, len(self.intermediate)) + 1)
+        return [tasks for size in sizes for tasks in itertools.combinations(self.intermediate, size)]
+
+    def _source_options(self) -> list[str]:
+        return [*self.sources, "+".join(self.sources)] if len(self.sources) > 1 else list(self.sources)
+
+    def _run(self, record: Record, trial: Trial, seen: set[str]) -> Ended:
+        record.begin(trial)
+        state = dict(self.states).get(trial.number, "complete")
+        stages = _stage_runs(trial, seen)
+        begun = Ended(trial=trial, state="stopped", started=1.7e9 + 60 * trial.number, seconds=0.0)
+        if state == "unfinished":
+            return begun
+        seconds = 2.0 + sum(run.seconds for run in stages)
+        if state != "complete":
+            ended = Ended(trial=trial, state=state, started=begun.started, seconds=seconds, reason="it broke")
+            return record.finish(ended)
+        scores, rows = self._scored(trial)
+        write_result(record.folder.trial(trial.number), scores, rows)
+        chosen = [score.value for score in scores if score.split == "validation" and score.main]
+        return record.finish(
+            Ended(
+                trial=trial,
+                state="complete",
+                started=begun.started,
+                seconds=seconds,
+                objective=sum(chosen) / len(chosen),
+                stages=stages,
+            )
+        )
+
+    def _scored(self, trial: Trial) -> tuple[tuple[Score, ...], pa.Table]:
+        noise = np.random.default_rng([self.seed, trial.seed, trial.number])
+        scores: list[Score] = []
+        tables: list[pa.Table] = [ROWS_SCHEMA.empty_table()]
+        for at, target in enumerate(self.targets):
+            for place, language in enumerate(self.languages):
+                if _kind(at) == "retrieval" and language == TRAIN:
+                    continue
+                true = 70.0 - 20.0 * place / len(self.languages) + self.gain(trial.chain, target, language)
+                splits: list[Split] = ["test"]
+                if self.objective == "all" or language == TRAIN:
+                    splits.insert(0, "validation")
+                for split in splits:
+                    value = min(100.0, max(0.0, true + noise.normal(0.0, self.noise)))
+                    metrics = _metrics(_kind(at), value)
+                    if self.rows:
+                        table, metrics = self._rows(at, target, language, split, value)
+                        tables.append(table)
+                    for name, number in metrics.items():
+                        scores.append(
+                            Score(
+                                task=target,
+                                language=language,
+                                split=split,
+                                metric=name,
+                                value=number,
+                                main=name == next(iter(metrics)),
+                                unseen=trial.chain.unseen(target, language),
+                            )
+                        )
+        return tuple(scores), pa.concat_tables(tables)
+
+    def _rows(
+        self, at: int, target: str, language: str, split: Split, value: float
+    ) -> tuple[pa.Table, dict[str, float]]:
+        """Rows whose difficulty is the same in every trial, and the metrics they give."""
+        seed = [self.seed, at, self.languages.index(language), split == "test"]
+        hardness = np.random.default_rng(seed).uniform(size=(self.rows, 3))
+        right = hardness < value / 100
+        one, three = right[:, 0].astype(np.float32), right.sum(axis=1)
+        columns: dict[str, Any] = {
+            "task": [target] * self.rows,
+            "language": [language] * self.rows,
+            "split": [split] * self.rows,
+            "id": [f"row{n}" for n in range(self.rows)],
+            "cluster": [f"template{n // self.rows_per_cluster}" for n in range(self.rows)],
+            "gold": [json.dumps("yes")] * self.rows,
+            "prediction": [json.dumps("yes" if yes else "no") for yes in right[:, 0]],
+        }
+        kind = _kind(at)
+        if kind == "chunks":
+            columns |= {"tp": three, "predicted": [3] * self.rows, "gold_count": [3] * self.rows}
+            metrics = _metrics(kind, 100 * three.sum() / (3 * self.rows))
+        elif kind == "answers":
+            f1 = (three / 3).astype(np.float32)
+            columns |= {"em": one, "f1": f1}
+            both = 100 * float(f1.mean(dtype=np.float64)), 100 * float(one.mean(dtype=np.float64))
+            metrics = {"mean": sum(both) / 2, "f1": both[0], "exact_match": both[1]}
+        else:
+            columns |= {"correct": one}
+            metrics = _metrics(kind, 100 * float(one.mean(dtype=np.float64)))
+        nothing = {name: pa.nulls(self.rows, ROWS_SCHEMA.field(name).type) for name in ROWS_SCHEMA.names}
+        return pa.table(nothing | columns).select(ROWS_SCHEMA.names).cast(ROWS_SCHEMA), metrics
+
+
+def _kind(at: int) -> str:
+    return KIND_OF[at % len(KIND_OF)]
+
+
+def _metrics(kind: str, value: float) -> dict[str, float]:
+    """The kind's metrics, the main one first."""
+    names = {
+        "label": ("accuracy", "macro_f1"),
+        "chunks": ("f1", "precision", "recall"),
+        "retrieval": ("accuracy",),
+        "answers": ("mean", "f1", "exact_match"),
+    }
+    return dict.fromkeys(names[kind], float(value))
+
+
+def _stage_runs(trial: Trial, seen: set[str]) -> tuple[StageRun, ...]:
+    """Every fine-tuning of the trial; taken from the store where an earlier trial has trained it."""
+    runs: list[StageRun] = []
+    parent = fingerprint([trial.chain.encoder.name, trial.seed])
+    ways: Sequence[Stage] = trial.chain.stages
+    for stage in ways:
+        parent = _run_of(stage, parent, seen, runs)
+    for target in trial.chain.targets:
+        if target.stage:
+            _run_of(target.stage, parent, seen, runs)
+    return tuple(runs)
+
+
+def _run_of(stage: Stage, parent: str, seen: set[str], runs: list[StageRun]) -> str:
+    own = fingerprint([parent, str(stage)])
+    reused = own in seen
+    seen.add(own)
+    seconds = 0.1 if reused else stage.steps * 0.05
+    runs.append(StageRun(name=stage.name, fingerprint=own, reused=reused, steps=stage.steps, seconds=seconds))
+    return own

@@ -1,0 +1,137 @@
+"""A study read from its folder: what its tables hold, whatever state the folder is in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from made_up_study import MadeUp
+
+from tunexfer import Study
+from tunexfer.core.folder import StudyFolder
+from tunexfer.errors import StudyError
+from tunexfer.tracking.record import Record
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight trials, one failed, one unfinished, and two chains with two fresh seeds."""
+    runs = tmp_path_factory.mktemp("runs")
+    return MadeUp(trials=8, seeds=2, rows=4, states=((3, "failed"), (5, "unfinished"))).write(runs)
+
+
+@pytest.fixture(scope="module")
+def study(folder: Path) -> Study:
+    return Study.load(folder)
+
+
+def test_its_scores_are_those_of_the_table_that_the_search_wrote(study: Study, folder: Path) -> None:
+    written = pq.read_table(StudyFolder(folder).scores).to_pandas()
+    mine = study.scores()[list(written.columns)]
+    pd.testing.assert_frame_equal(mine, written, check_dtype=False, check_categorical=False, check_exact=True)
+
+
+def test_every_trial_has_its_row(study: Study) -> None:
+    trials = study.trials()
+    assert list(trials.index) == [*range(8), *range(8, 12)]
+    assert trials["state"].value_counts().to_dict() == {"complete": 10, "failed": 1, "unfinished": 1}
+    assert trials.loc[0, "phase"] == "baseline"
+    assert trials.loc[3, "reason"] == "it broke"
+    assert trials.loc[5, ["objective", "seconds", "steps_trained"]].isna().all()
+    assert trials.loc[0, "stages"] == "no intermediate stage"
+
+
+def test_the_best_trial_is_the_one_the_record_names(study: Study, folder: Path) -> None:
+    best = Record(StudyFolder(folder)).best()
+    assert best is not None
+    assert study.best() == best.trial.number
+    assert study.baseline() == 0
+    assert [study.chain(number) for number in study.repeats(best.trial.number)] == [best.trial.chain] * 2
+
+
+def test_a_coordinate_that_does_not_exist_in_a_trial_is_missing_there(study: Study) -> None:
+    drawn = study.coordinates()
+    without = drawn["stages[0].tasks"].isin(["none"]) | drawn["stages[0].tasks"].isna()
+    assert list(drawn.columns) == list(study.plan["coordinates"])
+    assert drawn.loc[without, "stages[0].languages"].isna().all()
+    assert drawn.loc[~without, "stages[0].languages"].notna().all()
+
+
+def test_each_fine_tuning_has_its_row_and_a_shared_one_is_trained_once(study: Study) -> None:
+    stages = study.stages()
+    trained = stages[~stages["reused"]]
+    assert trained["fingerprint"].is_unique
+    assert set(stages.loc[stages["target"], "name"]) == {"intent", "slots"}
+    assert stages.groupby("trial")["steps"].sum()[0] == 80 + 80
+
+
+def test_a_killed_study_has_the_same_scores_without_the_table_of_the_search(folder: Path, study: Study) -> None:
+    table = StudyFolder(folder).scores
+    before = table.read_bytes()
+    table.unlink()
+    try:
+        pd.testing.assert_frame_equal(Study.load(folder).scores(), study.scores())
+    finally:
+        table.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "sentence"),
+    [
+        ("chain.yaml", b"chain: [", "what it is can't be read from chain.yaml"),
+        ("status.json", b'{"state": "comp', "how it ended can't be read from status.json"),
+        ("scores.jsonl", b'{"task": "intent", "lan', "its scores.jsonl can't be read"),
+        ("scores.jsonl", b'{"task": "intent"}\n', "its scores.jsonl can't be read (a score is missing or cut off)"),
+        ("scores.jsonl", b"", "its scores.jsonl can't be read"),
+        ("scores.jsonl", None, "its scores.jsonl can't be read"),
+        ("rows.parquet", None, "rows.parquet is missing, so its scores have no intervals"),
+    ],
+)
+def test_a_damaged_file_is_told_and_the_rest_is_there(
+    tmp_path: Path, file: str, damage: bytes | None, sentence: str
+) -> None:
+    folder = MadeUp(trials=4).write(tmp_path)
+    path = StudyFolder(folder).trial(2).path / file
+    path.unlink() if damage is None else path.write_bytes(damage)
+    study = Study.load(folder)
+    assert [sentence in problem for problem in study.problems] == [True]
+    assert {0, 1, 3} <= set(study.scores()["trial"])
+    assert (2 in set(study.scores()["trial"])) == (file == "rows.parquet")
+
+
+def test_a_lost_plan_or_baseline_is_told(tmp_path: Path) -> None:
+    folder = MadeUp(trials=3, states=((0, "failed"),)).write(tmp_path)
+    StudyFolder(folder).plan.unlink()
+    study = Study.load(folder)
+    assert [problem.split(":")[0] for problem in study.problems] == [
+        "plan.yaml can't be read",
+        "There is no complete baseline (trial 0), so there is nothing to compare with.",
+    ]
+    assert study.scores()["delta"].isna().all()
+    assert study.baseline() is None
+
+
+def test_a_study_without_any_trial_yet_has_empty_tables(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=0).write(tmp_path))
+    assert study.best() is None
+    assert [len(table) for table in (study.trials(), study.scores(), study.stages(), study.coordinates())] == [0] * 4
+
+
+def test_a_folder_that_is_no_study_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="holds no study"):
+        Study.load(tmp_path)
+    with pytest.raises(StudyError, match="there is no such folder"):
+        Study.load(tmp_path / "nowhere")
+
+
+def test_reading_a_study_imports_neither_torch_nor_ray_nor_transformers(folder: Path) -> None:
+    code = (
+        f"import sys; from tunexfer import Study; Study.load({str(folder)!r}).scores(); "
+        "print(sorted({'torch', 'ray', 'transformers', 'mlflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,249 @@
+"""A study as its folder tells it: running, finished, killed or damaged. Tables are pandas', trials go by number."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from tunexfer.core.chain import Chain
+from tunexfer.core.folder import StudyFolder
+from tunexfer.errors import StudyError
+from tunexfer.tracking.record import read_ended, read_plan, read_trial
+from tunexfer.tracking.scores_table import read_scores, with_deltas
+from tunexfer.tracking.trial import Ended, Trial, chain_in_words, stages_in_words
+
+UNFINISHED = "unfinished"
+"""The state of a trial that was begun and has no end on record: it runs right now, or was cut off."""
+
+
+class Study:
+    """What a study folder holds. `Study.load("runs/multitask")`."""
+
+    def __init__(self, folder: StudyFolder, plan: dict[str, Any], problems: list[str]) -> None:
+        self.folder = folder
+        self.plan = plan
+        """`plan.yaml`, the resolved plan; empty where that file can't be read."""
+        self.problems = problems
+        """Sentences about what is missing in the folder or damaged; everything else is there."""
+        self._trials: dict[int, Trial] = {}
+        self._ended: dict[int, Ended] = {}
+        for trial_folder in folder.all_trials():
+            try:
+                trial = self._trials[trial_folder.number] = read_trial(trial_folder)
+            except ValueError as error:
+                problems.append(f"Trial {trial_folder.number}: what it is can't be read from chain.yaml ({error}).")
+                continue
+            if not trial_folder.status.exists():
+                continue
+            try:
+                self._ended[trial.number] = read_ended(trial, trial_folder)
+            except ValueError as error:
+                problems.append(f"Trial {trial.number}: how it ended can't be read from status.json ({error}).")
+        complete = [number for number, ended in self._ended.items() if ended.state == "complete"]
+        raw, damaged = read_scores([folder.trial(number) for number in complete])
+        for number, why in damaged.items():
+            problems.append(f"Trial {number} is complete, but its scores.jsonl can't be read ({why}).")
+        self._scored = [number for number in complete if number not in damaged]
+        self._raw_scores = raw
+        self._tell_what_is_missing()
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a study folder, `runs/<name>`. What is damaged in it is told in `problems`.
+
+        raises: StudyError, if there is no study in that folder
+        """
+        folder = StudyFolder(Path(path))
+        if not folder.path.is_dir():
+            raise StudyError(
+                f"{folder.path}: there is no such folder. Give the folder of a study, for example runs/multitask."
+            )
+        problems: list[str] = []
+        try:
+            plan = read_plan(folder)
+        except StudyError as error:
+            if not folder.all_trials():
+                raise StudyError(
+                    f"{folder.path} holds no study: neither a plan.yaml that can be read nor trials. "
+                    "Give the folder of a study, for example runs/multitask."
+                ) from error
+            plan = {}
+            problems.append("plan.yaml can't be read: the space, the objective and the trials wanted are unknown.")
+        return cls(folder, plan, problems)
+
+    @property
+    def name(self) -> str:
+        return self.folder.path.resolve().name
+
+    @property
+    def suite(self) -> str | None:
+        """The name of the suite that the chains are of; None where no trial can be read."""
+        return next((trial.chain.suite for trial in self._trials.values()), None)
+
+    @property
+    def objective(self) -> dict[str, Any]:
+        """The plan's `objective` block: `maximize`, `split`, `languages`; empty where the plan can't be read."""
+        return dict(self.plan.get("identity", {}).get("objective") or {})
+
+    def chain(self, trial: int) -> Chain:
+        """The trial's recipe.
+
+        raises: StudyError, if there is no such trial
+        """
+        return self._known(trial).chain
+
+    def baseline(self) -> int | None:
+        """The trial that all others are compared with: no stage before the targets, the study's own seed."""
+        return next((n for n in self._scored if self._trials[n].phase == "baseline"), None)
+
+    def best(self) -> int | None:
+        """Of the search's own complete trials, the baseline among them, the one with the highest objective."""
+        own = self.trials()
+        own = own[own.index.isin(self._scored) & (own["phase"] != "confirm") & own["objective"].notna()]
+        return None if own.empty else int(own["objective"].idxmax())
+
+    def repeats(self, trial: int) -> list[int]:
+        """The complete trials that ran the same chain with fresh seeds, to confirm it."""
+        chain = self.chain(trial)
+        return [n for n in self._scored if self._trials[n].phase == "confirm" and self._trials[n].chain == chain]
+
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, indexed by `trial`, its number.
+
+        phase:          baseline, search or confirm
+        state:          complete, failed, stopped, or unfinished
+        seed, objective, reason
+        started:        Unix time; NaN where unfinished, as the following
+        seconds:        of the whole trial
+        steps_trained, steps_reused, seconds_trained: of its fine-tunings, targets' own included
+        stages, chain:  in words, one line
+        """
+        return self._trials_table.copy()
+
+    def stages(self) -> pd.DataFrame:
+        """One row a fine-tuning of an ended trial, in the order they ran.
+
+        trial, name, target (whether it is a target's own), fingerprint, reused (taken from the store), steps, seconds
+        """
+        rows = [
+            {
+                "trial": number,
+                "name": run.name,
+                "target": run.name in {target.name for target in self._trials[number].chain.targets},
+                "fingerprint": run.fingerprint,
+                "reused": run.reused,
+                "steps": run.steps,
+                "seconds": run.seconds,
+            }
+            for number, ended in self._ended.items()
+            for run in ended.stages
+        ]
+        return pd.DataFrame(rows, columns=["trial", "name", "target", "fingerprint", "reused", "steps", "seconds"])
+
+    def coordinates(self) -> pd.DataFrame:
+        """What each trial drew: one row a trial, indexed by `trial`, one column a coordinate in the order of the space.
+
+        Options are text, numbers from ranges are numbers; NaN where the coordinate doesn't exist in that trial.
+        """
+        points = pd.DataFrame.from_dict({n: dict(trial.point) for n, trial in self._trials.items()}, orient="index")
+        planned = list(self.plan.get("coordinates") or {})
+        columns = [*planned, *(name for name in points.columns if name not in planned)]
+        return points.reindex(index=pd.Index(self._trials, name="trial", dtype="int64"), columns=columns)
+
+    def scores(self) -> pd.DataFrame:
+        """Every score of every complete trial, one a row.
+
+        study, trial, phase, seed, task (the target's name), language, split, metric,
+        value:      a percentage
+        main:       whether it is the task's main metric
+        unseen:     whether nothing that was trained on before saw this task in this language
+        baseline:   the baseline's score with the same seed; NaN where there is none
+        delta:      value - baseline, points
+        delta_own:  against the chain without stages that has the trial's own target values, where one was trained
+        """
+        return self._scores.copy()
+
+    def rows(self, trial: int) -> pd.DataFrame:
+        """Every scored row of a complete trial: gold, prediction and the row's own statistics, as in `rows.parquet`.
+
+        raises: StudyError, if there is no such trial or its rows can't be read
+        """
+        self._known(trial)
+        path = self.folder.trial(trial).rows
+        try:
+            return pq.read_table(path).to_pandas()
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{path} can't be read ({next(iter(str(error).splitlines()), '')}).") from error
+
+    def _known(self, trial: int) -> Trial:
+        if trial in self._trials:
+            return self._trials[trial]
+        known = f"0 to {max(self._trials)}" if self._trials else "none"
+        raise StudyError(f"{self.folder.path}: there is no trial {trial} that can be read. Trials there: {known}.")
+
+    @cached_property
+    def _trials_table(self) -> pd.DataFrame:
+        rows = [self._trial_row(trial) for trial in self._trials.values()]
+        table = pd.DataFrame(rows, index=pd.Index(self._trials, name="trial", dtype="int64"), columns=list(_COLUMNS))
+        return table.astype(_COLUMNS)
+
+    def _trial_row(self, trial: Trial) -> dict[str, Any]:
+        ended = self._ended.get(trial.number)
+        row: dict[str, Any] = {
+            "phase": trial.phase,
+            "state": UNFINISHED,
+            "seed": trial.seed,
+            "stages": stages_in_words(trial.chain),
+            "chain": chain_in_words(trial.chain),
+            "reason": "",
+        }
+        if ended is None:
+            return row
+        trained = [run for run in ended.stages if not run.reused]
+        return row | {
+            "state": ended.state,
+            "objective": ended.objective,
+            "reason": ended.reason,
+            "started": ended.started,
+            "seconds": ended.seconds,
+            "steps_trained": sum(run.steps for run in trained),
+            "steps_reused": sum(run.steps for run in ended.stages if run.reused),
+            "seconds_trained": sum(run.seconds for run in trained),
+        }
+
+    @cached_property
+    def _scores(self) -> pd.DataFrame:
+        found = with_deltas(self._raw_scores, [self._trials[number] for number in self._scored])
+        found.insert(0, "study", self.name)
+        return found[[*_SCORE_COLUMNS]]
+
+    def _tell_what_is_missing(self) -> None:
+        if self.baseline() is None:
+            self.problems.append("There is no complete baseline (trial 0), so there is nothing to compare with.")
+        for number in self._scored:
+            if not self.folder.trial(number).rows.exists():
+                self.problems.append(f"Trial {number}: rows.parquet is missing, so its scores have no intervals.")
+
+
+_COLUMNS = {
+    "phase": "str",
+    "state": "str",
+    "seed": "int64",
+    "objective": "float64",
+    "started": "float64",
+    "seconds": "float64",
+    "steps_trained": "float64",
+    "steps_reused": "float64",
+    "seconds_trained": "float64",
+    "stages": "str",
+    "chain": "str",
+    "reason": "str",
+}
+_SCORE_COLUMNS = (
+    *("study", "trial", "phase", "seed", "task", "language", "split", "metric"),
+    *("value", "main", "unseen", "baseline", "delta", "delta_own"),
+)
