@@ -18,12 +18,12 @@ from tunexfer.core.domains import Point
 from tunexfer.core.fingerprint import Contents, chain_fingerprints
 from tunexfer.core.scores import Split
 from tunexfer.data.encoder import find_encoder, has_language_head
-from tunexfer.data.rows import Rows
+from tunexfer.data.rows import OWN_DATA, Rows
 from tunexfer.errors import SpaceError
 from tunexfer.recipe import explain
 from tunexfer.space import SearchSpace, no_rows, parse_tree
 from tunexfer.space_file import Confirm, Objective, Resources, SpaceFile, find_space, override, read_yaml
-from tunexfer.tasks.suite import SPLITS, Suite, load_suite
+from tunexfer.tasks.suite import SPLITS, Suite, load_suite, shipped_suites
 
 SEARCHED = ("encoder", "stages", "targets", "training")
 MAX_GRID = 2000
@@ -170,12 +170,25 @@ class Plan:
         searched = self.file.model_dump(include={*SEARCHED, "suite", "baseline", "objective"})
         return {**searched, "seed": self.seed, "precision": self.precision}
 
+    def own_suite(self) -> dict[str, Any] | None:
+        """The suite where it is a file of the user's, its root as an absolute path; None where it ships with tunexfer.
+
+        So a study knows its tasks wherever it is read.
+        """
+        if self.file.suite in shipped_suites():
+            return None
+        root = self.suite.root
+        if root not in ("starter:", OWN_DATA):
+            root = str((self.suite_folder / root).resolve())
+        return {**self.suite.model_dump(mode="json", exclude_defaults=True), "root": root}
+
     def as_dict(self) -> dict[str, Any]:
         """The resolved plan, as `plan.yaml` keeps it."""
         return {
             "tunexfer": tunexfer.__version__,
             "name": self.name,
             "identity": self.identity(),
+            "own_suite": self.own_suite(),
             "search": self.file.search.model_dump(),
             "resources": self.resources.model_dump(),
             "confirm": self.confirm.model_dump() if self.confirm else None,

@@ -1,11 +1,21 @@
-"""Which trial of a study is exported, and where what it leaves may be written. Reads the study folder alone."""
+"""Which trial of a study is exported, what its suite and encoder were, and where what it leaves may be written."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from tunexfer.core.chain import Encoder
 from tunexfer.core.folder import StudyFolder
+from tunexfer.data.rows import Rows
 from tunexfer.errors import StudyError
+from tunexfer.tasks.suite import Suite, load_suite, shipped_suites
 from tunexfer.tracking.record import Record, read_plan
 from tunexfer.tracking.trial import Ended
 
@@ -31,6 +41,51 @@ def find_trial(folder: StudyFolder, number: int | None) -> Ended:
         return complete[number]
     known = ", ".join(map(str, complete)) or "none"
     raise StudyError(f"{folder.path}: {_why_not(record, number)} Trials that are complete: {known}.{_damage(record)}")
+
+
+def suite_rows(folder: StudyFolder, cache: Path) -> Rows:
+    """The suite that the study was planned with: shipped, or a file of the user's as `plan.yaml` keeps it.
+
+    raises: StudyError, if the study was recorded before suites of one's own were kept
+    """
+    plan = read_plan(folder)
+    name = plan["identity"]["suite"]
+    if plan.get("own_suite"):
+        return Rows(Suite.model_validate(plan["own_suite"]), Path(), cache)
+    if name not in shipped_suites():
+        raise StudyError(
+            f"{folder.plan} doesn't hold the suite {name!r}. Give the `tunexfer search` that made the study once more: "
+            "it writes the suite there, and trains nothing again."
+        )
+    return Rows(*load_suite(name), cache)
+
+
+def found_encoder(folder: StudyFolder, encoder: Encoder) -> Encoder:
+    """The same encoder; one that is a folder by its whole path, if need be as seen from where the search ran."""
+    began = json.loads(folder.environment.read_text(encoding="utf-8"))["folder"] if folder.environment.is_file() else ""
+    for start in (Path(), Path(began)):
+        place = start / Path(encoder.name).expanduser()
+        if place.is_dir():
+            return replace(encoder, name=str(place.resolve()))
+    return encoder
+
+
+@contextmanager
+def written_at_once(to: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `to` at the end; nothing is left of it if that isn't reached.
+
+    to: absent or empty, as `empty_folder` sees to
+    """
+    to.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}-draft-"))
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp's is for its owner alone
+        if to.is_dir():
+            to.rmdir()
+        os.rename(draft, to)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def empty_folder(path: Path, option: str) -> Path:

@@ -1,0 +1,158 @@
+"""A trial's models in the plain format of transformers: a folder per target, which loads without tunexfer.
+
+Taken from the study folder, the stage store and the encoder's checkpoint; the suite's rows are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from tunexfer.core.chain import Chain, Target
+from tunexfer.core.folder import StudyFolder
+from tunexfer.data.encoder import TOKENIZER, resolve_encoder
+from tunexfer.data.rows import Rows
+from tunexfer.errors import StudyError
+from tunexfer.export.plain import MODELS, make_head, save_apart, whole_encoder, with_head
+from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_rows, written_at_once
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tracking.trial import Ended
+from tunexfer.training.chain import MODEL
+from tunexfer.training.encoder import Weights
+from tunexfer.training.model import Trained
+from tunexfer.training.store import StageStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folder:
+    """One target's, below the folder that was exported to."""
+
+    target: str
+    """Also the folder's name."""
+    task: TaskBlock
+    loads_with: str
+    """The class of transformers whose `from_pretrained` takes it: `AutoModelForTokenClassification`."""
+    head_apart: bool
+    """Whether that class loads the encoder alone, since none of transformers computes what the head does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    trial: int
+    folders: tuple[Folder, ...]
+    """In the order of the chain's targets."""
+
+
+def export_transformers(
+    study: StudyFolder, number: int | None, to: Path, store: StageStore, *, cache: Path
+) -> Exported:
+    """Write `<target>/` for every target of a trial, whole or not at all.
+
+    number: of the trial; None for the one with the highest objective
+    to:     a folder that isn't there yet, or is empty
+    cache:  where suites and encoders built from packages lie
+    raises: StudyError, if there is no such trial, its models are no longer in the store, or `to` isn't empty
+    """
+    ended = find_trial(study, number)
+    chain = ended.trial.chain
+    empty_folder(to, "--to")
+    rows = suite_rows(study, cache)
+    names = trained_models(ended)
+    _check_there(ended, names, store)
+    disable_progress_bar()
+    with written_at_once(to) as draft, store.using(filter(None, names.values())):
+        checkpoint = resolve_encoder(found_encoder(study, chain.encoder), cache)
+        folders = [
+            _write_target(
+                draft / _file_name(target), target, chain, rows, checkpoint, _trained(names[target.name], store)
+            )
+            for target in chain.targets
+        ]
+    return Exported(trial=ended.trial.number, folders=tuple(folders))
+
+
+def trained_models(ended: Ended) -> dict[str, str | None]:
+    """Per target's name, the stage store's name of its model; None for an encoder that nothing was trained on."""
+    chain, runs = ended.trial.chain, iter(ended.stages)
+    last = None
+    for _ in chain.stages:
+        last = next(runs).fingerprint
+    return {target.name: next(runs).fingerprint if target.stage else last for target in chain.targets}
+
+
+def _check_there(ended: Ended, names: dict[str, str | None], store: StageStore) -> None:
+    missing = [target for target, name in names.items() if name and not store.has(name)]
+    if missing:
+        number = ended.trial.number
+        raise StudyError(
+            f"the models of trial {number} for {', '.join(missing)} aren't in the stage store at {store.root}. If they "
+            "are in another, name it with --store. If they had to make room for others, train them again: `tunexfer "
+            f"export ... --trial {number} --format replay --to again`, then `tunexfer search again/replay.yaml`, then "
+            "this command once more."
+        )
+
+
+def _trained(name: str | None, store: StageStore) -> Trained:
+    """raises: StudyError, if the entry is damaged"""
+    start = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
+    if name is None:
+        return Trained(start, {})
+    entry = store.get(name)
+    if entry is None:
+        raise StudyError(
+            f"the stage store at {store.root} holds {name} damaged. Train it again: `tunexfer export ... --format "
+            "replay --to again`, then `tunexfer search again/replay.yaml`."
+        )
+    return Trained.from_file(entry.files[MODEL], start)
+
+
+def _file_name(target: Target) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", target.name):
+        raise StudyError(f"target {target.name!r} can't be a folder's name. Give it another one in the suite.")
+    return target.name
+
+
+def _write_target(folder: Path, target: Target, chain: Chain, rows: Rows, checkpoint: Path, trained: Trained) -> Folder:
+    task = rows.task(target.task)
+    kind = KINDS[task.kind].head
+    encoder = whole_encoder(checkpoint, trained.weights)
+    folder.mkdir()
+    model = None
+    if kind is None:
+        encoder.save_pretrained(folder)
+    else:
+        labels = task.labels if kind in ("sequence", "token") else []
+        head = make_head(kind, encoder.config.hidden_size, len(labels), trained.heads[target.task])
+        model = with_head(encoder, kind, head, chain.encoder.pooling, labels)
+        if model:
+            model.save_pretrained(folder)
+        else:
+            save_apart(encoder, head, labels, folder)
+    _write_tokenizer(folder, checkpoint, task)
+    return Folder(
+        target=target.name,
+        task=task,
+        loads_with=MODELS[kind].__name__ if model and kind else "AutoModel",
+        head_apart=kind is not None and model is None,
+    )
+
+
+def _write_tokenizer(folder: Path, checkpoint: Path, task: TaskBlock) -> None:
+    """The checkpoint's own files; `truncation=True` cuts as the trial did."""
+    for file in sorted({file for pattern in TOKENIZER for file in checkpoint.glob(pattern)}):
+        shutil.copyfile(file, folder / file.name)
+    settings = folder / "tokenizer_config.json"
+    own: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    own["model_max_length"] = task.max_length
+    if task.kind == "multiple_choice":
+        own["truncation_side"] = "left"  # the end of a prompt matters
+    settings.write_text(json.dumps(own, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
