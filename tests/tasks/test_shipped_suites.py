@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import yaml
 
+from tests.tasks.documented import DOCUMENTED, Place, made_up, places, written
 from tunexfer.core.scores import Split
 from tunexfer.data.reading import hub_rows
 from tunexfer.data.rows import Rows, canonical_table
 from tunexfer.errors import DataError
-from tunexfer.tasks.suite import SPLITS, TaskBlock, load_suite, shipped_suites
+from tunexfer.tasks.suite import SPLITS, TaskBlock, load_suite
 from tunexfer.tasks.xtreme import TARGETS
 
-DOCUMENTED = yaml.safe_load((Path(__file__).parent / "columns.yaml").read_text(encoding="utf-8"))
 INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
-
-
-class Place(NamedTuple):
-    """One set of one task: how the suite reads it, and what its columns are documented to hold."""
-
-    name: str
-    block: TaskBlock
-    columns: dict[str, Any]
-
-
-def places() -> list[Place]:
-    found = []
-    for suite in shipped_suites():
-        for task, block in load_suite(suite)[0].tasks.items():
-            documented = DOCUMENTED.get(suite, {}).get(task, [])
-            assert len(documented) == len(block.places), f"{suite}/{task} has no entry in columns.yaml for each place"
-            found += [
-                Place(f"{suite}/{task}/{number}", *both)
-                for number, both in enumerate(zip(block.places, documented, strict=True))
-            ]
-    return found
 
 
 ALL = pytest.mark.parametrize("place", places(), ids=lambda place: place.name)
@@ -85,30 +63,6 @@ def made_up_rows(place: Place) -> tuple[list[dict[str, Any]], list[str]]:
         {name: made_up(column, number) for name, column in place.columns.items()} for number in range(len(forms) or 1)
     ]
     return rows, labels[0].get("means", forms) if labels else []
-
-
-def written(kind: Any) -> list[str]:
-    """The labels of a column of labels, as the data calls them; none for other columns."""
-    inner = kind.get("each", kind) if isinstance(kind, dict) else {}
-    found: list[str] = inner.get("class") or inner.get("strings") or []
-    return found
-
-
-def made_up(column: dict[str, Any], number: int) -> Any:
-    kind = column["is"]
-    if isinstance(kind, dict) and "each" in kind:
-        return [made_up({"is": kind["each"]}, number)]
-    if isinstance(kind, dict) and "class" in kind:
-        return number
-    if isinstance(kind, dict) and "strings" in kind:
-        return kind["strings"][number]
-    if isinstance(kind, dict):
-        return {name: made_up({**column, "is": inner}, number) for name, inner in kind.items()}
-    if kind == "answers":
-        return {"text": ["words"], "answer_start": [5]}
-    if isinstance(kind, list):
-        return ["word" if kind == ["string"] else 5] * column.get("long", 1)
-    return column.get("such_as", "some words") if kind == "string" else number
 
 
 def through_the_hub(
@@ -316,8 +270,28 @@ def test_source_language_is_a_choice_for_every_kind_that_trains(tmp_path: Path) 
     choices = {task: len(rows.languages(task, "train")) for task in ("xnli", "pawsx", "udpos", "panx", "tydiqa")}
     assert choices == {"xnli": 15, "pawsx": 7, "udpos": 30, "panx": 40, "tydiqa": 9}
     assert rows.languages("native_nli", "train") == ["en", "fa", "id", "ja", "ko", "zh"]
+    assert rows.languages("kor_nli", "train") == ["ko"]
     assert rows.languages("native_qa", "train") == ["ar", "en", "ja", "th", "zh"]
     assert rows.languages("native_commonsense", "train") == ["en", "ja"]
+
+
+def test_the_same_task_counts_as_trained_whatever_it_is_called() -> None:
+    """Inference is inference, and extractive questions are extractive questions; only names of sets differ."""
+    tasks = load_suite("xtreme")[0].tasks
+    same: dict[str, list[str]] = {}
+    for name, block in tasks.items():
+        same.setdefault(block.same_as or name, []).append(name)
+    assert {name: others for name, others in same.items() if len(others) > 1} == {
+        "xnli": ["xnli", "anli_plus", "mnli", "native_nli", "kor_nli"],
+        "xquad": ["xquad", "mlqa", "tydiqa", "squad_v1", "squad_v2", "native_qa"],
+        "udpos": ["udpos", "udpos_treebanks"],
+        "commonsense_qa": ["commonsense_qa", "native_commonsense"],
+    }
+
+
+def test_kornlis_rows_are_as_many_as_its_paper_counts(tmp_path: Path) -> None:
+    rows = rows_of("xtreme", tmp_path)
+    assert [rows.count("kor_nli", "ko", split) for split in SPLITS] == [942_854, 2_490, 5_010]
 
 
 def test_variants_are_not_called_by_the_benchmarks_name() -> None:

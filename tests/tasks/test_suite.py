@@ -50,6 +50,11 @@ def test_labels_are_named_once(tmp_path: Path) -> None:
     )
 
 
+def test_a_task_is_the_same_as_another_of_the_suite_which_is_itself(tmp_path: Path) -> None:
+    assert "tasks.nli.same_as: there is no task 'xnly'" in problem(tmp_path, files="x.jsonl", same_as="xnly")
+    assert "is itself the same as another" in problem(tmp_path, files="x.jsonl", same_as="nli")
+
+
 def test_a_part_says_only_what_differs_from_its_task() -> None:
     task = TaskBlock.model_validate(
         NLI | {"files": "en.jsonl", "parts": [{"rows": {"en": (1, 0, 0)}}, {"files": "zh.jsonl", "where": {"x": "y"}}]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 Pooling = Literal["first", "mean"]
@@ -127,16 +128,19 @@ class Chain:
         stages = [*self.stages, *(target.stage for target in self.targets if target.stage)]
         return frozenset(source for stage in stages for source in stage.mixture.sources)
 
-    def unseen(self, target: str, language: str) -> bool:
+    def unseen(self, target: str, language: str, same: Mapping[str, str] = MappingProxyType({})) -> bool:
         """Whether a score of the target of that name in `language` is zero-shot.
 
         So it is if neither a stage nor the target nor one it goes on from trained its task in that language; of targets
         that share a head by going on from each other, each one's task counts as the other's.
+
+        same: task -> the task it counts as, where the suite calls two of them the same
         """
         line = self.line(target)
         stages = [*self.stages, *(one.stage for one in line if one.stage)]
-        trained = {source for stage in stages for source in stage.mixture.sources}
-        return not any(Source(task=one.task, language=language) in trained for one in line)
+        sources = [source for stage in stages for source in stage.mixture.sources if source.language == language]
+        trained = {same.get(source.task, source.task) for source in sources}
+        return trained.isdisjoint(same.get(one.task, one.task) for one in line)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, the inverse of `from_dict`; `after` is there only where a target has it."""

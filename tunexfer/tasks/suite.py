@@ -113,6 +113,8 @@ class TaskBlock(_Block):
     validation_from_train: Annotated[int, Field(ge=0)] = 0
     """Rows at the end of train set aside for validation in languages that have none."""
     recipe: Defaults | None = None
+    same_as: str | None = None
+    """Another task of the suite that asks the same of other rows: trained in a language, either is no longer unseen."""
 
     @property
     def places(self) -> list[TaskBlock]:
@@ -152,6 +154,18 @@ class Suite(_Block):
     """Folder the `files:` patterns start from, relative to the suite file. `starter:` is the built starter data,
     `data:` the folder that the environment variable TUNEXFER_DATA names (`data`, where it names none)."""
     tasks: dict[str, TaskBlock]
+
+    @model_validator(mode="after")
+    def _one_step_to_the_same(self) -> Self:
+        for name, block in self.tasks.items():
+            if block.same_as is None:
+                continue
+            where, other = f"tasks.{name}.same_as", self.tasks.get(block.same_as)
+            if other is None:
+                raise ValueError(f"{where}: there is no task {block.same_as!r}.{nearest(block.same_as, self.tasks)}")
+            if other.same_as:
+                raise ValueError(f"{where}: {block.same_as!r} is itself the same as another: write {other.same_as!r}")
+        return self
 
     def task(self, name: str) -> TaskBlock:
         if name not in self.tasks:

@@ -180,7 +180,7 @@ class _Run:
         return table, metrics
 
     def _scores(self, target: Target, language: str, split: Split, metrics: Mapping[str, float]) -> tuple[Score, ...]:
-        main, unseen = self._main(target), self.chain.unseen(target.name, language)
+        main, unseen = self._main(target), self._unseen(target, language)
         return tuple(
             Score(
                 task=target.name,
@@ -212,9 +212,13 @@ class _Run:
             metric=FORGETTING,
             value=forgetting(before, metrics[self._main(target)]),
             main=False,
-            unseen=self.chain.unseen(last.name, language),
+            unseen=self._unseen(last, language),
         )
         return (lost,)
+
+    def _unseen(self, target: Target, language: str) -> bool:
+        same = {name: task.same_as for name, task in self.runner.prepared.tasks.items() if task.same_as}
+        return self.chain.unseen(target.name, language, same)
 
     def _main(self, target: Target) -> str:
         """The metric of its task that means and objectives read."""
