@@ -1,8 +1,9 @@
 """A chain as one would write it with the libraries alone: Ray Tune, transformers' Trainer, Ray's MLflow callback.
 
 Every trial is a fresh actor that loads the encoder whole, runs its whole chain, and predicts every language; nothing is
-kept for the next trial. The recipe (heads, shares, steps, optimizer, schedule) is the one tunexfer's stages use, so
-that scores can be compared. The scoring functions are borrowed from tunexfer for the same reason.
+kept for the next trial. The recipe (heads, steps, optimizer, schedule, precision) is the one tunexfer's stages use, so
+that scores can be compared; for the same reason the rows of each step, the heads' first values and the scoring
+functions are borrowed from it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,17 @@ from datasets import Dataset, load_dataset
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from transformers import AutoModel, AutoTokenizer, Trainer, TrainingArguments
 
 from tunexfer.cli import cache_folder
+from tunexfer.core.chain import Mixture, Source
+from tunexfer.data.batches import batch_plan
 from tunexfer.data.encoder import resolve_encoder
 from tunexfer.plan import Plan
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
+from tunexfer.training.model import new_heads
 
 transformers.logging.set_verbosity_error()
 
@@ -36,7 +40,7 @@ transformers.logging.set_verbosity_error()
 class MultiTaskModel(nn.Module):
     """A shared encoder, mean pooling, and a head per task."""
 
-    def __init__(self, encoder: Any, tasks: dict[str, TaskBlock]) -> None:
+    def __init__(self, encoder: Any, tasks: dict[str, TaskBlock], seed: int) -> None:
         super().__init__()
         self.encoder, width = encoder, encoder.config.hidden_size
         self.token_level = {name for name, task in tasks.items() if task.kind == "tagging"}
@@ -51,10 +55,8 @@ class MultiTaskModel(nn.Module):
                 for name, task in tasks.items()
             }
         )
-        for module in self.heads.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        for name, head in new_heads(tasks, encoder.config, seed).items():
+            vector_to_parameters(parameters_to_vector(head.parameters()), self.heads[name].parameters())
 
     def forward(self, task: str, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -73,6 +75,7 @@ def job_of(plan: Plan) -> dict[str, Any]:
     return {
         "encoder": str(resolve_encoder(encoder, cache_folder())),
         "freeze_embeddings": encoder.freeze_embeddings,
+        "bf16": plan.precision == "bf16",
         "root": str(plan.rows.root),
         "tasks": {name: task.model_dump() for name, task in plan.suite.tasks.items()},
         "evaluated": sorted(plan.evaluated),
@@ -143,11 +146,15 @@ class ByHand:
 
     def train(self, stage: dict[str, Any], seed: int) -> MultiTaskModel:
         torch.manual_seed(seed)
-        sources = [(source["task"], source["language"]) for source in stage["mixture"]["sources"]]
-        shares = np.array(stage["mixture"]["shares"])
-        data = {source: self.features(*source, "train") for source in sources}
-        model = MultiTaskModel(self.encoder, {task: self.tasks[task] for task, _ in sources})
-        batches = list(self.batches(stage, sources, shares, data, seed))
+        sources = tuple(Source(**source) for source in stage["mixture"]["sources"])
+        mixture = Mixture(sources=sources, shares=tuple(stage["mixture"]["shares"]))
+        data = {source: self.features(source.task, source.language, "train") for source in sources}
+        lengths = {source: np.array([len(ids) for ids in own["input_ids"]]) for source, own in data.items()}
+        model = MultiTaskModel(self.encoder, {task: self.tasks[task] for task in mixture.tasks}, seed)
+        batches = [
+            (batch.task, [data[source][row] for source, row in batch.rows])
+            for batch in batch_plan(lengths, mixture, steps=stage["steps"], batch_size=stage["batch_size"], seed=seed)
+        ]
         with tempfile.TemporaryDirectory() as scratch:
             arguments = TrainingArguments(
                 scratch,
@@ -156,7 +163,9 @@ class ByHand:
                 warmup_steps=0.1,
                 weight_decay=0.01,
                 per_device_train_batch_size=1,
+                train_sampling_strategy="sequential",
                 remove_unused_columns=False,
+                bf16=self.job["bf16"],
                 use_cpu=True,
                 seed=seed,
                 report_to=[],
@@ -168,24 +177,6 @@ class ByHand:
             ).train()
         return model
 
-    def batches(
-        self, stage: dict[str, Any], sources: list[Any], shares: Any, data: dict[Any, Dataset], seed: int
-    ) -> Iterator[Any]:
-        """Each of one task, drawn by the shares; within it each row's source is drawn by the shares too."""
-        draw = np.random.default_rng(seed)
-        tasks = list(dict.fromkeys(task for task, _ in sources))
-        weight = np.array([shares[[task == own for own, _ in sources]].sum() for task in tasks])
-        passes: dict[Any, list[int]] = {source: [] for source in sources}
-        for _ in range(stage["steps"]):
-            task = tasks[draw.choice(len(tasks), p=weight / weight.sum())]
-            own = [index for index, source in enumerate(sources) if source[0] == task]
-            rows = []
-            for index in draw.choice(own, size=stage["batch_size"], p=shares[own] / shares[own].sum()):
-                source = sources[index]
-                passes[source] = passes[source] or draw.permutation(len(data[source])).tolist()
-                rows.append(data[source][passes[source].pop()])
-            yield task, rows
-
     def predict(self, model: MultiTaskModel | None, task: str, features: Dataset, batch_size: int = 64) -> list[Any]:
         """One array per feature, in their order."""
         found = []
@@ -193,7 +184,7 @@ class ByHand:
             rows = [features[place] for place in range(start, min(start + batch_size, len(features)))]
             batch = self.collate(task, rows)
             batch.pop("labels", None)
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.job["bf16"]):
                 if model is not None:
                     output = model.eval()(**batch)
                 else:
@@ -202,7 +193,7 @@ class ByHand:
                     output = nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
             found += [
                 one[: len(row["input_ids"])] if model and task in model.token_level else one
-                for one, row in zip(output.numpy(), rows, strict=True)
+                for one, row in zip(output.float().numpy(), rows, strict=True)
             ]
         return found
 
