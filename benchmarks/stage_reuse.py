@@ -11,6 +11,7 @@ built and encoded before the clocks start. Nothing else should run on the machin
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -30,7 +31,7 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder
 from tunexfer.launch import make_runner, prepare_all
 from tunexfer.plan import Plan
-from tunexfer.search.study import SearchOptions, run_search
+from tunexfer.search.study import TUNE_SETTINGS, SearchOptions, run_search
 from tunexfer.tracking.mlflow import Mirror
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.trial import Ended
@@ -67,6 +68,8 @@ def by_tunexfer(plan: Plan, folder: Path, make: Callable[[], Any]) -> tuple[list
 def by_hand(plan: Plan, chains: Sequence[Chain], folder: Path, **settings: Any) -> tuple[list[dict[str, float]], float]:
     """Main scores of each chain, and the seconds it took from start to end."""
     job = job_of(plan) | {"seed": plan.seed, **settings}
+    for name in TUNE_SETTINGS:  # a search leaves them in the environment
+        os.environ.pop(name, None)
     started = time.perf_counter()
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}})
     try:
