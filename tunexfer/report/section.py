@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -22,3 +22,7 @@ class Section:
     """By title, in the page's order. Every number that the page shows is in one of them."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     """By title, in the page's order, drawn with `matplotlib.figure.Figure` (no pyplot, no global state)."""
+    folded: frozenset[str] = frozenset()
+    """Titles of tables and figures that the page shows at a click only; long tables are anyway."""
+    shaded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Title of a table -> its columns of deltas, which the page colours by their sign and size."""
