@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -15,6 +16,9 @@ from tunexfer.errors import StudyError
 from tunexfer.tracking.record import read_ended, read_plan, read_trial
 from tunexfer.tracking.scores_table import read_scores, with_deltas
 from tunexfer.tracking.trial import Ended, Trial, chain_in_words, stages_in_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNFINISHED = "unfinished"
 """The state of a trial that was begun and has no end on record: it runs right now, or was cut off."""
@@ -167,17 +171,47 @@ class Study:
         """
         return self._scores.copy()
 
-    def rows(self, trial: int) -> pd.DataFrame:
+    def rows(self, trial: int, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every scored row of a complete trial: gold, prediction and the row's own statistics, as in `rows.parquet`.
 
+        columns: those wanted; all by default
         raises: StudyError, if there is no such trial or its rows can't be read
         """
         self._known(trial)
-        path = self.folder.trial(trial).rows
+        path, wanted = self.folder.trial(trial).rows, None if columns is None else list(columns)
         try:
-            return pq.read_table(path).to_pandas()
+            table = pq.read_table(path, columns=wanted, read_dictionary=["task", "language", "split"])
+            if missing := set(wanted or ()) - set(table.column_names):
+                raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+            return table.to_pandas()
         except (OSError, ValueError) as error:
             raise StudyError(f"{path} can't be read ({next(iter(str(error).splitlines()), '')}).") from error
+
+    def compare(self, a: int, b: int) -> pd.DataFrame:
+        """How far trial `a` is ahead of trial `b`, one row per target and language, then their means.
+
+        target, language, metric, split, unseen; before (b's score), after (a's), delta; low, high: 95 % interval by
+        paired bootstrap over rows; p: two-sided, p_holm corrected over the target's languages; verdict: a real gain or
+        loss
+        raises: StudyError, if one of them has no scores
+        """
+        from tunexfer.report.comparison import Run, compare_runs
+
+        for trial in (a, b):
+            self._known(trial)
+            if trial not in self._scored:
+                raise StudyError(f"{self.folder.path}: trial {trial} has no scores to compare.")
+        found = compare_runs([(Run(self, a), Run(self, b))])
+        return pd.concat([found.languages, found.means], ignore_index=True)
+
+    def plot_heatmap(self, target: str | None = None) -> Figure:
+        """Mean delta against the baseline by intermediate task: for each target, or for each language of one of them.
+
+        raises: StudyError, if there is nothing to draw
+        """
+        from tunexfer.report.gains import draw_gains
+
+        return draw_gains([self], target)
 
     def _known(self, trial: int) -> Trial:
         if trial in self._trials:

@@ -1,0 +1,138 @@
+"""The answer first, in words: the best chain, what it gains where, who chose it, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tunexfer.report.comparison import EVERY, TARGETS, UNSEEN
+from tunexfer.report.contenders import Contender, contenders
+from tunexfer.report.section import Section
+from tunexfer.report.study import Study
+
+MEANS = "Gain of the best chain"
+_COLUMNS = ("target", "language", "languages", "before", "after", "delta", "low", "high", "p", "sd", "seeds")
+
+
+def section(studies: Sequence[Study]) -> Section | None:
+    """A paragraph or two per study, and the numbers in them as a table."""
+    words = [sentence for study in studies for sentence in answer(study)]
+    tables = []
+    for study in studies:
+        for best in contenders(study)[:1]:
+            table = best.comparison.means[[*_COLUMNS]]
+            tables.append(table.assign(study=study.name, trial=best.trial)[["study", "trial", *_COLUMNS]])
+    found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if len(studies) == 1 and not found.empty:
+        found = found.drop(columns="study")
+    return Section(
+        key="answer",
+        title="The answer",
+        words=tuple(words),
+        tables={MEANS: found} if not found.empty else {},
+        shaded={MEANS: ["delta"]},
+    )
+
+
+def answer(study: Study) -> Iterator[str]:
+    """What a study found, a sentence or a few at a time."""
+    trials = study.trials()
+    states = trials.loc[trials["phase"] != "confirm", "state"].value_counts()
+    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+    found = contenders(study)
+    yield f"{study.name}: trials of the search: {counts}."
+    if not found:
+        yield (
+            "There is nothing to compare yet: "
+            + ("the baseline (trial 0) isn't there." if study.baseline() is None else "no other chain is complete.")
+        )
+        return
+    best = found[0]
+    yield " ".join(_headline(best))
+    for target in best.comparison.languages["target"].unique():
+        yield " ".join(_target(best, str(target)))
+    yield _chosen_by(study)
+    yield _unseen(best)
+    yield " ".join(_certainty(best, len(found)))
+
+
+def _headline(best: Contender) -> Iterator[str]:
+    objective = f"its objective is {best.objective:.2f}, the baseline's {best.baseline_objective:.2f}"
+    if best.ahead:
+        yield f"The best chain is {best.chain} (trial {best.trial}); {objective}."
+    else:
+        yield f"No chain beat the baseline. The next best is {best.chain} (trial {best.trial}); {objective}."
+    mean = _mean(best, TARGETS) if (best.comparison.means["target"] == TARGETS).any() else None
+    if mean is not None:
+        targets = best.comparison.languages["target"].nunique()
+        yield f"Over the {targets} targets it changes the {mean['language']} by {_in_words(mean)} points."
+
+
+def _target(best: Contender, target: str) -> Iterator[str]:
+    mean, languages = _mean(best, target), best.comparison.languages
+    own = languages[languages["target"] == target]
+    yield f"{target}: {_in_words(mean)} in the {mean['language']} ({int(mean['languages'])}, {mean['split']} split)."
+    for verdict, verb in (("gain", "helps"), ("loss", "hurts")):
+        some = own.loc[own["verdict"] == verdict, "language"].tolist()
+        if some:
+            yield f"It {verb} for real in {', '.join(some)}."
+    if own["low"].notna().any() and not own["verdict"].any():
+        yield "In no single language is the difference beyond chance."
+
+
+def _mean(best: Contender, target: str) -> Any:
+    """Over unseen languages, where there are any, else over all."""
+    means = best.comparison.means[best.comparison.means["target"] == target].set_index("language", drop=False)
+    return means.loc[UNSEEN if UNSEEN in means.index else EVERY]
+
+
+def _in_words(mean: Any) -> str:
+    if pd.isna(mean["low"]):
+        return f"{mean['delta']:+.2f} (no interval)"
+    return f"{mean['delta']:+.2f} (95 % interval {mean['low']:+.2f} to {mean['high']:+.2f}, {p_in_words(mean['p'])})"
+
+
+def p_in_words(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+def _chosen_by(study: Study) -> str:
+    objective = study.objective
+    if not objective:
+        return "Whose validation rows chose it is unknown, as the plan can't be read."
+    languages = objective["languages"]
+    said = f"It was chosen by the {str(objective['maximize']).replace('_', ' ')} of validation scores"
+    if languages == "train":
+        return f"{said} in the targets' train languages alone, which is the zero-shot protocol."
+    which = "all languages" if languages == "all" else ", ".join(languages)
+    return f"{said} in {which}: labelled rows of target languages took part, so this is not the zero-shot protocol."
+
+
+def _unseen(best: Contender) -> str:
+    languages = best.comparison.languages
+    seen = languages[~languages["unseen"].astype(bool)].groupby("target", sort=False)["language"].agg(", ".join)
+    if seen.empty:
+        return "Every language of every target is unseen: nothing trained its task in it."
+    lines = "; ".join(f"{target} in {some}" for target, some in seen.items())
+    return f"Seen in training: {lines}. Every other language of a target is unseen."
+
+
+def _certainty(best: Contender, chains: int) -> Iterator[str]:
+    seeds, trials = len(best.pairs), best.study.trials()
+    searched = int(((trials["phase"] == "search") & (trials["state"] == "complete")).sum())
+    if best.fresh:
+        yield (
+            f"How sure: {seeds} fresh seed{'s' * (seeds > 1)}, for the baseline as well; of the {chains} confirmed "
+            f"chain{'s' * (chains > 1)} it has the best objective."
+        )
+        if seeds < 3:
+            yield "So few seeds say little about their spread."
+    else:
+        yield (
+            f"How sure: one seed, the one it was chosen by. The best of {searched} chains is partly the luckiest, so "
+            "expect less of it elsewhere; `confirm: {top: 3, seeds: 3}` in the space runs the best again."
+        )
+    yield "Intervals are over the scored rows; they know nothing of other seeds."
+    yield from best.comparison.remarks

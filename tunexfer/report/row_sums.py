@@ -1,0 +1,75 @@
+"""The sums over scored rows that each metric is made of, so that it can be computed anew for any weights of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Score = Callable[[Array], Array]
+"""From sums, shape (..., K), to percentages, shape (...)."""
+
+_CHUNKS = ("tp", "predicted", "gold_count")
+_ALWAYS = ("task", "language", "split", "id", "cluster", "correct", "em", "f1", *_CHUNKS)
+
+
+def columns_for(metrics: Iterable[str]) -> tuple[str, ...]:
+    """What of the scored rows these metrics need; the texts, which take most room, only where they must be read."""
+    return (*_ALWAYS, "gold", "prediction") if "macro_f1" in metrics else _ALWAYS
+
+
+def row_sums(metric: str, rows: pd.DataFrame) -> tuple[Array, Score] | None:
+    """What each row adds to the metric's sums, shape (rows, K), and the metric as a function of those sums.
+
+    rows:     of one task, language and split, in the columns of `rows.parquet`
+    returns:  None, where the rows don't hold what the metric is made of
+    """
+    if metric == "macro_f1":
+        return _macro(rows)
+    if metric in _OF_CHUNKS and rows["tp"].notna().all():
+        return rows[[*_CHUNKS]].to_numpy(dtype=np.float64), _OF_CHUNKS[metric]
+    columns = _MEANS.get(metric, ())
+    if not columns or rows[[*columns]].isna().any(axis=None):
+        return None
+    values = rows[[*columns]].to_numpy(dtype=np.float64).mean(axis=1)
+    return np.stack([values, np.ones_like(values)], axis=1), _mean
+
+
+_MEANS = {"accuracy": ("correct",), "exact_match": ("em",), "f1": ("f1",), "mean": ("f1", "em")}
+
+
+def _mean(sums: Array) -> Array:
+    """Of sum and count; NaN without rows."""
+    with np.errstate(invalid="ignore"):
+        return 100 * sums[..., 0] / sums[..., 1]
+
+
+def _ratio(hits: Array, of: Array) -> Array:
+    """0 where there is nothing to hit, as the metrics themselves have it."""
+    return 100 * np.divide(hits, of, out=np.zeros_like(hits), where=of > 0)
+
+
+_OF_CHUNKS: dict[str, Score] = {
+    "precision": lambda sums: _ratio(sums[..., 0], sums[..., 1]),
+    "recall": lambda sums: _ratio(sums[..., 0], sums[..., 2]),
+    "f1": lambda sums: _ratio(2 * sums[..., 0], sums[..., 1] + sums[..., 2]),
+}
+"""Of chunks right, found, and to be found. F1 is 2 tp / (predicted + gold)."""
+
+
+def _macro(rows: pd.DataFrame) -> tuple[Array, Score]:
+    """Per label that occurs: rows right, predicted, and gold."""
+    gold, predicted = rows["gold"].to_numpy(), rows["prediction"].to_numpy()
+    labels = pd.unique(rows["gold"])
+    is_gold, is_predicted = gold[:, None] == labels, predicted[:, None] == labels
+    stacked = np.stack([is_gold & is_predicted, is_predicted, is_gold], axis=2).astype(np.float64)
+    return stacked.reshape(len(rows), -1), _macro_f1
+
+
+def _macro_f1(sums: Array) -> Array:
+    """Mean over the labels that have gold rows, as `tasks.metrics.labels.macro_f1`."""
+    hits, predicted, gold = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
+    return (_ratio(2 * hits, predicted + gold) * (gold > 0)).sum(axis=-1) / (gold > 0).sum(axis=-1)
