@@ -38,6 +38,14 @@ StoreOption = Annotated[
     str | None,
     typer.Option(help="Where trained stages are kept and found again: a folder or a URL that fsspec opens."),
 ]
+NotifyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CMD",
+        help="Shell command to run when the study ends, however it ends. It finds `TUNEXFER_STUDY`, `TUNEXFER_STATE` "
+        "and more in its environment: `--notify 'notify-send \"$TUNEXFER_STUDY: $TUNEXFER_STATE\"'`.",
+    ),
+]
 
 
 def main() -> None:
@@ -154,6 +162,7 @@ def search(
     ] = None,
     seed: SeedOption = None,
     set_: SetOption = [],  # noqa: B006  typer copies it
+    notify: NotifyOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on the way.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")
@@ -167,19 +176,51 @@ def search(
     """
     made = load_plan(space, set_, trials, seed)
     from tunexfer.launch import Places, launch
+    from tunexfer.notify import notifying
     from tunexfer.tracking.summary import show as show_summary
 
     runs = runs.absolute()
     uri = tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
     places = Places(runs=runs, cache=cache_folder(), store=store_place(store), tracking_uri=uri)
     said = console(stderr=True)
-    summary = launch(made, places, said, name=name or made.name, concurrent=concurrent, address=address, quiet=quiet)
+    name = name or made.name
+    with notifying(notify, runs / name) as about:
+        summary = launch(made, places, said, name=name, concurrent=concurrent, address=address, quiet=quiet)
+        best = summary["objective"]["best"]
+        about |= {"state": summary["state"], "best": "" if best is None else f"{best:.2f}"}
     if json_:
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
         show_summary(summary, console(), uri)
     if summary["state"] == "interrupted":
         raise typer.Exit(130)
+
+
+@app.command()
+def watch(
+    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
+    notify: NotifyOption = None,
+) -> None:
+    """Show the live table of a study that another `tunexfer search` runs, until it ends.
+
+    Nothing but the study folder is read. Ctrl-C ends the watching alone: the search goes on. Of a study that isn't
+    running it shows how it stands.
+    """
+    from tunexfer.core.folder import StudyFolder
+    from tunexfer.notify import notify as run_notify
+    from tunexfer.tracking.watch import watch as watch_study
+
+    study = study.resolve()
+    if not study.is_dir():
+        raise StudyError(f"{study}: there is no such folder. Give the folder of a study, for example runs/multitask.")
+    try:
+        stands = watch_study(StudyFolder(study), console())
+    except KeyboardInterrupt:
+        print(f"{study.name} isn't watched any more; what runs there goes on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(stands.ending)
+    best = "" if stands.best is None else f"{stands.best.objective:.2f}"
+    run_notify(notify, study, state=stands.state, best=best)
 
 
 def load_plan(space: str, set_: list[str], trials: int | None, seed: int | None) -> Plan:

@@ -40,6 +40,29 @@ def test_steps_are_written_once_a_second_and_scores_at_once(tmp_path: Path) -> N
     assert standing.reused == ("intent",)
 
 
+def test_the_pace_is_of_steps_that_are_trained_since_the_file_was_last_written(tmp_path: Path) -> None:
+    now = 10.0
+    file = ProgressFile(tmp_path / "progress.json", clock=lambda: now)
+
+    def pace() -> float | None:
+        standing = read_standing(file.path)
+        assert standing is not None
+        return standing.steps_per_second
+
+    file(progress("intermediate", 0, loss=None))
+    assert pace() is None
+    now = 10.5
+    file(progress("intermediate", 4))
+    now = 12.0
+    file(progress("intermediate", 10))
+    assert pace() == 10 / 2.0
+    now = 16.0
+    file(progress("intermediate", 20))
+    assert pace() == 10 / 4.0
+    file(progress("intent scores", 1, loss=None, scores=scores(chain(), 50.0)))
+    assert pace() is None
+
+
 def test_a_missing_or_half_written_progress_file_is_no_progress(tmp_path: Path) -> None:
     assert read_standing(tmp_path / "progress.json") is None
     (tmp_path / "progress.json").write_text('{"stage": ')

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder
 from tunexfer.core.scores import Score
 from tunexfer.tracking.listener import Listener
+from tunexfer.tracking.live_table import LiveTable, reason
 from tunexfer.tracking.progress import Standing, read_standing
 from tunexfer.tracking.trial import Ended, Trial, chain_in_words
 
 POLL_S = 0.5
-MOST_COLUMNS = 4
-"""Targets that get a column each; of more, the scores share one."""
 
 
 class LiveView(Listener):
@@ -33,13 +30,18 @@ class LiveView(Listener):
         *,
         wanted: int,
         before: Sequence[Ended] = (),
+        running: Sequence[Trial] = (),
         quiet: bool = False,
         console: Console | None = None,
     ) -> None:
-        """wanted: trials the study is to have in the end; before: those it has already"""
+        """
+        wanted:   trials the study is to have in the end
+        before:   those that have ended already
+        running:  those that have begun already
+        """
         self.folder, self.wanted, self.quiet = folder, wanted, quiet
         self.console = console or Console(stderr=True)
-        self._running: dict[int, Trial] = {}
+        self._running = {trial.number: trial for trial in running}
         self._standing: dict[int, Standing] = {}
         self._ended = {ended.trial.number: ended for ended in before}
         self._fresh: list[Ended] = []
@@ -55,6 +57,8 @@ class LiveView(Listener):
     def __enter__(self) -> LiveView:
         if self._live:
             self._live.start()
+        for number, trial in self._running.items():
+            self._line(f"trial {number} runs: {chain_in_words(trial.chain)}")
         if not self.quiet:
             self._thread.start()
         return self
@@ -66,6 +70,7 @@ class LiveView(Listener):
         if not self.quiet:
             self._thread.join()
         if self._live:
+            self.refresh()
             self._live.stop()
 
     def begun(self, trial: Trial) -> None:
@@ -84,12 +89,12 @@ class LiveView(Listener):
             self._tell(number, ended.scores, over=True)
         reused = f"; {_reused(ended)}" if ended.stages else ""
         objective = "" if ended.objective is None else f", objective {ended.objective:.2f}"
-        self._line(f"trial {number} {ended.state} after {ended.seconds:.0f} s{objective}{reused}{_reason(ended)}")
-        self._line(self._headline())
+        self._line(f"trial {number} {ended.state} after {ended.seconds:.0f} s{objective}{reused}{reason(ended)}")
+        self._line(self.table().headline)
 
     def said(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(Text(text), soft_wrap=True)
 
     def warned(self, text: str) -> None:
         self.console.print(Text(text, style="yellow"), soft_wrap=True)
@@ -104,7 +109,20 @@ class LiveView(Listener):
             for number in list(self._running):
                 self._look(number)
             if self._live:
-                self._live.update(self._table(), refresh=True)
+                self._live.update(self.table().rich(self.console.height), refresh=True)
+
+    def table(self) -> LiveTable:
+        """Where everything stands now."""
+        with self._lock:
+            ended = list(self._ended.values())
+            return LiveTable(
+                name=self.folder.name,
+                wanted=self.wanted,
+                running=dict(self._running),
+                standing=dict(self._standing),
+                ended=ended,
+                seconds_left=self._seconds_left(sum(one.state == "complete" for one in ended)),
+            )
 
     def _poll(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -132,17 +150,6 @@ class LiveView(Listener):
                 self._told.add((number, task))
                 self._line(f"trial {number}: {task}: {_spread([score for score in scores if score.task == task])}")
 
-    def _headline(self) -> str:
-        complete = [ended for ended in self._ended.values() if ended.state == "complete"]
-        parts = [f"{len(complete)} of {self.wanted} trials"]
-        scored = [ended for ended in complete if ended.objective is not None and ended.trial.phase != "confirm"]
-        if scored:
-            best = max(scored, key=lambda ended: ended.objective or 0.0)
-            parts.append(f"best objective {best.objective:.2f} (trial {best.trial.number})")
-        if (left := self._seconds_left(len(complete))) is not None:
-            parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
-        return f"{self.folder.name}: {' · '.join(parts)}"
-
     def _seconds_left(self, complete: int) -> float | None:
         """What is missing, at the pace of the last ten trials."""
         recent = self._fresh[-10:]
@@ -150,59 +157,6 @@ class LiveView(Listener):
             return None
         spent = time.time() - min(ended.started for ended in recent)
         return max(self.wanted - complete, 0) * spent / len(recent)
-
-    def _table(self) -> Group:
-        known = [*self._running.values(), *(ended.trial for ended in self._ended.values())]
-        tasks = list(dict.fromkeys(target.name for trial in known for target in trial.chain.targets))
-        table = Table(expand=True, box=None, header_style="bold", caption="scores: test, mean of languages")
-        table.add_column("trial", justify="right", no_wrap=True)
-        table.add_column("stages", no_wrap=True, ratio=1)
-        table.add_column("state", no_wrap=True)
-        for heading in tasks if len(tasks) <= MOST_COLUMNS else ["scores"]:
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("objective", justify="right", no_wrap=True)
-        table.add_column("reused", justify="right", no_wrap=True)
-        for number, trial in sorted(self._running.items()):
-            at = self._standing.get(number, Standing())
-            state = f"{at.stage} {at.step}/{at.steps}" if at.steps else at.stage or "starts"
-            means, reused = _cells(_means(at.scores), tasks), str(len(at.reused) or "")
-            table.add_row(str(number), _in_short(trial.chain), state, *means, "", reused, style="cyan")
-        room = max(self.console.height - len(self._running) - 5, 3)
-        for ended in sorted(self._ended.values(), key=lambda ended: -(ended.started + ended.seconds))[:room]:
-            objective = "" if ended.objective is None else f"{ended.objective:.2f}"
-            reused = f"{sum(stage.reused for stage in ended.stages)} of {len(ended.stages)}" if ended.stages else ""
-            what = f"{_in_short(ended.trial.chain)}{_reason(ended)}"
-            means = _cells(_means(ended.scores), tasks)
-            style = _STYLES[ended.state]
-            table.add_row(str(ended.trial.number), what, ended.state, *means, objective, reused, style=style)
-        return Group(table, Text(self._headline(), style="bold"))
-
-
-_STYLES = {"complete": "", "failed": "red", "stopped": "dim"}
-
-
-def _in_short(chain: Chain) -> str:
-    """What the stages train on, without the recipe."""
-    stages = []
-    for stage in chain.stages:
-        languages = sorted({source.language for source in stage.mixture.sources})
-        stages.append(f"{'+'.join(stage.mixture.tasks)} {'+'.join(languages)}")
-    return ", ".join(stages) or "none"
-
-
-def _cells(means: Mapping[str, str], tasks: Sequence[str]) -> list[str]:
-    if len(tasks) <= MOST_COLUMNS:
-        return [means.get(task, "") for task in tasks]
-    return ["  ".join(f"{task} {mean}" for task, mean in means.items())]
-
-
-def _means(scores: Sequence[Score]) -> dict[str, str]:
-    """Of each task, over the languages whose test scores are there."""
-    values: dict[str, list[float]] = {}
-    for score in scores:
-        if score.main and score.split == "test":
-            values.setdefault(score.task, []).append(score.value)
-    return {task: f"{sum(own) / len(own):.1f}" for task, own in values.items()}
 
 
 def _spread(scores: Sequence[Score]) -> str:
@@ -220,7 +174,3 @@ def _spread(scores: Sequence[Score]) -> str:
 
 def _reused(ended: Ended) -> str:
     return f"{sum(stage.reused for stage in ended.stages)} of {len(ended.stages)} stages reused"
-
-
-def _reason(ended: Ended) -> str:
-    return f": {ended.reason.splitlines()[-1]}" if ended.reason else ""

@@ -22,6 +22,8 @@ class Standing:
     step: int = 0
     steps: int = 0
     loss: float | None = None
+    steps_per_second: float | None = None
+    """Of optimizer steps, over the last second or more; None while nothing is trained."""
     reused: tuple[str, ...] = ()
     """Stages taken from the store so far."""
     scores: tuple[Score, ...] = ()
@@ -34,25 +36,34 @@ class ProgressFile:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self.clock = path, clock
         self.standing = Standing()
-        self._written = float("-inf")
+        self._written = (0, float("-inf"))
+        """The step and the time at which the file was last written."""
 
     def __call__(self, progress: Any) -> None:
         """progress: what `training.chain.Progress` holds: stage, step, steps, loss, reused, and the new scores."""
-        before = self.standing
+        before, now = self.standing, self.clock()
+        last_step, last_time = self._written
+        new_stage = progress.stage != before.stage
         reused = progress.reused and progress.stage not in before.reused
+        write = progress.scores or reused or new_stage or now - last_time >= EVERY_S
+        pace = before.steps_per_second
+        if new_stage or progress.loss is None:
+            pace = None
+        elif write and now > last_time:
+            pace = (progress.step - last_step) / (now - last_time)
         self.standing = replace(
             before,
             stage=progress.stage,
             step=progress.step,
             steps=progress.steps,
             loss=progress.loss,
+            steps_per_second=pace,
             reused=(*before.reused, progress.stage) if reused else before.reused,
             scores=(*before.scores, *progress.scores),
         )
-        news = progress.scores or reused or progress.stage != before.stage
-        if news or self.clock() - self._written >= EVERY_S:
+        if write:
             write_whole(self.path, json.dumps(asdict(self.standing), ensure_ascii=False))
-            self._written = self.clock()
+            self._written = (progress.step, now)
 
 
 def read_standing(path: Path) -> Standing | None:
