@@ -97,7 +97,7 @@ def with_head(
         state = body | _renamed(head, {ours: theirs.format(encoder=prefix) for ours, theirs in layout.items()})
         if _shapes(state) == _shapes(model.state_dict()):
             model.load_state_dict(state, assign=True)
-            return model.eval() if _same_logits(model, encoder, kind, head, pooling) else None
+            return model if _same_logits(model.eval(), encoder, kind, head, pooling) else None
     return None
 
 

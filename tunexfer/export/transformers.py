@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,20 @@ from transformers.utils.logging import disable_progress_bar
 
 from tunexfer.core.chain import Chain, Target
 from tunexfer.core.folder import StudyFolder
-from tunexfer.data.encoder import TOKENIZER, resolve_encoder
+from tunexfer.data.encoder import TOKENIZER, encoder_content, resolve_encoder
 from tunexfer.data.rows import Rows
 from tunexfer.errors import StudyError
-from tunexfer.export.plain import MODELS, make_head, save_apart, whole_encoder, with_head
+from tunexfer.export.card import Usage, write_card
+from tunexfer.export.manifest import write_manifest
+from tunexfer.export.plain import HEAD_FILE, MODELS, make_head, save_apart, whole_encoder, with_head
+from tunexfer.export.replay import write_replay
+from tunexfer.export.snippets import with_head_apart, with_vectors, with_whole_model
 from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_rows, written_at_once
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.tracking.trial import Ended
 from tunexfer.training.chain import MODEL
-from tunexfer.training.encoder import Weights
+from tunexfer.training.encoder import Weights, no_pooler
 from tunexfer.training.model import Trained
 from tunexfer.training.store import StageStore
 
@@ -43,6 +48,8 @@ class Folder:
     """The class of transformers whose `from_pretrained` takes it: `AutoModelForTokenClassification`."""
     head_apart: bool
     """Whether that class loads the encoder alone, since none of transformers computes what the head does."""
+    snippet: str
+    """Plain code that defines `predict`; run it where the folder lies."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +62,7 @@ class Exported:
 def export_transformers(
     study: StudyFolder, number: int | None, to: Path, store: StageStore, *, cache: Path
 ) -> Exported:
-    """Write `<target>/` for every target of a trial, whole or not at all.
+    """Write `<target>/` for every target of a trial, a model card, a manifest and its replay: whole or not at all.
 
     number: of the trial; None for the one with the highest objective
     to:     a folder that isn't there yet, or is empty
@@ -77,6 +84,10 @@ def export_transformers(
             )
             for target in chain.targets
         ]
+        write_card(draft, study, ended, rows, [_usage(folder) for folder in folders])
+        write_replay(study, ended.trial, draft)
+        told = {folder.target: _told(folder, names[folder.target]) for folder in folders}
+        write_manifest(draft, study, ended, store, told, encoder_content(checkpoint, cache))
     return Exported(trial=ended.trial.number, folders=tuple(folders))
 
 
@@ -122,28 +133,48 @@ def _file_name(target: Target) -> str:
 
 
 def _write_target(folder: Path, target: Target, chain: Chain, rows: Rows, checkpoint: Path, trained: Trained) -> Folder:
-    task = rows.task(target.task)
+    task, pooling = rows.task(target.task), chain.encoder.pooling
     kind = KINDS[task.kind].head
     encoder = whole_encoder(checkpoint, trained.weights)
+    options = "".join(f", {name}={value}" for name, value in no_pooler(encoder.config).items())
     folder.mkdir()
-    model = None
+    _write_tokenizer(folder, checkpoint, task)
+    made = partial(Folder, target=target.name, task=task)
     if kind is None:
         encoder.save_pretrained(folder)
-    else:
-        labels = task.labels if kind in ("sequence", "token") else []
-        head = make_head(kind, encoder.config.hidden_size, len(labels), trained.heads[target.task])
-        model = with_head(encoder, kind, head, chain.encoder.pooling, labels)
-        if model:
-            model.save_pretrained(folder)
-        else:
-            save_apart(encoder, head, labels, folder)
-    _write_tokenizer(folder, checkpoint, task)
-    return Folder(
-        target=target.name,
-        task=task,
-        loads_with=MODELS[kind].__name__ if model and kind else "AutoModel",
-        head_apart=kind is not None and model is None,
+        snippet = with_vectors(target.name, target.layer, options)
+        return made(loads_with="AutoModel", head_apart=False, snippet=snippet)
+    labels = task.labels if kind in ("sequence", "token") else []
+    head = make_head(kind, encoder.config.hidden_size, len(labels), trained.heads[target.task])
+    model = with_head(encoder, kind, head, pooling, labels)
+    if model is None:
+        save_apart(encoder, head, labels, folder)
+        snippet = with_head_apart(target.name, kind, pooling, options)
+        return made(loads_with="AutoModel", head_apart=True, snippet=snippet)
+    model.save_pretrained(folder)
+    auto = MODELS[kind].__name__
+    return made(loads_with=auto, head_apart=False, snippet=with_whole_model(target.name, kind, auto))
+
+
+def _usage(folder: Folder) -> Usage:
+    if not folder.head_apart:
+        return Usage(target=folder.target, loads_with=f"`{folder.loads_with}`", snippet=folder.snippet)
+    return Usage(
+        target=folder.target,
+        loads_with=f"`{folder.loads_with}` and `{HEAD_FILE}`",
+        snippet=folder.snippet,
+        remark="No class of transformers computes what this head does on this encoder, so "
+        f"`{folder.loads_with}` loads the encoder alone. The head's tensors are in `{HEAD_FILE}`; these lines apply them.",
     )
+
+
+def _told(folder: Folder, fingerprint: str | None) -> dict[str, Any]:
+    return {
+        "kind": folder.task.kind,
+        "loads_with": folder.loads_with,
+        "head_apart": folder.head_apart,
+        "fingerprint": fingerprint,
+    }
 
 
 def _write_tokenizer(folder: Path, checkpoint: Path, task: TaskBlock) -> None:

@@ -1,0 +1,312 @@
+"""The model card of an exported trial: what it is, how good in which language, of what data, how it was chosen."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from tunexfer.core.chain import Chain
+from tunexfer.core.folder import StudyFolder, write_whole
+from tunexfer.core.scores import Score, Split
+from tunexfer.data.encoder import STARTER
+from tunexfer.data.rows import Rows
+from tunexfer.space_file import Objective
+from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tracking.deltas import Deltas
+from tunexfer.tracking.record import Record, read_plan
+from tunexfer.tracking.trial import Ended, chain_in_words
+
+CARD = "README.md"
+STARTER_BASE = "intfloat/multilingual-e5-small"
+"""What the starter's encoders are taken from."""
+HUB_TASKS = {
+    "classification": "text-classification",
+    "tagging": "token-classification",
+    "extractive_qa": "question-answering",
+    "multiple_choice": "multiple-choice",
+    "retrieval": "sentence-similarity",
+    "mining": "sentence-similarity",
+}
+"""The hub's names for our kinds of task."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """How one target's folder is used."""
+
+    target: str
+    loads_with: str
+    """In words, for the table."""
+    snippet: str
+    remark: str = ""
+
+
+def write_card(folder: Path, study: StudyFolder, ended: Ended, rows: Rows, usages: Sequence[Usage]) -> None:
+    """Write `README.md`: a block of metadata as the Hugging Face hub reads it, then the card."""
+    facts = _Facts(study, ended, rows)
+    card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n{_body(facts, usages)}")
+    write_whole(folder / CARD, str(card))
+
+
+class _Facts:
+    """What the study knows of one trial."""
+
+    def __init__(self, study: StudyFolder, ended: Ended, rows: Rows) -> None:
+        self.study, self.ended, self.rows = study, ended, rows
+        self.plan, self.record = read_plan(study), Record(study)
+        self.chain: Chain = ended.trial.chain
+        self.deltas = Deltas(self.record.complete)
+        self.trained: dict[str, list[str]] = {}
+        """Task -> languages that some stage or target trained it in."""
+        for source in sorted(self.chain.trained):
+            self.trained.setdefault(source.task, []).append(source.language)
+
+    @property
+    def tasks(self) -> dict[str, TaskBlock]:
+        """All that the chain trains or is scored on."""
+        names = dict.fromkeys([*self.trained, *(target.task for target in self.chain.targets)])
+        return {name: self.rows.suite.task(name) for name in names}
+
+    def scores(self, target: str) -> dict[str, Score]:
+        """Language -> main test score; validation, where there are no test rows."""
+        return self.ended.main(target, "test") or self.ended.main(target, "validation")
+
+    def split(self, target: str) -> Split:
+        return next(iter(self.scores(target).values())).split
+
+    def baseline(self, score: Score) -> float | None:
+        return self.deltas.baseline(score, self.ended.trial.seed)
+
+    @property
+    def base_model(self) -> str | None:
+        """The encoder's id on the hub; None for a folder."""
+        name = self.chain.encoder.name
+        if STARTER.fullmatch(name):
+            return STARTER_BASE
+        return name if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not Path(name).is_dir() else None
+
+
+def _metadata(facts: _Facts) -> ModelCardData:
+    scored = {target.name: facts.scores(target.name) for target in facts.chain.targets}
+    languages = {language for found in scored.values() for language in found}
+    languages |= {language for found in facts.trained.values() for language in found}
+    tasks = [HUB_TASKS[facts.tasks[target.task].kind] for target in facts.chain.targets]
+    sets = {place.hub.path for name in facts.trained for place in facts.tasks[name].places if place.hub}
+    return ModelCardData(
+        language=sorted(languages),
+        license="other",
+        license_name="those-of-encoder-and-data",
+        license_link=f"{CARD}#licences",
+        library_name="transformers",
+        pipeline_tag=tasks[0] if len(set(tasks)) == 1 else None,
+        base_model=facts.base_model,
+        datasets=sorted(name for name in sets if "/" in name) or None,
+        metrics=sorted({name for found in scored.values() for name in _metrics(found)}),
+        tags=["tunexfer", "cross-lingual-transfer", "multilingual", *tasks],
+        model_name=f"{facts.study.name} trial {facts.ended.trial.number}",
+        eval_results=[result for target in facts.chain.targets for result in _results(facts, target.name, target.task)],
+    )
+
+
+def _metrics(found: Mapping[str, Score]) -> list[str]:
+    metric = next(iter(found.values())).metric
+    return ["exact_match", "f1"] if metric == "mean" else [metric]
+
+
+def _results(facts: _Facts, target: str, task: str) -> list[EvalResult]:
+    """The mean over unseen languages, and over all."""
+    found = facts.scores(target)
+    return [
+        EvalResult(
+            task_type=HUB_TASKS[facts.tasks[task].kind],
+            dataset_type=task,
+            dataset_name=target,
+            dataset_split=facts.split(target),
+            metric_type=next(iter(found.values())).metric,
+            metric_name=f"mean over {len(languages)} {words}",
+            metric_value=round(statistics.fmean(found[language].value for language in languages), 2),
+        )
+        for words, languages in _groups(found)
+    ]
+
+
+def _groups(found: Mapping[str, Score]) -> list[tuple[str, list[str]]]:
+    groups = [("unseen languages", [one for one, score in found.items() if score.unseen]), ("languages", [*found])]
+    return [(words, languages) for words, languages in groups if languages]
+
+
+def _body(facts: _Facts, usages: Sequence[Usage]) -> str:
+    number = facts.ended.trial.number
+    parts = [
+        f"# {facts.study.name}, trial {number}",
+        f"{_encoder(facts)}, fine-tuned by tunexfer on a chain of tasks and scored in languages it was not trained in.",
+        f"The chain: {chain_in_words(facts.chain)}.",
+        _table(
+            ("folder", "what it does", "loads with"),
+            [(f"`{u.target}`", _kind(facts, u.target), u.loads_with) for u in usages],
+        ),
+        "## Scores",
+        "Percentages; delta: points gained over the baseline, the same targets with no stage before them, same seed. A "
+        "language is unseen if nothing in the chain trained the task in it.",
+        *(_scores(facts, target.name) for target in facts.chain.targets),
+        "## How it was chosen",
+        _chosen(facts),
+        "## Data",
+        _table(("task", "part", "licence", "about"), [_data(facts, name) for name in facts.tasks]),
+        "## Licences",
+        _licences(facts),
+        "## Use",
+        *(part for usage in usages for part in _use(usage)),
+        "## Limits",
+        _limits(facts),
+        "## Made again",
+        "`tunexfer search replay.yaml --store NEW_FOLDER` trains the chain again; on the same machine, with the same "
+        "libraries and rows, it gives the same scores. It names the folders that encoder and rows lay in. "
+        "`manifest.json` has versions, device, threads and the checksum of every file.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _encoder(facts: _Facts) -> str:
+    encoder = facts.chain.encoder
+    starter = STARTER.fullmatch(encoder.name)
+    if starter:
+        layers = f"The bottom {starter[1]} layers of" if starter[1] else "The encoder"
+        return f"{layers} {STARTER_BASE}"
+    name = facts.base_model or Path(encoder.name).name
+    return f"The encoder {name}" + (f" (revision {encoder.revision})" if encoder.revision else "")
+
+
+def _kind(facts: _Facts, target: str) -> str:
+    block = facts.tasks[facts.chain.target(target).task]
+    labels = f": {', '.join(block.labels[:4])}{', ...' if len(block.labels) > 4 else ''}" if block.labels else ""
+    return block.kind.replace("_", " ") + labels
+
+
+def _scores(facts: _Facts, target: str) -> str:
+    found = facts.scores(target)
+    score = next(iter(found.values()))
+    means = [
+        _row(
+            f"mean of {len(languages)} {words}",
+            statistics.fmean(found[one].value for one in languages),
+            _mean([facts.baseline(found[one]) for one in languages]),
+            "",
+        )
+        for words, languages in _groups(found)
+    ]
+    own = [
+        _row(language, one.value, facts.baseline(one), "yes" if one.unseen else "no")
+        for language, one in sorted(found.items())
+    ]
+    table = _table(("language", "baseline", "score", "delta", "unseen"), [*means, *own])
+    return f"**{target}** ({score.metric}, {facts.split(target)} rows)\n\n{table}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def _row(name: str, value: float, baseline: float | None, unseen: str) -> tuple[str, ...]:
+    if baseline is None:
+        return name, "", f"{value:.1f}", "", unseen
+    return name, f"{baseline:.1f}", f"{value:.1f}", f"{value - baseline:+.1f}", unseen
+
+
+def _chosen(facts: _Facts) -> str:
+    objective = Objective.model_validate(facts.plan["identity"]["objective"])
+    own = [one for one in facts.record.complete if one.trial.phase != "confirm" and one.objective is not None]
+    best, mine = facts.record.best(), facts.ended
+    what = "mean" if objective.maximize == "mean" else "lowest"
+    if objective.languages == "train":
+        whose = (
+            "Only validation rows in the languages that the targets were trained in had a say: the zero-shot protocol."
+        )
+    else:
+        which = "in all languages" if objective.languages == "all" else f"in {', '.join(objective.languages)}"
+        whose = (
+            f"Validation rows {which} had a say, so labelled rows of languages that are called unseen here may have "
+            "helped to choose: this is not the zero-shot protocol."
+        )
+    if best and mine.trial.number == best.trial.number:
+        how = f"It has the highest objective of {len(own)} trials, {_number(mine.objective)}"
+    else:
+        how = f"It was named by its number; its objective is {_number(mine.objective)}"
+        how += (
+            f", the highest of {len(own)} trials {_number(best.objective)} (trial {best.trial.number})" if best else ""
+        )
+    baseline = next((one.objective for one in own if one.trial.number == 0), None)
+    return (
+        f"{how}; the baseline has {_number(baseline)}. The objective is the {what} validation score, averaged over the "
+        f"targets. {whose} Test rows had none."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
+def _data(facts: _Facts, name: str) -> tuple[str, ...]:
+    block = facts.tasks[name]
+    parts = []
+    if name in facts.trained:
+        parts.append(f"trained in {', '.join(facts.trained[name])}")
+    for target in facts.chain.targets:
+        if target.task == name:
+            parts.append(f"scored in {len(facts.scores(target.name))} languages")
+    return f"`{name}`", "; ".join(dict.fromkeys(parts)), block.licence, " ".join(block.about.split())
+
+
+def _licences(facts: _Facts) -> str:
+    found = sorted({facts.tasks[name].licence for name in facts.trained})
+    trained = (
+        f"What it was trained on is under: {', '.join(found)}." if found else "It was trained on no rows of this study."
+    )
+    return (
+        f"{trained} The encoder has a licence of its own, which its publisher states and this card doesn't know. What "
+        "follows from them for these weights is for their user to judge: terms such as non-commercial use or sharing "
+        "alike may reach them."
+    )
+
+
+def _use(usage: Usage) -> Iterable[str]:
+    yield f"### {usage.target}"
+    if usage.remark:
+        yield usage.remark
+    yield f"```python\n{usage.snippet}```"
+
+
+def _limits(facts: _Facts) -> str:
+    kinds = {facts.tasks[target.task].kind for target in facts.chain.targets}
+    lengths = sorted({facts.tasks[target.task].max_length for target in facts.chain.targets})
+    points = [
+        f"Texts are cut at {' or '.join(map(str, lengths))} pieces, as in training.",
+        f"Scores are of one seed ({facts.ended.trial.seed}). A gain of a point or two may be chance.",
+        "Nothing is known of languages that are not in the tables.",
+    ]
+    if facts.plan["identity"]["precision"] == "bf16":
+        points.append(
+            "It was trained and scored in bf16 (`torch.autocast`). The weights are float32; computed so, a few "
+            "predictions differ."
+        )
+    if "extractive_qa" in kinds:
+        points.append("The lines below `Use` read one window of a context; the scores are over all windows of it.")
+    if "tagging" in kinds:
+        points.append(
+            "A word without any piece of its own gets no tag below `Use`; it was scored as the unknown piece."
+        )
+    if facts.rows.suite.about:
+        points.append(f"Of the suite: {' '.join(facts.rows.suite.about.split())}")
+    return "\n".join(f"- {point}" for point in points)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
