@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,8 +77,20 @@ class MadeUp:
                 self._run(record, again, seen)
         return folder.path
 
-    def points(self) -> Any:
-        """The baseline's, then random ones without end."""
+    def points(self) -> Iterator[dict[str, Any]]:
+        """The baseline's, then random ones, each another chain; like a search, it gives up when it finds no new one."""
+        tried: set[Chain] = set()
+        repeated = 0
+        for point in self._draws():
+            chain = self.chain(point)
+            repeated = repeated + 1 if chain in tried else 0
+            if repeated > 100:
+                return
+            if not repeated:
+                tried.add(chain)
+                yield point
+
+    def _draws(self) -> Iterator[dict[str, Any]]:
         rng = random.Random(self.seed)
         yield {f"targets[{at}].learning_rate": self.target_rates[0] for at in self._trained}
         subsets = self._subsets()

@@ -42,15 +42,13 @@ def answer(study: Study) -> Iterator[str]:
     states = trials.loc[trials["phase"] != "confirm", "state"].value_counts()
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
     found = contenders(study)
-    yield f"{study.name}: trials of the search: {counts}."
+    done = f"{study.name}; trials of the search: {counts}."
     if not found:
-        yield (
-            "There is nothing to compare yet: "
-            + ("the baseline (trial 0) isn't there." if study.baseline() is None else "no other chain is complete.")
-        )
+        missing = "the baseline (trial 0) isn't there" if study.baseline() is None else "no other chain is complete"
+        yield f"There is nothing to compare yet: {missing}. {done}"
         return
     best = found[0]
-    yield " ".join(_headline(best))
+    yield " ".join((*_headline(best), done))
     for target in best.comparison.languages["target"].unique():
         yield " ".join(_target(best, str(target)))
     yield _chosen_by(study)
@@ -59,15 +57,16 @@ def answer(study: Study) -> Iterator[str]:
 
 
 def _headline(best: Contender) -> Iterator[str]:
-    objective = f"its objective is {best.objective:.2f}, the baseline's {best.baseline_objective:.2f}"
-    if best.ahead:
-        yield f"The best chain is {best.chain} (trial {best.trial}); {objective}."
-    else:
-        yield f"No chain beat the baseline. The next best is {best.chain} (trial {best.trial}); {objective}."
-    mean = _mean(best, TARGETS) if (best.comparison.means["target"] == TARGETS).any() else None
-    if mean is not None:
-        targets = best.comparison.languages["target"].nunique()
-        yield f"Over the {targets} targets it changes the {mean['language']} by {_in_words(mean)} points."
+    yield (
+        f"Best chain (trial {best.trial}): {best.chain}."
+        if best.ahead
+        else f"No chain beat the baseline. The next best (trial {best.trial}): {best.chain}."
+    )
+    targets = best.comparison.languages["target"].nunique()
+    if targets > 1:
+        mean = _mean(best, TARGETS)
+        yield f"Against the baseline, mean of {targets} targets: {_in_words(mean)} in the {mean['language']}."
+    yield f"Its objective is {best.objective:.2f}, the baseline's {best.baseline_objective:.2f}."
 
 
 def _target(best: Contender, target: str) -> Iterator[str]:
@@ -90,12 +89,9 @@ def _mean(best: Contender, target: str) -> Any:
 
 def _in_words(mean: Any) -> str:
     if pd.isna(mean["low"]):
-        return f"{mean['delta']:+.2f} (no interval)"
-    return f"{mean['delta']:+.2f} (95 % interval {mean['low']:+.2f} to {mean['high']:+.2f}, {p_in_words(mean['p'])})"
-
-
-def p_in_words(p: float) -> str:
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+        return f"{mean['delta']:+.2f} points (no interval)"
+    p = f"p = {mean['p']:.3f}" if mean["p"] >= 0.001 else "p < 0.001"
+    return f"{mean['delta']:+.2f} points (95 % interval {mean['low']:+.2f} to {mean['high']:+.2f}, {p})"
 
 
 def _chosen_by(study: Study) -> str:

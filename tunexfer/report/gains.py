@@ -228,6 +228,8 @@ def heat_map(mean: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    for tick, row in zip(axes.get_yticklabels(), mean.index, strict=True):
+        tick.set_fontweight("bold" if isinstance(row, tuple) and row[1] == ANY else "normal")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for (y, x), value in np.ndenumerate(mean.to_numpy()):

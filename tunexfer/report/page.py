@@ -28,6 +28,8 @@ LONG = 15
 MOST_ROWS = 500
 """Of a longer table the page shows the first ones; its CSV has all."""
 MOST_COLUMNS = 30
+_NOTHING = 1e-12
+"""What rounding leaves of a difference between equal numbers."""
 _FILE = re.compile(r"[^0-9A-Za-z_]+")
 
 SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
@@ -156,12 +158,12 @@ def _cell(value: Any, column: str, number: bool, limit: float) -> _Cell:
 
 def _number(value: float, column: str, signed: bool) -> str:
     """As short as a reader wants it; the CSV has every digit."""
-    if isinstance(value, int) or (value.is_integer() and not signed and abs(value) < 1e12):
-        return f"{int(value):+d}" if signed else f"{int(value)}"
     if signed:
         return f"{value:+.2f}"
+    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e12):
+        return f"{int(value)}"
     if column == "p" or column.startswith("p_"):
-        return f"{value:.4f}" if value >= 0.0001 else f"{value:.0e}"
+        return f"{value:.4f}" if value >= 0.00005 else f"{value:.0e}"
     if 1 <= abs(value) < 10_000:
         return f"{value:.2f}"
-    return f"{value:.4g}"
+    return f"{value:.3g}" if abs(value) > _NOTHING else "0"

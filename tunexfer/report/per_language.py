@@ -31,7 +31,7 @@ def section(studies: Sequence[Study]) -> Section | None:
                 title = f"{prefix}trial {one.trial}: {target}"
                 tables[title] = part[[*_SHOWN]].sort_values("delta", ascending=False, kind="stable")
                 if rank == 0:
-                    figures[title] = forest(part, f"{target} ({part['metric'].iloc[0]}, {part['split'].iloc[0]})")
+                    figures[f"{title}, differences and intervals"] = forest(part, f"{target} ({part['metric'].iloc[0]}, {part['split'].iloc[0]})")
     if not chains:
         return None
     overview = pd.DataFrame(chains)
@@ -42,15 +42,15 @@ def section(studies: Sequence[Study]) -> Section | None:
         title="Language by language",
         words=(
             "Each chain beside the baseline of the same seeds; before and after are percentages, delta is in points, "
-            "all are means over seeds. low and high: 95 % interval of the delta by paired bootstrap over the scored rows, "
-            "10,000 times, rows of one template or of parallel text drawn together. p: how often chance alone gives a "
+            "all are means over seeds. low and high: 95 % interval of the delta by paired bootstrap over the scored "
+            "rows, 10,000 times, rows of one template or of parallel text drawn together. p: how often chance alone gives a "
             "difference as large, had the two chains' rows changed places at random; p_holm: after Holm's correction "
             "over the target's languages. sd: of the delta over seeds. A gain or a loss is marked where p_holm is "
             "below 0.05 and all seeds agree on the sign.",
         ),
         tables={CHAINS: overview, **tables},
         figures=figures,
-        folded=frozenset({*tables, *list(figures)[1:]}),
+        folded=frozenset([*tables, *list(figures)[1:]]),
         shaded={title: ["delta"] for title in tables},
     )
 

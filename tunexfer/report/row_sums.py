@@ -62,8 +62,8 @@ _OF_CHUNKS: dict[str, Score] = {
 
 def _macro(rows: pd.DataFrame) -> tuple[Array, Score]:
     """Per label that occurs: rows right, predicted, and gold."""
-    gold, predicted = rows["gold"].to_numpy(), rows["prediction"].to_numpy()
-    labels = pd.unique(rows["gold"])
+    gold, predicted = (rows[name].to_numpy(dtype=object) for name in ("gold", "prediction"))
+    labels = pd.unique(gold)
     is_gold, is_predicted = gold[:, None] == labels, predicted[:, None] == labels
     stacked = np.stack([is_gold & is_predicted, is_predicted, is_gold], axis=2).astype(np.float64)
     return stacked.reshape(len(rows), -1), _macro_f1

@@ -1,0 +1,161 @@
+"""Two chains score by score, over the rows that both left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from made_up_study import MadeUp
+
+from tunexfer import Study
+from tunexfer.core.folder import StudyFolder
+from tunexfer.errors import StudyError
+from tunexfer.report.comparison import Run, compare_runs
+from tunexfer.report.contenders import contenders
+
+MADE_UP = MadeUp(
+    trials=4, rows=300, rows_per_cluster=1, seeds=3, top=2, noise=0.2, targets=("intent", "slots", "retrieval", "qa"),
+    seed=1,
+)  # fmt: skip
+"""Trials after the baseline: on nli, on paraphrase and questions, on questions."""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return Study.load(MADE_UP.write(tmp_path_factory.mktemp("runs")))
+
+
+def _staged(study: Study, task: str) -> int:
+    """A trial whose stage is on this task alone."""
+    points = study.coordinates()["stages[0].tasks"]
+    return int(points.index[points == task][0])
+
+
+def test_before_after_and_delta_are_the_recorded_scores(study: Study) -> None:
+    found = study.compare(1, 0)
+    scores = study.scores()
+    main = scores[(scores["trial"] == 1) & scores["main"] & (scores["split"] == "test")]
+    expected = main.set_index(["task", "language"])["delta"]
+    mine = found[found["metric"].notna()].set_index(["target", "language"])["delta"]
+    assert mine.to_dict() == pytest.approx(expected.to_dict(), abs=1e-6)
+    assert len(mine) == 4 * 5 - 1  # retrieval has no English
+
+
+def test_a_helpful_and_a_harmful_task_are_told_from_an_idle_one(study: Study) -> None:
+    """By 4 to 5 and -5 to -6 points over 300 rows that are as hard for both; English never changes."""
+    for task, verdict in (("nli", "gain"), ("questions", "loss")):
+        languages = study.compare(_staged(study, task), 0).query("metric.notna()")
+        told = languages[languages["target"].isin(["slots", "qa"]) & languages["unseen"]]
+        assert (told["verdict"] == verdict).all()
+        english = languages[languages["language"] == "en"]
+        assert (english["verdict"] == "").all()
+        assert ((english["low"] <= 0) & (english["high"] >= 0)).all()
+
+
+def test_the_true_gain_lies_within_the_intervals_of_the_means(study: Study) -> None:
+    best = contenders(study)[0]
+    means = best.comparison.means
+    mean = means[(means["target"] == "mean of targets") & (means["language"] == "mean of unseen languages")].iloc[0]
+    true = MADE_UP.gain(study.chain(best.trial), "intent", "de")
+    assert mean["low"] < true < mean["high"]
+    assert mean["seeds"] == 3
+
+
+def test_a_confirmed_chain_is_beside_the_baseline_of_the_same_fresh_seeds(study: Study) -> None:
+    found = contenders(study)
+    trials = study.trials()
+    assert [one.fresh for one in found] == [True, True]
+    assert found[0].objective >= found[1].objective
+    for one in found:
+        for (_, after), (_, before) in one.pairs:
+            assert trials.loc[after, "seed"] == trials.loc[before, "seed"] != trials.loc[0, "seed"]
+            assert study.chain(after) == study.chain(one.trial)
+            assert study.chain(before) == study.chain(0)
+
+
+def test_the_spread_is_over_seeds_and_a_mean_is_of_its_languages(study: Study) -> None:
+    best = contenders(study)[0]
+    scores = study.scores()
+    mine = scores[scores["trial"].isin([after.trial for after, _ in best.pairs]) & scores["main"]]
+    deltas = mine[(mine["task"] == "slots") & (mine["split"] == "test")]
+    languages, means = best.comparison.languages, best.comparison.means
+    slots = languages[languages["target"] == "slots"].set_index("language")
+    by_language = deltas.groupby("language", observed=True)["delta"]
+    assert slots["sd"].to_dict() == pytest.approx(by_language.std().to_dict())
+    mean = means[(means["target"] == "slots") & (means["language"] == "mean of unseen languages")].iloc[0]
+    assert mean["languages"] == 4
+    assert mean["delta"] == pytest.approx(slots.loc[["de", "ru", "zh", "sw"], "delta"].mean())
+
+
+def test_seeds_that_disagree_on_the_sign_make_no_verdict(tmp_path: Path) -> None:
+    """As if a chain gained 4 points with one seed and lost 6 with another."""
+    made_up = MadeUp(trials=4, rows=600, rows_per_cluster=1, noise=0.0, seed=1, targets=("intent", "slots"))
+    study = Study.load(made_up.write(tmp_path))
+    helped, hurt = _staged(study, "nli"), _staged(study, "questions")
+    pairs = [(Run(study, helped), Run(study, 0)), (Run(study, hurt), Run(study, 0))]
+    found = compare_runs(pairs).languages
+    assert (found["verdict"] == "").all()
+    assert found["sd"].notna().all()
+
+
+def test_a_lost_file_of_rows_costs_the_intervals_and_is_told(tmp_path: Path) -> None:
+    folder = MadeUp(trials=3, rows=20).write(tmp_path)
+    StudyFolder(folder).trial(1).rows.unlink()
+    study = Study.load(folder)
+    found = compare_runs([(Run(study, 1), Run(study, 0))])
+    assert found.languages["delta"].notna().all()
+    assert found.languages[["low", "high", "p", "p_holm"]].isna().all(axis=None)
+    assert "rows.parquet can't be read" in found.remarks[0]
+
+
+def test_rows_that_do_not_give_the_recorded_score_have_no_interval(tmp_path: Path) -> None:
+    folder = MadeUp(trials=3, rows=20, targets=("intent",)).write(tmp_path)
+    path = StudyFolder(folder).trial(1).rows
+    table = pq.read_table(path).to_pandas()
+    table.loc[table["language"] == "de", "correct"] = 0.0
+    table.to_parquet(path)
+    study = Study.load(folder)
+    found = compare_runs([(Run(study, 1), Run(study, 0))])
+    without = found.languages[found.languages["low"].isna()]
+    assert without["language"].tolist() == ["de"]
+    assert found.remarks == ("intent, de: no interval, for its rows don't give the recorded score.",)
+    assert found.means["low"].isna().all()  # the mean over unseen languages has German in it
+
+
+def test_chains_scored_on_different_rows_have_no_interval(tmp_path: Path) -> None:
+    folder = MadeUp(trials=3, rows=20, targets=("intent",)).write(tmp_path)
+    path = StudyFolder(folder).trial(1).rows
+    table = pq.read_table(path).to_pandas()
+    table["id"] = "other" + table["id"].astype(str)
+    table.to_parquet(path)
+    study = Study.load(folder)
+    found = compare_runs([(Run(study, 1), Run(study, 0))])
+    assert {remark.partition(": ")[2] for remark in found.remarks} == {
+        "no interval, for the two weren't scored on the same rows."
+    }
+
+
+def test_comparing_with_a_trial_without_scores_is_an_error(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=3, states=((2, "failed"),)).write(tmp_path))
+    with pytest.raises(StudyError, match="trial 2 has no scores"):
+        study.compare(2, 0)
+    with pytest.raises(StudyError, match="there is no trial 9"):
+        study.compare(9, 0)
+
+
+def test_without_confirmation_the_best_three_of_the_search_are_looked_at(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=8).write(tmp_path))
+    found = contenders(study)
+    objectives = study.trials().loc[1:, "objective"].sort_values(ascending=False)
+    assert [one.trial for one in found] == objectives.index[:3].tolist()
+    assert not any(one.fresh for one in found)
+
+
+def test_comparisons_of_the_same_runs_are_the_same_to_the_last_digit(study: Study) -> None:
+    pairs = [(Run(study, 2), Run(study, 0))]
+    first, second = compare_runs(pairs), compare_runs(pairs)
+    pd.testing.assert_frame_equal(first.languages, second.languages, check_exact=True)
+    assert np.isfinite(first.languages["p"]).all()
