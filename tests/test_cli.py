@@ -40,10 +40,12 @@ def folder(tmp_path: Path) -> Path:
     [
         ([], ["search", "plan", "tasks"]),
         (["search"], ["--trials", "--name", "--runs", "--store", "--tracking-uri", "--concurrent", "--address",
-                      "--seed", "--set", "--quiet", "--json", "Ctrl-C", "stages[0].steps=20"]),
+                      "--seed", "--set", "--notify", "--quiet", "--json", "Ctrl-C", "stages[0].steps=20"]),
         (["plan"], ["SPACE", "without training"]),
         (["tasks"], ["--suite"]),
-        (["export"], ["STUDY", "--to", "--format", "xtreme", "--trial", "--labels", "Nothing but the study folder"]),
+        (["export"], ["STUDY", "--to", "--format", "transformers", "xtreme", "replay", "--trial", "--store",
+                      "--labels"]),
+        (["watch"], ["STUDY", "--notify", "TUNEXFER_STATE", "Ctrl-C", "isn't"]),
     ],
 )  # fmt: skip
 def test_help_teaches(folder: Path, command: list[str], teaches: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tunexfer.core.folder import StudyFolder
 from tunexfer.errors import SpaceError, StudyError, TunexferError
 from tunexfer.plan import Plan
 from tunexfer.show import console, plan_view, scores_view, suite_table
@@ -116,34 +117,96 @@ def export(
     study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
     to: Annotated[Path, typer.Option(help="Folder to make; what it holds already is never overwritten.")],
     format_: Annotated[
-        Literal["xtreme"],
-        typer.Option("--format", help="`xtreme`: test predictions, as that benchmark's leaderboard takes them."),
+        Literal["transformers", "xtreme", "replay"],
+        typer.Option(
+            "--format",
+            help="`transformers`: the trained models, a folder per target, with a model card. `xtreme`: test "
+            "predictions, as that benchmark's leaderboard takes them. `replay`: a space that trains the chain again.",
+        ),
     ],
     trial: Annotated[int | None, typer.Option(help="Number of a trial; the best one by default.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="transformers: where the search kept its trained stages, if it was told to.")
+    ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Folder to make for the labels, which `score` compares the predictions with.")
+        Path | None,
+        typer.Option(help="xtreme: folder to make for the labels, which `score` compares the predictions with."),
     ] = None,
 ) -> None:
-    """Write what a trial of STUDY found in a form that others read.
+    """Take what a trial of STUDY found home.
 
-    Nothing but the study folder is read. A task that the trial wasn't scored on in each of the benchmark's languages is
-    left out, and said.
+    `transformers` takes the models from the stage store. They load with `AutoModel...from_pretrained`, without
+    tunexfer: encoder and head in one where transformers has a class that computes the same. Else the head lies beside
+    the encoder, and the model card has the lines that apply it. The other formats read the study folder alone. `xtreme`
+    leaves out, and says so, what the trial wasn't scored on in each of the benchmark's languages.
     """
-    from tunexfer.core.folder import StudyFolder
+    if store and format_ != "transformers":
+        raise StudyError("--store: only --format transformers reads the stage store.")
+    if labels and format_ != "xtreme":
+        raise StudyError("--labels: only --format xtreme writes labels.")
+    folder = StudyFolder(study)
+    if format_ == "transformers":
+        _export_models(folder, trial, to, store)
+    elif format_ == "xtreme":
+        _export_predictions(folder, trial, to, labels)
+    else:
+        from tunexfer.export.replay import export_replay
+
+        print(f"`tunexfer search {export_replay(folder, trial, to)} --store NEW_FOLDER` trains the chain again")
+
+
+def _export_models(study: StudyFolder, trial: int | None, to: Path, store: str | None) -> None:
+    from tunexfer.export.transformers import export_transformers
+    from tunexfer.training.store import StageStore
+
+    cache = cache_folder()
+    stages = StageStore(store_place(store), copies=cache / "store")
+    done = export_transformers(study, trial, to, stages, cache=cache)
+    print(f"trial {done.trial} of {study.name}, described in {to / 'README.md'}")
+    for folder in done.folders:
+        print(f"{to / folder.target}: {folder.loads_with}{', head apart' if folder.head_apart else ''}")
+
+
+def _export_predictions(study: StudyFolder, trial: int | None, to: Path, labels: Path | None) -> None:
     from tunexfer.export.trial import empty_folder, find_trial
     from tunexfer.export.xtreme import export_xtreme
 
-    folder = StudyFolder(study)
-    ended = find_trial(folder, trial)
+    ended = find_trial(study, trial)
     empty_folder(to, "--to")
     if labels:
         if labels.absolute() == to.absolute():
             raise StudyError("--labels: the labels need another folder than the predictions (--to).")
         empty_folder(labels, "--labels")
-    found = export_xtreme(folder.trial(ended.trial.number), to, labels)
-    print(f"trial {ended.trial.number} of {folder.name}: {', '.join(found.written)}")
+    found = export_xtreme(study.trial(ended.trial.number), ended.trial.chain, to, labels)
+    print(f"trial {ended.trial.number} of {study.name}: {', '.join(found.written)}")
     for line in found.remarks:
         print(line)
+
+
+@app.command()
+def report(
+    study: Annotated[list[Path], typer.Argument(help="Folders of studies: `runs/multitask`.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; by default the study's own, or this one for several studies."),
+    ] = None,
+) -> None:
+    """Write what studies found as one page, `report.html`.
+
+    The page opens from disk and needs no network; its tables (CSV) and figures (SVG, PNG) lie beside it in
+    `report_files`. Nothing but the study folders is read; a study may still be running, be killed or be damaged: what
+    is missing is said at the top. Several studies are shown together.
+    """
+    from tunexfer.report.answer import answer
+    from tunexfer.report.page import write_report
+    from tunexfer.report.study import Study
+
+    studies = [Study.load(folder) for folder in study]
+    page = write_report(studies, out or (study[0] if len(study) == 1 else Path()))
+    for one in studies:
+        for line in (*one.problems, *answer(one)):
+            print(line)
+    print(page)
 
 
 @app.command()

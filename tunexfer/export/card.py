@@ -34,6 +34,8 @@ HUB_TASKS = {
     "mining": "sentence-similarity",
 }
 """The hub's names for our kinds of task."""
+METRICS = {"mean": "mean of f1 and exact_match"}
+"""What isn't plain from a metric's name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,20 +109,20 @@ def _metadata(facts: _Facts) -> ModelCardData:
         pipeline_tag=tasks[0] if len(set(tasks)) == 1 else None,
         base_model=facts.base_model,
         datasets=sorted(name for name in sets if "/" in name) or None,
-        metrics=sorted({name for found in scored.values() for name in _metrics(found)}),
+        metrics=sorted({_metric(found) for found in scored.values()}),
         tags=["tunexfer", "cross-lingual-transfer", "multilingual", *tasks],
         model_name=f"{facts.study.name} trial {facts.ended.trial.number}",
         eval_results=[result for target in facts.chain.targets for result in _results(facts, target.name, target.task)],
     )
 
 
-def _metrics(found: Mapping[str, Score]) -> list[str]:
+def _metric(found: Mapping[str, Score]) -> str:
     metric = next(iter(found.values())).metric
-    return ["exact_match", "f1"] if metric == "mean" else [metric]
+    return METRICS.get(metric, metric)
 
 
 def _results(facts: _Facts, target: str, task: str) -> list[EvalResult]:
-    """The mean over unseen languages, and over all."""
+    """Of the means over unseen languages and over all."""
     found = facts.scores(target)
     return [
         EvalResult(
@@ -128,8 +130,8 @@ def _results(facts: _Facts, target: str, task: str) -> list[EvalResult]:
             dataset_type=task,
             dataset_name=target,
             dataset_split=facts.split(target),
-            metric_type=next(iter(found.values())).metric,
-            metric_name=f"mean over {len(languages)} {words}",
+            metric_type=_metric(found),
+            metric_name=words,
             metric_value=round(statistics.fmean(found[language].value for language in languages), 2),
         )
         for words, languages in _groups(found)
@@ -137,8 +139,12 @@ def _results(facts: _Facts, target: str, task: str) -> list[EvalResult]:
 
 
 def _groups(found: Mapping[str, Score]) -> list[tuple[str, list[str]]]:
-    groups = [("unseen languages", [one for one, score in found.items() if score.unseen]), ("languages", [*found])]
-    return [(words, languages) for words, languages in groups if languages]
+    groups = {"unseen language": [one for one, score in found.items() if score.unseen], "language": [*found]}
+    return [
+        (f"mean of {len(languages)} {words}{'s' * (len(languages) > 1)}", languages)
+        for words, languages in groups.items()
+        if languages
+    ]
 
 
 def _body(facts: _Facts, usages: Sequence[Usage]) -> str:
@@ -180,7 +186,7 @@ def _encoder(facts: _Facts) -> str:
         layers = f"The bottom {starter[1]} layers of" if starter[1] else "The encoder"
         return f"{layers} {STARTER_BASE}"
     name = facts.base_model or Path(encoder.name).name
-    return f"The encoder {name}" + (f" (revision {encoder.revision})" if encoder.revision else "")
+    return f"The encoder `{name}`" + (f" (revision {encoder.revision})" if encoder.revision else "")
 
 
 def _kind(facts: _Facts, target: str) -> str:
@@ -191,10 +197,9 @@ def _kind(facts: _Facts, target: str) -> str:
 
 def _scores(facts: _Facts, target: str) -> str:
     found = facts.scores(target)
-    score = next(iter(found.values()))
     means = [
         _row(
-            f"mean of {len(languages)} {words}",
+            words,
             statistics.fmean(found[one].value for one in languages),
             _mean([facts.baseline(found[one]) for one in languages]),
             "",
@@ -206,7 +211,7 @@ def _scores(facts: _Facts, target: str) -> str:
         for language, one in sorted(found.items())
     ]
     table = _table(("language", "baseline", "score", "delta", "unseen"), [*means, *own])
-    return f"**{target}** ({score.metric}, {facts.split(target)} rows)\n\n{table}"
+    return f"**{target}** ({_metric(found)}, {facts.split(target)} rows)\n\n{table}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -13,7 +13,7 @@ import yaml
 
 from tunexfer.core.chain import Chain, Mixture, Source, Stage, Target
 from tunexfer.core.folder import StudyFolder, write_whole
-from tunexfer.export.trial import found_encoder
+from tunexfer.export.trial import empty_folder, find_trial, found_encoder, written_at_once
 from tunexfer.tasks.suite import shipped_suites
 from tunexfer.tracking.record import read_plan
 from tunexfer.tracking.trial import Trial
@@ -26,17 +26,24 @@ HEAD = """\
 """
 
 
-def write_replay(study: StudyFolder, trial: Trial, folder: Path) -> Path:
-    """Write `replay.yaml` and, where the suite is none of tunexfer's own, `suite.yaml` beside it.
+def export_replay(study: StudyFolder, number: int | None, to: Path) -> Path:
+    """Write a trial's replay to a folder that isn't there yet, or is empty; returns the space file.
 
-    returns: the space file
+    number: None for the trial with the highest objective
     """
+    ended = find_trial(study, number)
+    with written_at_once(empty_folder(to, "--to")) as draft:
+        write_replay(study, ended.trial, draft)
+    return to / REPLAY
+
+
+def write_replay(study: StudyFolder, trial: Trial, folder: Path) -> None:
+    """Write `replay.yaml` and, where the suite is none of tunexfer's own, `suite.yaml` beside it."""
     plan = read_plan(study)
     if plan.get("own_suite"):
         write_whole(folder / SUITE, _yaml(plan["own_suite"]))
     head = HEAD.format(number=trial.number, study=study.name, file=REPLAY)
     write_whole(folder / REPLAY, head + _yaml(replay_space(study, trial)))
-    return folder / REPLAY
 
 
 def replay_space(study: StudyFolder, trial: Trial) -> dict[str, Any]:

@@ -12,18 +12,18 @@ from transformers import {auto}, AutoTokenizer
 folder = "{folder}"
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = {auto}.from_pretrained(folder).eval()
-labels = model.config.id2label
 
 
 def logits(batch):
-    return {logits}
+    {logits}
+
 """
 """Encoder and head are one model."""
 WHOLE_LOGITS = {
-    "sequence": "model(**batch).logits",
-    "token": "model(**batch).logits",
-    "span": "torch.stack([model(**batch)[side] for side in ('start_logits', 'end_logits')], dim=-1)",
-    "choice": "model(**{name: one[None] for name, one in batch.items()}).logits",
+    "sequence": "return model(**batch).logits",
+    "token": "return model(**batch).logits",
+    "span": "found = model(**batch)\n    return torch.stack([found.start_logits, found.end_logits], dim=-1)",
+    "choice": "return model(**{name: one[None] for name, one in batch.items()}).logits",
 }
 
 APART = """\
@@ -36,12 +36,12 @@ folder = "{folder}"
 tokenizer = AutoTokenizer.from_pretrained(folder)
 encoder = AutoModel.from_pretrained(folder{options}).eval()
 head = load_file(folder + "/head.safetensors")
-labels = encoder.config.id2label
 
 
 def logits(batch):
     hidden = encoder(**batch).last_hidden_state
 {logits}
+
 """
 """The head lies beside the encoder."""
 PIECES = """\
@@ -57,12 +57,13 @@ DENSE = """
     inside = linear(pooled, head["dense.weight"], head["dense.bias"]).tanh()
     return linear(inside, head["out_proj.weight"], head["out_proj.bias"])"""
 
+# MODEL stands for what has the config.
 PREDICT = {
     "sequence": """
 @torch.inference_mode()
 def predict(texts, pairs=None):
     batch = tokenizer(texts, pairs, padding=True, truncation=True, return_tensors="pt")
-    return [labels[place] for place in logits(batch).argmax(-1).tolist()]
+    return [MODEL.config.id2label[place] for place in logits(batch).argmax(-1).tolist()]
 """,
     "choice": """
 @torch.inference_mode()
@@ -76,6 +77,7 @@ def predict(prompt, options):
 def predict(sentences):  # lists of words
     batch = tokenizer(sentences, is_split_into_words=True, padding=True, truncation=True, return_tensors="pt")
     chosen = logits(batch).argmax(-1).tolist()
+    labels = MODEL.config.id2label
     found = []
     for number, words in enumerate(sentences):
         places = batch.word_ids(number)  # a word's tag is that of its first piece; None where there is none
@@ -120,13 +122,15 @@ def predict(texts):  # sentence vectors of length 1
 
 def with_whole_model(folder: str, kind: str, auto: str) -> str:
     """kind: of head, as in `training.model.HEADS`; auto: the class of transformers that loads it"""
-    return WHOLE.format(auto=auto, folder=folder, logits=WHOLE_LOGITS[kind]) + PREDICT[kind]
+    start = WHOLE.format(auto=auto, folder=folder, logits=WHOLE_LOGITS[kind])
+    return start + PREDICT[kind].replace("MODEL", "model")
 
 
 def with_head_apart(folder: str, kind: str, pooling: Pooling, options: str) -> str:
     """options: what `AutoModel.from_pretrained` takes after the folder"""
     logits = POOLED[pooling] + DENSE if kind in ("sequence", "choice") else PIECES
-    return APART.format(folder=folder, options=options, logits=logits) + PREDICT[kind]
+    start = APART.format(folder=folder, options=options, logits=logits)
+    return start + PREDICT[kind].replace("MODEL", "encoder")
 
 
 def with_vectors(folder: str, layer: int | None, options: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,16 +75,18 @@ def export_transformers(
     empty_folder(to, "--to")
     rows = suite_rows(study, cache)
     names = trained_models(ended)
-    _check_there(ended, names, store)
+    missing = [target for target, name in names.items() if name and not store.has(name)]
+    if missing:
+        raise _not_there(study, ended, missing, store)
     disable_progress_bar()
     with written_at_once(to) as draft, store.using(filter(None, names.values())):
         checkpoint = resolve_encoder(found_encoder(study, chain.encoder), cache)
-        folders = [
-            _write_target(
-                draft / _file_name(target), target, chain, rows, checkpoint, _trained(names[target.name], store)
-            )
-            for target in chain.targets
-        ]
+        folders = []
+        for target in chain.targets:
+            trained = _trained(names[target.name], store)
+            if trained is None:
+                raise _not_there(study, ended, [target.name], store)
+            folders.append(_write_target(draft / _file_name(target), target, chain, rows, checkpoint, trained))
         write_card(draft, study, ended, rows, [_usage(folder) for folder in folders])
         write_replay(study, ended.trial, draft)
         told = {folder.target: _told(folder, names[folder.target]) for folder in folders}
@@ -100,30 +103,23 @@ def trained_models(ended: Ended) -> dict[str, str | None]:
     return {target.name: next(runs).fingerprint if target.stage else last for target in chain.targets}
 
 
-def _check_there(ended: Ended, names: dict[str, str | None], store: StageStore) -> None:
-    missing = [target for target, name in names.items() if name and not store.has(name)]
-    if missing:
-        number = ended.trial.number
-        raise StudyError(
-            f"the models of trial {number} for {', '.join(missing)} aren't in the stage store at {store.root}. If they "
-            "are in another, name it with --store. If they had to make room for others, train them again: `tunexfer "
-            f"export ... --trial {number} --format replay --to again`, then `tunexfer search again/replay.yaml`, then "
-            "this command once more."
-        )
+def _not_there(study: StudyFolder, ended: Ended, targets: Sequence[str], store: StageStore) -> StudyError:
+    number = ended.trial.number
+    return StudyError(
+        f"the models of trial {number} for {', '.join(targets)} aren't in the stage store at {store.root}, or are "
+        "damaged. If they are in another store, name it with --store. If they had to make room, train them again: "
+        f"`tunexfer export {study.path} --trial {number} --format replay --to again`, then `tunexfer search "
+        "again/replay.yaml` with the same store, then this command once more."
+    )
 
 
-def _trained(name: str | None, store: StageStore) -> Trained:
-    """raises: StudyError, if the entry is damaged"""
+def _trained(name: str | None, store: StageStore) -> Trained | None:
+    """None, if the entry is not there or damaged; what nothing was trained for is empty."""
     start = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
     if name is None:
         return Trained(start, {})
     entry = store.get(name)
-    if entry is None:
-        raise StudyError(
-            f"the stage store at {store.root} holds {name} damaged. Train it again: `tunexfer export ... --format "
-            "replay --to again`, then `tunexfer search again/replay.yaml`."
-        )
-    return Trained.from_file(entry.files[MODEL], start)
+    return Trained.from_file(entry.files[MODEL], start) if entry else None
 
 
 def _file_name(target: Target) -> str:
@@ -164,7 +160,8 @@ def _usage(folder: Folder) -> Usage:
         loads_with=f"`{folder.loads_with}` and `{HEAD_FILE}`",
         snippet=folder.snippet,
         remark="No class of transformers computes what this head does on this encoder, so "
-        f"`{folder.loads_with}` loads the encoder alone. The head's tensors are in `{HEAD_FILE}`; these lines apply them.",
+        f"`{folder.loads_with}` loads the encoder alone. The head's tensors are in `{HEAD_FILE}`, "
+        "and these lines apply them.",
     )
 
 

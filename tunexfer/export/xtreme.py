@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tunexfer.core.chain import Chain
 from tunexfer.core.folder import TrialFolder, write_whole
 from tunexfer.errors import DataError, StudyError
 from tunexfer.tasks.xtreme import TARGETS
@@ -37,9 +38,10 @@ class Exported(NamedTuple):
         ]
 
 
-def export_xtreme(trial: TrialFolder, to: Path, labels: Path | None) -> Exported:
+def export_xtreme(trial: TrialFolder, chain: Chain, to: Path, labels: Path | None) -> Exported:
     """Write `<task>/test-<language>.tsv` (or `.json`) for every task that the trial was scored on in all languages.
 
+    chain:  the trial's; tells which of the benchmark's tasks a target is, whatever its name
     labels: a folder for what `score` compares them with, of the same shape
     raises: StudyError, where the trial's rows can't be read; DataError, where none of them are the benchmark's
     """
@@ -47,9 +49,10 @@ def export_xtreme(trial: TrialFolder, to: Path, labels: Path | None) -> Exported
     left_out: dict[str, str] = {}
     notes: list[str] = []
     for name, target in TARGETS.items():
-        found = next(filter(None, (_rows(trial, one) for one in NAMES.get(name, [name]))), {})
-        missing = [language for language in target.languages.split() if language not in found]
+        found: dict[str, list[Row]] = {}
         try:
+            found = next(filter(None, (_rows(trial, _target(chain, one)) for one in NAMES.get(name, [name]))), {})
+            missing = [language for language in target.languages.split() if language not in found]
             if not found:
                 raise DataError("the study has no test rows of a task of this name")
             if missing:
@@ -71,8 +74,19 @@ def export_xtreme(trial: TrialFolder, to: Path, labels: Path | None) -> Exported
     return Exported(tuple(written), left_out, tuple(notes))
 
 
+def _target(chain: Chain, task: str) -> str:
+    """The name of the target of that task, which its rows go by.
+
+    raises: DataError, if there are several and none has the task's name
+    """
+    names = [target.name for target in chain.targets if target.task == task]
+    if len(names) > 1 and task not in names:
+        raise DataError(f"several targets are of this task, {', '.join(names)}, and none has its name")
+    return task if task in names or not names else names[0]
+
+
 def _rows(trial: TrialFolder, task: str) -> dict[str, list[Row]]:
-    """Language -> the test rows of a task, in the order they were scored in."""
+    """Language -> the test rows of a target, in the order they were scored in."""
     try:
         there = pq.read_schema(trial.rows).names
         columns = [name for name in COLUMNS if name in there]
