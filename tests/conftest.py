@@ -11,10 +11,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of real multilingual rows; tests that need it are skipped where it isn't."""
+def collection() -> Path | None:
+    """The folder of real multilingual rows; None where it isn't."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("TUNEXFER_TEST_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no folder of real rows at {folder}: set TUNEXFER_TEST_DATA")
-    return folder
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def real_data(collection: Path | None) -> Path:
+    """The same for tests that need it, which are skipped where it isn't."""
+    if collection is None:
+        pytest.skip("no folder of real rows beside the checkout: set TUNEXFER_TEST_DATA")
+    return collection

@@ -1,4 +1,4 @@
-"""Blocks of the shipped suites read real rows of their sets, wherever the collection has them in the hub's columns."""
+"""Blocks of the shipped suites read real rows, wherever the collection has some in the hub's columns."""
 
 from __future__ import annotations
 
@@ -8,49 +8,37 @@ from typing import Any
 
 import pytest
 
+from tests.mini.collected import FOLDERS
+from tests.mini.stand_ins import stand_ins
+from tests.tasks.documented import Place, places
 from tunexfer.data.reading import file_rows
 from tunexfer.data.rows import canonical_table
-from tunexfer.tasks.suite import load_suite
+from tunexfer.tasks.suite import SPLITS
 
-FILES = {
-    "xtreme/xnli/0": "xnli/sw/test",
-    "xtreme/pawsx/0": "paws_x/de/test",
-    "xtreme/udpos/0": "udpos/el/test",
-    "xtreme/xquad/1": "xquad/th/test",
-    "xtreme/mlqa/1": "mlqa/de/train",
-    "xtreme/tatoeba/0": "tatoeba/te/test",
-    "xtreme/anli_plus/1": "mnli/en/train",
-    "xtreme/mnli/0": "mnli/en/train",
-    "xtreme/cosmos_qa/0": "cosmos_qa/en/train",
-    "xtreme/native_nli/1": "ocnli/zh/train",
-    "xtreme/native_nli/3": "indonli/id/train",
-    "xtreme/native_qa/1": "cmrc2018/zh/train",
-    "xtreme/native_qa/2": "jsquad/ja/train",
-    "xtreme/native_qa/3": "arcd/ar/train",
-    "xtreme/native_qa/4": "iapp_wiki_qa_squad/th/train",
-    "xtreme/native_commonsense/1": "jcommonsenseqa/ja/train",
-    "african/masakhaner2/0": "masakhaner2/kin/test",
-    "african/afriqa/0": "afriqa/hau/test",
-}
-"""Place in a suite -> rows of that set."""
 OUR_NAMES = {"paws_x": {"0": "different", "1": "same"}}
 """Labels that the suite gives a name which the set doesn't have."""
+COLLECTED = [place for place in places() if place.name in FOLDERS]
 
 
-@pytest.mark.parametrize("place", FILES)
-def test_real_rows_are_read_and_keep_their_labels(place: str, real_data: Path) -> None:
-    suite, task, number = place.split("/")
-    block = load_suite(suite)[0].task(task).places[int(number)]
-    rows = list(file_rows(real_data / f"{FILES[place]}.jsonl"))
-    table = canonical_table(rows, block, {}, place)
+def test_every_set_that_is_collected_is_in_a_suite() -> None:
+    assert {place.name for place in COLLECTED} == FOLDERS.keys()
+
+
+@pytest.mark.parametrize("place", COLLECTED, ids=lambda place: place.name)
+def test_real_rows_are_read_and_keep_their_labels(place: Place, real_data: Path) -> None:
+    block, folder = place.block, FOLDERS[place.name]
+    declared = [(language, split) for language in block.rows for split in SPLITS]
+    language, split = next(one for one in declared if (real_data / folder / one[0] / f"{one[1]}.jsonl").is_file())
+    rows = list(file_rows(real_data / folder / language / f"{split}.jsonl"))
+    whole = [ours | theirs for ours, theirs in zip(stand_ins(place, language, split, len(rows)), rows, strict=True)]
+    table = canonical_table(whole, block, {}, place.name)
     assert table.num_rows == len(rows)
 
-    name = FILES[place].split("/")[0]
-    facts = json.loads((real_data / "manifest.json").read_text(encoding="utf-8"))["tasks"][name]
+    facts = json.loads((real_data / "manifest.json").read_text(encoding="utf-8"))["tasks"][folder]
     if block.labels and block.kind != "multiple_choice":
         ours = table["tags" if block.kind == "tagging" else "label"].to_pylist()
         theirs = [row[facts["label_column"]] for row in rows]
-        names = [OUR_NAMES.get(name, {}).get(label, label) for label in facts["label_names"]]
+        names = [OUR_NAMES.get(folder, {}).get(label, label) for label in facts["label_names"]]
         assert named(ours, block.labels) == named(theirs, names)
     elif block.kind == "multiple_choice":
         assert table["label"].to_pylist() == [row["label"] for row in rows]

@@ -12,7 +12,7 @@ from tunexfer.core.scores import Split
 from tunexfer.data.reading import hub_rows
 from tunexfer.data.rows import Rows, canonical_table
 from tunexfer.errors import DataError
-from tunexfer.tasks.suite import SPLITS, TaskBlock, load_suite
+from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock, load_suite
 from tunexfer.tasks.xtreme import TARGETS
 
 INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
@@ -181,6 +181,41 @@ def test_pairs_that_people_did_not_agree_on_are_no_part_of_anli_plus(
     table = rows_of("xtreme", tmp_path).table("anli_plus", "en", "validation")
     assert table["label"].to_pylist() == [2, 0] * 3  # the same rows from each of its three sets
     assert table["id"].to_pylist()[:3] == ["1-0", "1-2", "2-0"]
+
+
+def test_ocnlis_rows_without_consensus_are_left_out_and_its_labels_turned_round(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    written = [0, -1, 1, 2]  # neutral, none, entailment, contradiction
+    pair = {"sentence1": "p", "sentence2": "h"}
+    from_the_hub(monkeypatch, [pair | {"label": label, "idx": number} for number, label in enumerate(written)])
+    rows = rows_of("xtreme", tmp_path)
+    read = rows.table("native_nli", "zh", "train")
+    assert [rows.task("native_nli").labels[label] for label in read["label"].to_pylist()] == [
+        "neutral", "entailment", "contradiction",
+    ]  # fmt: skip
+
+
+def test_xtremes_own_xnli_has_all_languages_in_one_config_and_its_labels_as_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The suite takes XNLI from elsewhere; who takes it from here needs the filter."""
+    pair = {"sentence1": "p", "sentence2": "h", "gold_label": "neutral"}
+    from_the_hub(monkeypatch, [pair | {"language": one} for one in ("en", "sw", "en")])
+    block = (
+        load_suite("xtreme")[0]
+        .task("xnli")
+        .model_copy(
+            update={
+                "hub": HubRows(path="google/xtreme", name="XNLI"),
+                "columns": {"text": "sentence1", "text_pair": "sentence2", "label": "gold_label"},
+                "where": {"language": "{language}"},
+            }
+        )
+    )
+    rows = Rows(Suite(name="own", tasks={"xnli": block}), Path(), tmp_path)
+    assert rows.table("xnli", "en", "test")["id"].to_pylist() == ["0", "2"]
+    assert rows.table("xnli", "sw", "test")["label"].to_pylist() == [1]
 
 
 def test_a_translated_file_is_another_language_of_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
