@@ -32,7 +32,7 @@ from tunexfer.core.folder import StudyFolder
 from tunexfer.launch import make_runner, prepare_all
 from tunexfer.plan import Plan
 from tunexfer.search.study import TUNE_SETTINGS, SearchOptions, run_search
-from tunexfer.tracking.mlflow import Mirror
+from tunexfer.tracking.mlflow.mirror import Mirror
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.trial import Ended
 

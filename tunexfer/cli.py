@@ -39,6 +39,12 @@ StoreOption = Annotated[
     str | None,
     typer.Option(help="Where trained stages are kept and found again: a folder or a URL that fsspec opens."),
 ]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="MLflow's tracking URI; by default what the search was told, else a SQLite file in the runs folder."
+    ),
+]
 NotifyOption = Annotated[
     str | None,
     typer.Option(
@@ -284,6 +290,42 @@ def watch(
     print(stands.ending)
     best = "" if stands.best is None else f"{stands.best.objective:.2f}"
     run_notify(notify, study, state=stands.state, best=best)
+
+
+@app.command()
+def ui(
+    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the server; 5000, or any free one, by default.")
+    ] = None,
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Open MLflow on STUDY: start its server on this machine and print where it compares the best trials.
+
+    The server listens on 127.0.0.1 alone, shows every study of the same store, and ends with Ctrl-C. Where the study is
+    mirrored in an MLflow server already, nothing is started: only the addresses are printed.
+    """
+    from tunexfer.tracking.mlflow.pages import find_pages, said_of
+    from tunexfer.tracking.mlflow.server import serving
+    from tunexfer.tracking.mlflow.store import find_uri, settle
+    from tunexfer.tracking.record import read_plan
+
+    folder = StudyFolder(study.resolve())
+    if not folder.path.is_dir():
+        raise StudyError(f"{study}: there is no such folder. Give the folder of a study, for example runs/multitask.")
+    read_plan(folder)
+    settle()
+    uri = find_uri(folder, tracking_uri)
+    if uri.startswith(("http:", "https:")):
+        print(said_of(find_pages(uri.rstrip("/"), folder)))
+        return
+    print("Starting MLflow; Ctrl-C ends it.", file=sys.stderr)
+    try:
+        with serving(uri, folder.path.parent, port) as server:
+            print(said_of(find_pages(server.address, folder)), flush=True)
+            server.wait()
+    except KeyboardInterrupt:
+        print("MLflow has ended.", file=sys.stderr)
 
 
 def load_plan(space: str, set_: list[str], trials: int | None, seed: int | None) -> Plan:

@@ -17,6 +17,7 @@ from tunexfer.core.folder import StudyFolder
 from tunexfer.plan import Plan
 
 if TYPE_CHECKING:
+    from tunexfer.tracking.datasets import Dataset
     from tunexfer.training.runner import StudyRunner
 
 GIGABYTE = 10**9
@@ -50,19 +51,23 @@ def launch(
     raises: TunexferError, with what to do about it
     """
     from tunexfer.search.study import SearchOptions, run_search
+    from tunexfer.tracking.datasets import write_datasets
     from tunexfer.tracking.live import LiveView
-    from tunexfer.tracking.mlflow import Mirror
+    from tunexfer.tracking.live_table import trials_wanted
+    from tunexfer.tracking.mlflow.mirror import Mirror
     from tunexfer.tracking.record import Record
     from tunexfer.tracking.summary import summarise
 
     folder = StudyFolder(places.runs / name)
     with Record.drive(folder, plan.as_dict()) as record:
         prepared = prepare_all(plan, places.cache, console, quiet=quiet)
+        write_datasets(folder, datasets_read(plan, prepared))
         shared = {"runs folder": places.runs, "cache": places.cache}
         if "://" not in places.store:
             shared["stage store"] = Path(places.store)
-        view = LiveView(folder, wanted=trials_wanted(plan), before=record.ended, quiet=quiet, console=console)
-        mirror = Mirror(record, places.tracking_uri, view.warned).start()
+        wanted = trials_wanted(plan.as_dict())
+        view = LiveView(folder, wanted=wanted, before=record.ended, quiet=quiet, console=console)
+        mirror = Mirror(record, places.tracking_uri, view.warned, draw=partial(draw_report, folder)).start()
         state = "interrupted"
         try:
             with view:
@@ -90,10 +95,35 @@ def launch(
         )
 
 
-def trials_wanted(plan: Plan) -> int:
-    """Of the search, and of its confirmation where there is one."""
-    confirm = plan.confirm
-    return plan.trials + ((confirm.top + 1) * confirm.seeds if confirm else 0)
+def draw_report(folder: StudyFolder, to: Path) -> None:
+    """The study's report, for those who see it in MLflow alone."""
+    from tunexfer.report.page import write_report
+    from tunexfer.report.study import Study
+
+    write_report([Study.load(folder.path)], to)
+
+
+def datasets_read(plan: Plan, prepared: Mapping[str, Path]) -> list[Dataset]:
+    """Which rows the plan's trials can train on or are scored on.
+
+    prepared: as `prepare_all` returns it
+    """
+    from tunexfer.data.prepare import Prepared
+    from tunexfer.tracking.datasets import Dataset
+
+    digests = {key: digest for file in prepared.values() for key, digest in Prepared.load(file).contents.rows.items()}
+    return [
+        Dataset(
+            task=task,
+            language=language,
+            split=split,
+            rows=plan.rows.count(task, language, split),
+            digest=digest,
+            suite=plan.suite.name,
+            hub=next((place.hub.address for place in plan.suite.task(task).places if place.hub), None),
+        )
+        for (task, language, split), digest in sorted(digests.items())
+    ]
 
 
 def make_runner(

@@ -18,7 +18,7 @@ from tunexfer.core.scores import FORGETTING, Score
 from tunexfer.space_file import Objective
 from tunexfer.tracking.deltas import Deltas
 from tunexfer.tracking.live import LiveView
-from tunexfer.tracking.mlflow import metrics, params
+from tunexfer.tracking.mlflow.trial_run import metrics, params
 from tunexfer.tracking.record import Record, write_result
 from tunexfer.tracking.summary import show, summarise
 from tunexfer.tracking.trial import Ended, Trial, chain_in_words

@@ -13,7 +13,9 @@ from servers import free_port, mlflow_server
 
 from tunexfer.core.folder import StudyFolder
 from tunexfer.tracking.deltas import Deltas
-from tunexfer.tracking.mlflow import Mirror, default_uri, metrics, params
+from tunexfer.tracking.mlflow.mirror import Mirror
+from tunexfer.tracking.mlflow.store import default_uri
+from tunexfer.tracking.mlflow.trial_run import metrics, params
 from tunexfer.tracking.record import Record
 
 
@@ -57,7 +59,8 @@ def test_every_score_mean_worst_and_delta_has_its_name(folder: StudyFolder) -> N
     assert found["delta/intent/ru"] == 3.0
     assert found["delta/retrieval/de"] == 3.0
     assert found["unseen/intent"] == 51.0  # ru: the stage trained intent in de, the target in en
-    assert len(found) == 1 + 6 + 1 + 1 + 3 * 2 + 4
+    assert found["gain/intent"] == 51.0 - 48.0  # of ru alone
+    assert len(found) == 1 + 6 + 1 + 1 + 4 * 2 + 4
 
 
 def test_parameters_are_flat_and_readable(folder: StudyFolder) -> None:

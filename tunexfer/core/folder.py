@@ -41,6 +41,16 @@ class StudyFolder:
         return self.path / "scores.parquet"
 
     @property
+    def datasets(self) -> Path:
+        """Which rows the study reads, a line for each task, language and split."""
+        return self.path / "datasets.jsonl"
+
+    @property
+    def tracking(self) -> Path:
+        """Where the study is mirrored."""
+        return self.path / "tracking.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / ".lock"
 

@@ -36,6 +36,11 @@ class HubRows(_Block):
     options: dict[str, str | int] = {}
     """What that format's reader is told besides: `{sep: "\\t"}`."""
 
+    @property
+    def address(self) -> str | None:
+        """`owner/name`, with `@revision` where one is given; None where `path` is a format."""
+        return f"{self.path}@{self.revision}".removesuffix("@None") if "/" in self.path else None
+
 
 class Part(_Block):
     """Some of a task's rows, which lie elsewhere or are written otherwise; what it leaves out is as the task says."""

@@ -6,63 +6,73 @@ it finished or failed, which is said last; until then it is found by its tags an
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import logging
-import os
-import re
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
-from tunexfer.core.chain import Stage
-from tunexfer.core.scores import FORGETTING
-from tunexfer.tracking.deltas import SCORES_SCHEMA, Deltas
+from tunexfer.tracking.datasets import read_datasets
+from tunexfer.tracking.deltas import Deltas
 from tunexfer.tracking.listener import Listener
+from tunexfer.tracking.mlflow.description import NOTE, description
+from tunexfer.tracking.mlflow.store import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
+from tunexfer.tracking.mlflow.trial_run import (
+    dataset_inputs,
+    metrics,
+    mlflow_name,
+    params,
+    run_name,
+    scores_csv,
+    trained_on,
+)
+from tunexfer.tracking.mlflow.view import PREFIX, view_key, view_tag
 from tunexfer.tracking.record import Record, read_plan
+from tunexfer.tracking.summary import summarise
 from tunexfer.tracking.trial import Ended, chain_in_words
 
-STUDY, TRIAL, PARENT = "tunexfer.study_id", "tunexfer.trial", "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Else MLflow's page takes a new experiment for one on prompts."""
 RETRY_S = 60.0
 """Seconds between attempts while MLflow can't be reached."""
-PATIENCE_S = 20.0
-"""Seconds without progress after which the end of a search waits no longer."""
-SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-"""A dead server holds a call for minutes by default. No retries: one after a time-out could create a run twice."""
+PATIENCE_S = 60.0
+"""Seconds without progress after which the end of a search waits no longer. A server that doesn't answer ends a call
+much earlier; a busy machine takes its time to import mlflow and make a database."""
 _ENDS: dict[str, str] = {"complete": "FINISHED", "failed": "FAILED"}
 
 
 class Mirror(Listener):
     """Sends a record to MLflow from a thread of its own; no trial ever waits for it."""
 
-    def __init__(self, record: Record, uri: str, say: Callable[[str], None]) -> None:
-        self.record, self.uri, self.say = record, uri, say
+    def __init__(
+        self,
+        record: Record,
+        uri: str,
+        say: Callable[[str], None],
+        *,
+        draw: Callable[[Path], None] = lambda folder: None,
+    ) -> None:
+        """draw: writes into a folder what the parent run of a finished study shows besides: figures and tables"""
+        self.record, self.uri, self.say, self._draw = record, uri, say, draw
         self._tags = _study_tags(record)
         self._client: Any = None
         self._experiment = self._parent = ""
         self._known: dict[int, tuple[str, str]] = {}
         """Trial -> its run's id and status in MLflow."""
+        self._shown: dict[str, str] = {}
+        """Tags of the experiment and the parent run that sum the study up, as they were sent last."""
         self._status: Literal["FINISHED", "KILLED"] = "KILLED"
         self._complained = False
         self._beats = 0
         """Grows as long as sending gets on."""
+        self._drawing = False
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
 
     def start(self) -> Mirror:
+        remember(self.record.folder, self.uri)
         self._thread.start()
         return self
 
@@ -75,15 +85,14 @@ class Mirror(Listener):
         self._closing.set()
         self._wake.set()
         beats = -1
-        while self._thread.is_alive() and beats != self._beats:
+        while self._thread.is_alive() and (beats != self._beats or self._drawing):
             beats = self._beats
             self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
             self._complain("it doesn't answer")
 
     def _work(self) -> None:
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
+        settle()
         while True:
             self._wake.clear()
             closing = self._closing.is_set()
@@ -121,6 +130,7 @@ class Mirror(Listener):
                 self._send(run, ended, deltas)
                 self._known[number] = run, _ENDS[ended.state]
                 self._beats += 1
+        self._sum_up(closing)
         if closing:
             self._end_parent()
 
@@ -129,7 +139,7 @@ class Mirror(Listener):
         from mlflow import MlflowClient
 
         self._beats += 1
-        with _alone(self.uri, self.record.folder.path.resolve().parent) as artifacts:
+        with alone(self.uri, self.record.folder.path.resolve().parent) as artifacts:
             client = MlflowClient(tracking_uri=self.uri)
             name = self.record.folder.name
             found = client.get_experiment_by_name(name)
@@ -141,7 +151,7 @@ class Mirror(Listener):
                 if found.lifecycle_stage == "deleted":
                     client.restore_experiment(found.experiment_id)
         self._beats += 1
-        self._take_up(client, self._runs(client))
+        self._take_up(client, study_runs(client, self._experiment, self._tags[STUDY]))
         self._client = client
 
     def _take_up(self, client: Any, runs: list[Any]) -> None:
@@ -156,6 +166,9 @@ class Mirror(Listener):
             client.log_artifact(self._parent, str(self.record.folder.plan))
         for extra in parents[1:]:
             client.delete_run(extra)
+        if read := read_datasets(self.record.folder):
+            client.log_inputs(self._parent, datasets=dataset_inputs(read))
+        self._shown = {}
         self._known = {}
         for run in runs:
             number = int(run.data.tags.get(TRIAL, -1))
@@ -166,16 +179,6 @@ class Mirror(Listener):
                 if run.data.tags.get(PARENT) != self._parent:
                     client.set_tag(run.info.run_id, PARENT, self._parent)
 
-    def _runs(self, client: Any) -> list[Any]:
-        """This study's runs, finished ones first, then the oldest."""
-        token, found = None, []
-        while True:
-            page = client.search_runs([self._experiment], f"tags.`{STUDY}` = '{self._tags[STUDY]}'", page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda run: (run.info.status != "FINISHED", run.info.start_time))
-
     def _create(self, ended: Ended) -> str:
         trial = ended.trial
         tags = self._tags | {
@@ -185,9 +188,8 @@ class Mirror(Listener):
             "tunexfer.encoder": trial.chain.encoder.name,
             "tunexfer.fingerprint": trial.fingerprint,
         }
-        name = "baseline" if trial.phase == "baseline" else f"trial {trial.number}"
         run = self._client.create_run(
-            self._experiment, start_time=_ms(ended.started), tags=tags, run_name=f"{self.record.folder.name} {name}"
+            self._experiment, start_time=_ms(ended.started), tags=tags, run_name=run_name(ended)
         )
         return str(run.info.run_id)
 
@@ -198,16 +200,37 @@ class Mirror(Listener):
         end = _ms(ended.started + ended.seconds)
         self._client.log_batch(
             run,
-            metrics=[Metric(_name(key), value, end, 0) for key, value in metrics(ended, deltas).items()],
-            params=[Param(_name(key), value[:6000]) for key, value in params(ended).items()],
+            metrics=[Metric(mlflow_name(key), value, end, 0) for key, value in metrics(ended, deltas).items()],
+            params=[Param(mlflow_name(key), value[:6000]) for key, value in params(ended).items()],
             tags=[RunTag("tunexfer.reason", ended.reason[:5000])] if ended.reason else [],
         )
+        if read := trained_on(ended.trial.chain, read_datasets(self.record.folder)):
+            self._client.log_inputs(run, datasets=dataset_inputs(read))
         folder = self.record.folder.trial(ended.trial.number)
         if folder.chain.exists():
             self._client.log_artifact(run, str(folder.chain))
         if ended.scores:
             self._client.log_text(run, scores_csv(ended, deltas), "scores.csv")
         self._client.set_terminated(run, _ENDS[ended.state], end)
+
+    def _sum_up(self, closing: bool) -> None:
+        """How the study stands: the parent run's description, and a view of its trials. What is new is sent."""
+        plan = read_plan(self.record.folder)
+        ends = {"FINISHED": "finished", "KILLED": "interrupted"}
+        summary = summarise(
+            self.record,
+            state=ends[self._status] if closing else "running",
+            objective=plan["identity"].get("objective") or {},
+            wanted=plan["search"]["trials"],
+            seconds=sum(ended.seconds for ended in self.record.ended),
+        )
+        view, words = view_tag(self.record), description(summary)
+        if view and self._shown.get(PREFIX) != view:
+            self._client.set_experiment_tag(self._experiment, PREFIX + view_key(self._tags[STUDY]), view)
+            self._shown[PREFIX] = view
+        if self._shown.get(NOTE) != words:
+            self._client.set_tag(self._parent, NOTE, words)
+            self._shown[NOTE] = words
 
     def _end_parent(self) -> None:
         from mlflow.entities import Metric, RunTag
@@ -227,11 +250,27 @@ class Mirror(Listener):
             metrics=[Metric(key, value, now, 0) for key, value in found.items()],
             tags=[RunTag("tunexfer.best", chain_in_words(best.trial.chain))] if best else [],
         )
+        if self._status == "FINISHED":
+            self._attach()
         self._client.set_terminated(self._parent, self._status)
 
-
-def default_uri(runs: Path) -> str:
-    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+    def _attach(self) -> None:
+        """What shows the whole study, as files of its parent run."""
+        folder = self.record.folder
+        with tempfile.TemporaryDirectory(prefix="tunexfer-mlflow-") as name:
+            place, self._drawing = Path(name), True
+            try:
+                self._draw(place)
+            except Exception as error:
+                self.say(f"MLflow shows no report of {folder.name}: {error}. `tunexfer report {folder.path}` makes it.")
+            finally:
+                self._drawing = False
+            made = sorted(path for path in place.rglob("*") if path.is_file())
+            for path in (folder.environment, folder.scores, *made):
+                if path.is_file():
+                    inside = path.parent.relative_to(place).as_posix() if path.is_relative_to(place) else "."
+                    self._client.log_artifact(self._parent, str(path), None if inside == "." else inside)
+                    self._beats += 1
 
 
 def _study_tags(record: Record) -> dict[str, str]:
@@ -247,95 +286,5 @@ def _study_tags(record: Record) -> dict[str, str]:
     } | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
-@contextmanager
-def _alone(uri: str, runs: Path) -> Iterator[Path | None]:
-    """Where artifacts go: beside the runs, unless a server has a place of its own (None).
-
-    Without a server, nobody else opens the tracker meanwhile: a fresh database migrates itself, once.
-    """
-    if uri.startswith(("http:", "https:", "databricks")):
-        yield None
-        return
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    with FileLock(runs / ".mlflow.lock"):
-        yield runs / "mlartifacts"
-
-
-def metrics(ended: Ended, deltas: Deltas) -> dict[str, float]:
-    """One trial's metrics under the names MLflow shows them by.
-
-    Of the test split: `mean` over all languages, `unseen` over those that the chain didn't train the task in, `worst`,
-    deltas and forgetting.
-    """
-    found: dict[str, float] = {} if ended.objective is None else {"objective": ended.objective}
-    for score in ended.scores:
-        name = f"{score.split}/{score.task}/{score.language}"
-        if not score.main:
-            of_test = (score.metric, score.split) == (FORGETTING, "test")
-            name = f"{FORGETTING}/{score.task}/{score.language}" if of_test else f"{name}/{score.metric}"
-        found[name] = score.value
-    for target in ended.trial.chain.targets:
-        main = ended.main(target.name, "test")
-        if main:
-            values = [score.value for score in main.values()]
-            found[f"mean/{target.name}"] = sum(values) / len(values)
-            found[f"worst/{target.name}"] = min(values)
-            if unseen := [score.value for score in main.values() if score.unseen]:
-                found[f"unseen/{target.name}"] = sum(unseen) / len(unseen)
-        for language, score in main.items():
-            baseline = deltas.baseline(score, ended.trial.seed)
-            if baseline is not None:
-                found[f"delta/{target.name}/{language}"] = score.value - baseline
-    return found
-
-
-def params(ended: Ended) -> dict[str, str]:
-    """One trial's chain, flat and readable."""
-    trial, chain = ended.trial, ended.trial.chain
-    found = {
-        "seed": str(trial.seed),
-        "encoder": chain.encoder.name,
-        "stages": ", ".join(stage.name for stage in chain.stages) or "none",
-    }
-    for stage in chain.stages:
-        languages = sorted({source.language for source in stage.mixture.sources})
-        found[f"{stage.name}.tasks"] = ", ".join(stage.mixture.tasks)
-        found[f"{stage.name}.languages"] = ", ".join(languages)
-        found[f"{stage.name}.mixture"] = str(stage.mixture)
-        found |= _recipe(stage)
-    for target in chain.targets:
-        if target.stage:
-            found[f"{target.name}.train_language"] = str(target.train_language)
-            found |= {f"{target.name}.after": target.after} if target.after else {}
-            found |= _recipe(target.stage)
-        if target.layer is not None:
-            found[f"{target.name}.layer"] = str(target.layer)
-    return found
-
-
-def _recipe(stage: Stage) -> dict[str, str]:
-    values: dict[str, Any] = {
-        "learning_rate": stage.learning_rate,
-        "steps": stage.steps,
-        "batch_size": stage.batch_size,
-    }
-    return {f"{stage.name}.{key}": str(value) for key, value in {**values, **stage.training}.items()}
-
-
-def scores_csv(ended: Ended, deltas: Deltas) -> str:
-    """The trial's scores beside the baseline's, as `scores.parquet` has them."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [name for name in SCORES_SCHEMA.names if name != "study"])
-    writer.writeheader()
-    writer.writerows(deltas.rows(ended))
-    return text.getvalue()
-
-
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _name(key: str) -> str:
-    """`key` with what MLflow takes in a name."""
-    return re.sub(r"[^\w\-./ :]", "_", key)

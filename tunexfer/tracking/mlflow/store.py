@@ -1,0 +1,112 @@
+"""Which MLflow a study is mirrored in, and how it is opened."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from tunexfer.core.folder import StudyFolder, write_whole
+from tunexfer.errors import StudyError
+
+STUDY, TRIAL, PARENT = "tunexfer.study_id", "tunexfer.trial", "mlflow.parentRunId"
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""A dead server holds a call for minutes by default. No retries: one after a time-out could create a run twice."""
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+"""In the runs folder, where no other place is asked for."""
+_HIDDEN = "***"
+
+
+def default_uri(runs: Path) -> str:
+    return f"sqlite:///{runs.resolve() / DATABASE}"
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a server is asked, which keeps artifacts in a place of its own."""
+    return uri.startswith(("http:", "https:", "databricks"))
+
+
+def settle() -> None:
+    """Before mlflow is imported: how it asks servers, unless the user's environment says otherwise."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def remember(folder: StudyFolder, uri: str) -> None:
+    """Note beside the record where it is mirrored, so that a later command finds it; a password is left out."""
+    write_whole(folder.tracking, json.dumps({"uri": _without_password(uri)}, indent=2) + "\n")
+
+
+def find_uri(folder: StudyFolder, given: str | None) -> str:
+    """The tracking URI of a study: the one given, the one remembered, or that of the database beside the study.
+
+    raises: StudyError, if there is none, or it is remembered without its password
+    """
+    if given:
+        return given
+    runs = folder.path.resolve().parent
+    remembered = json.loads(folder.tracking.read_text(encoding="utf-8"))["uri"] if folder.tracking.is_file() else None
+    if remembered and f":{_HIDDEN}@" in remembered:
+        raise StudyError(f"{folder.path} is mirrored in {remembered}. Give the URI with its password: --tracking-uri.")
+    if remembered and (file := sqlite_file(remembered)) is None:
+        return str(remembered)
+    if remembered and file.is_file():
+        return str(remembered)
+    if (runs / DATABASE).is_file():
+        return default_uri(runs)  # the runs folder was moved, or the study is older than the note
+    where = f" (it was in {remembered})" if remembered else ""
+    raise StudyError(
+        f"{folder.path}: there is no MLflow database of this study{where}. Name it with --tracking-uri, or start the "
+        "search again: it sends what is missing."
+    )
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of `sqlite:///path`; None of other URIs."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+@contextmanager
+def alone(uri: str, runs: Path) -> Iterator[Path | None]:
+    """Where artifacts go: beside the runs, unless a server has a place of its own (None).
+
+    Without a server, nobody else opens the tracker meanwhile: a fresh database migrates itself, once.
+    """
+    if is_remote(uri):
+        yield None
+        return
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    with FileLock(runs / ".mlflow.lock"):
+        yield runs / ARTIFACTS
+
+
+def study_runs(client: Any, experiment: str, study_id: str) -> list[Any]:
+    """A study's runs, its parent's among them: finished ones first, then the oldest."""
+    token, found = None, []
+    while True:
+        page = client.search_runs([experiment], f"tags.`{STUDY}` = '{study_id}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda run: (run.info.status != "FINISHED", run.info.start_time))
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    if not parts.password:
+        return uri
+    user, _, place = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}:{_HIDDEN}@{place}").geturl()
