@@ -28,7 +28,7 @@ _IN_TERMINAL = {"running": "cyan", "failed": "red", "stopped": "dim"}
 _IN_HTML = {"running": "font-weight: bold", "failed": "font-style: italic", "stopped": "opacity: 0.6"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LiveTable:
     """The trials of a study: those that run, then those that have ended, the last one first.
 
@@ -113,6 +113,9 @@ class LiveTable:
         for style, cells in self._rows(max(height - len(self.running) - 5, 3)):
             table.add_row(*map(Text, cells), style=_IN_TERMINAL.get(style, ""))
         return Group(table, Text(self.headline, style="bold"))
+
+    def __repr__(self) -> str:
+        return f"<{self.headline}>"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(heading)}</th>" for heading in self._headings())
