@@ -93,6 +93,11 @@ class Study:
         """The plan's `objective` block: `maximize`, `split`, `languages`; empty where the plan can't be read."""
         return dict(self.plan.get("identity", {}).get("objective") or {})
 
+    @property
+    def ended(self) -> list[Ended]:
+        """Every trial that is complete, failed or stopped; without its scores, which `scores` has."""
+        return list(self._ended.values())
+
     def chain(self, trial: int) -> Chain:
         """The trial's recipe.
 
