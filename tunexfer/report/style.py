@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -76,12 +75,6 @@ def scatter(axes: Axes, x: ArrayLike, y: ArrayLike, **look: Any) -> PathCollecti
     points = axes.scatter(x, y, **{"linewidths": 0, "zorder": 2, **look})
     points.set_rasterized(len(points.get_offsets()) > MANY_POINTS)  # type: ignore[arg-type]
     return points
-
-
-def unused(axes: Sequence[Axes]) -> None:
-    """Leave the place of these panels empty."""
-    for panel in axes:
-        panel.set_visible(False)
 
 
 @matplotlib.rc_context(STYLE)
