@@ -7,10 +7,10 @@ second source language helps a little; nothing changes in a target's own train l
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,66 +208,66 @@ class MadeUp:
     def _scored(self, trial: Trial) -> tuple[tuple[Score, ...], pa.Table]:
         noise = np.random.default_rng([self.seed, trial.seed, trial.number])
         scores: list[Score] = []
-        tables: list[pa.Table] = [ROWS_SCHEMA.empty_table()]
+        rows: list[dict[str, Any]] = []
         for at, target in enumerate(self.targets):
             for place, language in enumerate(self.languages):
                 if _kind(at) == "retrieval" and language == TRAIN:
                     continue
                 true = 70.0 - 20.0 * place / len(self.languages) + self.gain(trial.chain, target, language)
-                splits: list[Split] = ["test"]
-                if self.objective == "all" or language == TRAIN:
-                    splits.insert(0, "validation")
-                for split in splits:
+                unseen = trial.chain.unseen(target, language)
+                splits: tuple[Split, ...] = ("validation", "test")
+                for split in splits if self.objective == "all" or language == TRAIN else splits[1:]:
                     value = min(100.0, max(0.0, true + noise.normal(0.0, self.noise)))
                     metrics = _metrics(_kind(at), value)
                     if self.rows:
-                        table, metrics = self._rows(at, target, language, split, value)
-                        tables.append(table)
-                    for name, number in metrics.items():
-                        scores.append(
-                            Score(
-                                task=target,
-                                language=language,
-                                split=split,
-                                metric=name,
-                                value=number,
-                                main=name == next(iter(metrics)),
-                                unseen=trial.chain.unseen(target, language),
-                            )
-                        )
-        return tuple(scores), pa.concat_tables(tables)
+                        columns, metrics = self._rows(at, place, split, value)
+                        rows.append({"task": target, "language": language, "split": split} | columns)
+                    main = next(iter(metrics))
+                    words: dict[str, Any] = {"task": target, "language": language, "split": split, "unseen": unseen}
+                    scores += [
+                        Score(metric=name, value=number, main=name == main, **words) for name, number in metrics.items()
+                    ]
+        return tuple(scores), self._table(rows)
 
-    def _rows(
-        self, at: int, target: str, language: str, split: Split, value: float
-    ) -> tuple[pa.Table, dict[str, float]]:
-        """Rows whose difficulty is the same in every trial, and the metrics they give."""
-        seed = [self.seed, at, self.languages.index(language), split == "test"]
-        hardness = np.random.default_rng(seed).uniform(size=(self.rows, 3))
-        right = hardness < value / 100
+    def _rows(self, at: int, place: int, split: Split, value: float) -> tuple[dict[str, Any], dict[str, float]]:
+        """The statistics of rows that are as hard in every trial, and the metrics they give."""
+        right = _hardness((self.seed, at, place, int(split == "test")), self.rows) < value / 100
         one, three = right[:, 0].astype(np.float32), right.sum(axis=1)
-        columns: dict[str, Any] = {
-            "task": [target] * self.rows,
-            "language": [language] * self.rows,
-            "split": [split] * self.rows,
-            "id": [f"row{n}" for n in range(self.rows)],
-            "cluster": [f"template{n // self.rows_per_cluster}" for n in range(self.rows)],
-            "gold": [json.dumps("yes")] * self.rows,
-            "prediction": [json.dumps("yes" if yes else "no") for yes in right[:, 0]],
-        }
+        shares = 100 * float(one.mean(dtype=np.float64)), 100 * float(three.mean() / 3)
         kind = _kind(at)
         if kind == "chunks":
-            columns |= {"tp": three, "predicted": [3] * self.rows, "gold_count": [3] * self.rows}
-            metrics = _metrics(kind, 100 * three.sum() / (3 * self.rows))
-        elif kind == "answers":
-            f1 = (three / 3).astype(np.float32)
-            columns |= {"em": one, "f1": f1}
-            both = 100 * float(f1.mean(dtype=np.float64)), 100 * float(one.mean(dtype=np.float64))
-            metrics = {"mean": sum(both) / 2, "f1": both[0], "exact_match": both[1]}
-        else:
-            columns |= {"correct": one}
-            metrics = _metrics(kind, 100 * float(one.mean(dtype=np.float64)))
-        nothing = {name: pa.nulls(self.rows, ROWS_SCHEMA.field(name).type) for name in ROWS_SCHEMA.names}
-        return pa.table(nothing | columns).select(ROWS_SCHEMA.names).cast(ROWS_SCHEMA), metrics
+            size = np.full(self.rows, 3)
+            return {"tp": three, "predicted": size, "gold_count": size}, _metrics(kind, shares[1])
+        if kind == "answers":
+            metrics = {"mean": sum(shares) / 2, "f1": shares[1], "exact_match": shares[0]}
+            return {"em": one, "f1": three / 3}, metrics
+        return {"correct": one}, _metrics(kind, shares[0])
+
+    def _table(self, parts: Sequence[dict[str, Any]]) -> pa.Table:
+        """Rows of many targets, languages and splits, as `rows.parquet` has them."""
+        numbers = range(self.rows)
+        same = {
+            "id": [f"row{n}" for n in numbers],
+            "cluster": [f"template{n // self.rows_per_cluster}" for n in numbers],
+            "gold": ["[]"] * self.rows,
+            "prediction": ["[]"] * self.rows,
+        }
+        nothing = np.full(self.rows, np.nan)
+        columns: list[Any] = []
+        for field in ROWS_SCHEMA:
+            if field.name in same:
+                values = same[field.name] * len(parts)
+            elif field.name in ("task", "language", "split"):
+                values = [word for part in parts for word in [part[field.name]] * self.rows]
+            else:
+                values = np.concatenate([np.empty(0), *(part.get(field.name, nothing) for part in parts)])
+            columns.append(pa.array(values, field.type, from_pandas=True))
+        return pa.Table.from_arrays(columns, schema=ROWS_SCHEMA)
+
+
+@lru_cache(maxsize=2000)
+def _hardness(seed: tuple[int, ...], rows: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.random.default_rng(seed).uniform(size=(rows, 3))
 
 
 def _kind(at: int) -> str:

@@ -25,7 +25,7 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder, TrialFolder, write_whole
 from tunexfer.core.scores import Score
 from tunexfer.errors import StudyError
-from tunexfer.tracking.deltas import SCORES_SCHEMA, Deltas
+from tunexfer.tracking.deltas import SCORES_SCHEMA
 from tunexfer.tracking.trial import Ended, StageRun, State, Trial
 
 LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
@@ -137,10 +137,11 @@ class Record:
 
     def scores_table(self) -> pa.Table:
         """Every score of every complete trial beside the baseline's, in the columns of `scores.parquet`."""
+        from tunexfer.tracking.scores_table import scores_of, with_deltas
+
         complete = self.complete
-        deltas = Deltas(complete)
-        rows = [{"study": self.folder.name, **row} for ended in complete for row in deltas.rows(ended)]
-        return pa.Table.from_pylist(rows, schema=SCORES_SCHEMA)
+        found = with_deltas(scores_of(complete), [ended.trial for ended in complete]).assign(study=self.folder.name)
+        return pa.Table.from_pandas(found[SCORES_SCHEMA.names], preserve_index=False).cast(SCORES_SCHEMA)
 
     def write_scores(self) -> None:
         sink = pa.BufferOutputStream()

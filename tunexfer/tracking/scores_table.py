@@ -14,13 +14,14 @@ from pyarrow import json as arrow_json
 from tunexfer.core.chain import Encoder, Target
 from tunexfer.core.folder import TrialFolder
 from tunexfer.core.scores import FORGETTING
-from tunexfer.tracking.trial import Trial
+from tunexfer.tracking.trial import Ended, Trial
 
 WORDS = ("task", "language", "split", "metric")
 """The columns that say which of a trial's scores it is."""
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in WORDS] + [("value", pa.float64()), ("main", pa.bool_()), ("unseen", pa.bool_())]
 )
+_NAMES = _SCHEMA.names
 _TOGETHER = 64
 """Files that are read as one: starting a reader costs more than reading a file."""
 
@@ -51,6 +52,16 @@ def read_scores(folders: Sequence[TrialFolder]) -> tuple[pd.DataFrame, dict[int,
         if name in WORDS:
             whole = whole.set_column(place, name, whole[name].combine_chunks().dictionary_encode())
     return whole.to_pandas(), damaged
+
+
+def scores_of(complete: Iterable[Ended]) -> pd.DataFrame:
+    """The same table of trials whose scores are in memory."""
+    rows = [
+        (ended.trial.number, *(getattr(score, name) for name in _NAMES)) for ended in complete for score in ended.scores
+    ]
+    table = pd.DataFrame(rows, columns=["trial", *_NAMES])
+    kinds = {name: "category" for name in WORDS} | {"trial": "int64", "value": "float64", "main": bool, "unseen": bool}
+    return table.astype(kinds)
 
 
 def _read(folders: Sequence[TrialFolder]) -> pa.Table:

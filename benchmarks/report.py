@@ -1,0 +1,78 @@
+"""How long `tunexfer report` takes over a large study: seconds, memory and the page's size.
+
+    python benchmarks/report.py [--trials 1000] [--targets 9] [--languages 40] [--rows 50]
+
+The record is made up and written to a temporary folder by tunexfer's own code; nothing was trained. The report is then
+made by the command itself, in a process of its own. What must hold: under 20 s, 1 GiB and 10 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "report"))
+
+from made_up_study import MadeUp
+
+TASKS = ("nli", "paraphrase", "questions", "common_sense", "tags", "names", "choices", "cloze", "toxicity")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--targets", type=int, default=9)
+    parser.add_argument("--languages", type=int, default=40)
+    parser.add_argument("--rows", type=int, default=50, help="scored rows per target, language and split")
+    parser.add_argument("--runs", type=Path, help="folder to make the record in, and keep it; else a temporary one")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = given.runs or Path(scratch)
+        folder = runs / "large"
+        if not folder.exists():
+            began = time.perf_counter()
+            made_up(given).write(runs)
+            print(f"record made in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        print(json.dumps(measure(folder, Path(scratch) / "out"), indent=2))
+
+
+def made_up(given: argparse.Namespace) -> MadeUp:
+    return MadeUp(
+        name="large",
+        trials=given.trials,
+        intermediate=TASKS,
+        sources=("en", "zh", "ar", "sw"),
+        targets=tuple(f"target_{number}" for number in range(given.targets)),
+        languages=("en", *(f"l{number:02}" for number in range(1, given.languages))),
+        objective="train",
+        noise=1.0,
+        rows=given.rows,
+        seeds=3,
+        top=3,
+    )
+
+
+def measure(folder: Path, out: Path) -> dict[str, float | int]:
+    """Of `tunexfer report`: wall and processor seconds, peak memory, and sizes."""
+    command = [sys.executable, "-m", "tunexfer.cli", "report", str(folder), "--out", str(out)]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "MPLBACKEND": "agg"})
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_memory_mib": round(used.ru_maxrss / 1024),
+        "page_mb": round((out / "report.html").stat().st_size / 1e6, 2),
+        "files_beside": len(list((out / "report_files").iterdir())),
+    }
+
+
+if __name__ == "__main__":
+    main()
