@@ -216,6 +216,29 @@ def report(
 
 
 @app.command()
+def compare(
+    study_a: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study: `runs/multitask`.")],
+    study_b: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of another, or the same one.")],
+    trial_a: Annotated[int | None, typer.Option(help="Number of the first study's trial; its best by default.")] = None,
+    trial_b: Annotated[int | None, typer.Option(help="Likewise of the second study.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for every number of the tables.")] = None,
+) -> None:
+    """Show a trial of one STUDY beside a trial of another, with paired tests over the rows that both were scored on.
+
+    What only one was scored on, or on other rows, is left out and said; where the two plans differ is shown. Confirmed
+    chains are compared by the seeds that both were confirmed with.
+    """
+    from tunexfer.core.folder import write_whole
+    from tunexfer.report.compare import compare_studies, view
+    from tunexfer.report.study import Study
+
+    compared = compare_studies(Study.load(study_a), Study.load(study_b), trial_a, trial_b)
+    if out:
+        write_whole(out, compared.table().to_csv(index=False, lineterminator="\n"))
+    console().print(view(compared))
+
+
+@app.command()
 def search(
     space: SpaceArgument,
     trials: TrialsOption = None,
@@ -232,6 +255,12 @@ def search(
     seed: SeedOption = None,
     set_: SetOption = [],  # noqa: B006  typer copies it
     notify: NotifyOption = None,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Register the best trial's models in MLflow at the end, as `tunexfer register` does."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on the way.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")
@@ -257,6 +286,9 @@ def search(
         summary = launch(made, places, said, name=name, concurrent=concurrent, address=address, quiet=quiet)
         best = summary["objective"]["best"]
         about |= {"state": summary["state"], "best": "" if best is None else f"{best:.2f}"}
+    if register and summary["best"] and summary["state"] != "interrupted":
+        for line in _registered(StudyFolder(runs / name), None, register, store, uri):
+            said.print(line, highlight=False, soft_wrap=True)
     if json_:
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
@@ -290,6 +322,41 @@ def watch(
     print(stands.ending)
     best = "" if stands.best is None else f"{stands.best.objective:.2f}"
     run_notify(notify, study, state=stands.state, best=best)
+
+
+@app.command()
+def register(
+    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
+    name: Annotated[str, typer.Argument(help="Name of the model in MLflow's registry.")],
+    trial: Annotated[int | None, typer.Option(help="Number of a trial; the best one by default.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Where the search kept its trained stages, if it was told to.")
+    ] = None,
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Log the trained models of a trial of STUDY in MLflow, and register them under NAME.
+
+    They are logged with the trial's run in MLflow's transformers flavour: weights as safetensors, no pickles. Each
+    target has a model of its own: of several, each is registered as NAME-<target>. What is there already is kept.
+    """
+    from tunexfer.tracking.mlflow.store import find_uri
+
+    folder = StudyFolder(study.resolve())
+    for line in _registered(folder, trial, name, store, find_uri(folder, tracking_uri)):
+        print(line)
+
+
+def _registered(study: StudyFolder, trial: int | None, name: str, store: str | None, uri: str) -> list[str]:
+    from tunexfer.tracking.mlflow.store import settle
+
+    settle()
+    from tunexfer.export.registry import register_models
+    from tunexfer.training.store import StageStore
+
+    cache = cache_folder()
+    stages = StageStore(store_place(store), copies=cache / "store")
+    models = register_models(study, trial, name, uri, stages, cache=cache)
+    return [f"{model.target}: registered in MLflow as {model.uri}" for model in models]
 
 
 @app.command()

@@ -23,10 +23,10 @@ def description(summary: Mapping[str, Any]) -> str:
     ]
     if best is None or not summary["targets"]:
         return "\n\n".join([*lines, "There is nothing to compare yet: the baseline or every chain is still missing."])
+    lines.append("\n".join(_table(summary["targets"])))
     lines.append(f"{_best_in_words(best)}: {_plain(best['chain'])}")
     if chosen := _chosen_in_words(summary["objective"]):
         lines.append(chosen)
-    lines.append("\n".join(_table(summary["targets"])))
     if summary["confirmation"]:
         lines.append("\n".join(_confirmed(summary["confirmation"])))
     text = "\n\n".join(lines)

@@ -46,7 +46,9 @@ def settle() -> None:
 
 def remember(folder: StudyFolder, uri: str) -> None:
     """Note beside the record where it is mirrored, so that a later command finds it; a password is left out."""
-    write_whole(folder.tracking, json.dumps({"uri": _without_password(uri)}, indent=2) + "\n")
+    file = sqlite_file(uri)
+    plain = f"sqlite:///{file.absolute()}" if file else _without_password(uri)
+    write_whole(folder.tracking, json.dumps({"uri": plain}, indent=2) + "\n")
 
 
 def find_uri(folder: StudyFolder, given: str | None) -> str:

@@ -22,11 +22,12 @@ from tunexfer.tracking.trial import Ended
 
 PREFIX = "mlflow.sharedViewState."
 FAMILIES = {
-    "gain": "Gain over the baseline: mean of unseen languages, points",
+    "gain": "Gain in unseen languages",
+    "objective": "Objective",
     "mean": "Mean of languages",
     "worst": "Worst language",
 }
-"""Start of a metric's name -> heading of its charts."""
+"""First part of a metric's name -> heading of its charts; first what differs most, as bars start at zero."""
 MOST_CHOICES = 6
 """Columns of what the trials differ in."""
 COMPARED = 5
@@ -63,9 +64,10 @@ def view_tag(record: Record) -> str | None:
 def _state(complete: Sequence[Ended], study_id: str) -> dict[str, Any]:
     deltas = Deltas(complete)
     names = [mlflow_name(name) for name in metrics(complete[-1], deltas)]
-    families = {family: [name for name in names if name.startswith(f"{family}/")] for family in FAMILIES}
+    families = {family: [name for name in names if name.partition("/")[0] == family] for family in FAMILIES}
     choices = _choices(complete)
-    columns = [_metric("objective"), *(_metric(name) for family in families.values() for name in family)]
+    columns = [_metric("objective")]
+    columns += [_metric(name) for family, own in families.items() if family != "objective" for name in own]
     columns += [f"params.`{name}`" for name in choices]
     return {
         "searchFilter": f"tags.`{STUDY}` = '{study_id}' and tags.`tunexfer.phase` = 'search'",
@@ -75,7 +77,7 @@ def _state(complete: Sequence[Ended], study_id: str) -> dict[str, Any]:
         "columnOrder": ["0", _NAME, *columns, _CREATED],  # "0" holds the check boxes
         "columnWidths": {_NAME: 280, **{column: _width(column) for column in columns}},
         "isAccordionReordered": True,  # else the page puts sections into alphabetical order
-        **_charts(families, choices),
+        **_charts(families),
     }
 
 
@@ -89,24 +91,26 @@ def _choices(complete: Sequence[Ended]) -> list[str]:
     return [name for name in told if name not in ("stages", "seed")][:MOST_CHOICES]
 
 
-def _charts(families: dict[str, list[str]], choices: list[str]) -> dict[str, Any]:
+def _charts(families: dict[str, list[str]]) -> dict[str, Any]:
     charts, sections = [], []
-    for key, (title, names) in {
-        "objective": ("Objective", ["objective"]),
-        **{family: (FAMILIES[family], names) for family, names in families.items()},
-    }.items():
-        sections.append({"uuid": f"section-{key}", "name": title, "display": True, "isReordered": True})
-        for name in names:
-            charts.append(_chart("BAR", name, f"section-{key}") | {"metricKey": name, "runsCountToCompare": CHARTED})
-    if choices:
-        choosing = {"selectedParams": choices, "selectedMetrics": ["objective"], "showAllRuns": True}
-        charts.append(_chart("PARALLEL", "choices", "section-objective") | choosing)
+    for family, names in families.items():
+        section = f"section-{family}"
+        sections.append({"uuid": section, "name": FAMILIES[family], "display": True, "isReordered": True})
+        charts += [_chart(name, section) for name in names]
     return {"compareRunCharts": charts, "compareRunSections": sections}
 
 
-def _chart(kind: str, name: str, section: str) -> dict[str, Any]:
-    own = {"displayName": name, "deleted": False, "isGenerated": False}
-    return {"type": kind, "uuid": f"chart-{name}", "metricSectionId": section, **own}
+def _chart(metric: str, section: str) -> dict[str, Any]:
+    return {
+        "type": "BAR",
+        "uuid": f"chart-{metric}",
+        "metricSectionId": section,
+        "metricKey": metric,
+        "displayName": metric,
+        "runsCountToCompare": CHARTED,
+        "deleted": False,
+        "isGenerated": False,
+    }
 
 
 def _metric(name: str) -> str:
@@ -115,7 +119,7 @@ def _metric(name: str) -> str:
 
 def _width(column: str) -> int:
     """Pixels, so that the whole name is read."""
-    return max(110, 8 * len(column.partition("`")[2]) + 40)
+    return max(100, 7 * len(column.partition("`")[2]) + 25)
 
 
 def trials_address(base: str, experiment: str, study_id: str, *, charts: bool) -> str:
@@ -134,4 +138,4 @@ def compare_address(base: str, experiment: str, runs: Sequence[str]) -> str:
 
 
 def run_address(base: str, experiment: str, run: str) -> str:
-    return f"{base}/#/experiments/{experiment}/runs/{run}"
+    return f"{base}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
