@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,13 +49,19 @@ class Comparison:
     """What couldn't be compared, and why."""
 
 
-def compare_runs(pairs: Sequence[tuple[Run, Run]], *, resamples: int = RESAMPLES) -> Comparison:
+def compare_runs(
+    pairs: Sequence[tuple[Run, Run]], *, resamples: int = RESAMPLES, cells: Collection[tuple[str, str]] | None = None
+) -> Comparison:
     """How far the first run of each pair is ahead of the second; a pair is of one seed, all are of the same chains.
 
     Compared are main metrics, on the test split where the target has one, in the languages that both were scored in. A
     gain or a loss is real where p after Holm's correction is below 0.05 and, of several seeds, all agree on its sign.
+
+    cells: the targets and languages to compare; by default all
     """
     scores = _scores(pairs)
+    if cells is not None:
+        scores = scores[[cell in cells for cell in zip(scores["target"], scores["language"], strict=True)]]
     if scores.empty:
         return Comparison(
             languages=pd.DataFrame(columns=[*_LANGUAGES]), means=pd.DataFrame(columns=[*_MEANS]), remarks=()
@@ -85,7 +91,7 @@ def main_scores(study: Study) -> pd.DataFrame:
 
 
 def _scores(pairs: Sequence[tuple[Run, Run]]) -> pd.DataFrame:
-    """One row per target and language: target, language, metric, split, unseen; `befores` and `afters`, shape (S,)."""
+    """A row per target and language: target, language, metric, split, unseen (by both); befores, afters: shape (S,)."""
     tables: dict[int, pd.DataFrame] = {}
     sides: list[list[pd.DataFrame]] = [[], []]
     for pair in pairs:
@@ -99,9 +105,9 @@ def _scores(pairs: Sequence[tuple[Run, Run]]) -> pd.DataFrame:
     keys = ["task", "language", "split", "metric"]
     values = [[one.set_index(keys)["value"] for one in side] for side in sides]
     joined = pd.concat([*values[0], *values[1]], axis=1, join="inner")
-    unseen = sides[0][0].set_index(keys)["unseen"].reindex(joined.index)
+    unseen = np.all([side[0].set_index(keys)["unseen"].reindex(joined.index) for side in sides], axis=0)
     found = joined.index.to_frame(index=False).rename(columns={"task": "target"})
-    found["unseen"] = unseen.to_numpy(dtype=bool)
+    found["unseen"] = unseen.astype(bool)
     array = joined.to_numpy(dtype=np.float64)
     found["afters"], found["befores"] = list(array[:, : len(pairs)]), list(array[:, len(pairs) :])
     return found
