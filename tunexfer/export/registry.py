@@ -6,6 +6,7 @@ MLflow gets a model per target, copied once however often it is asked for.
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -100,6 +101,7 @@ def _log(
     from mlflow.models import Model
 
     from tunexfer.export.card import CARD
+    from tunexfer.export.plain import HEAD_FILE
     from tunexfer.export.transformers import export_transformers
 
     for talker in ("mlflow.transformers", "mlflow.models.model"):
@@ -126,14 +128,16 @@ def _log(
             )
             model = Model(run_id=run.info.run_id, model_id=made.model_id)
             whole = Path(scratch) / folder.target
+            task = VECTORS if folder.head_apart else PIPELINES.get(folder.task.kind, VECTORS)
             mlflow.transformers.save_model(
-                transformers_model=str(plain / folder.target),
+                transformers_model=_pipeline(plain / folder.target, folder.loads_with, task),
                 path=str(whole),
                 mlflow_model=model,
-                task=VECTORS if folder.head_apart else PIPELINES.get(folder.task.kind, VECTORS),
                 model_card=ModelCard.load(plain / CARD),
                 pip_requirements=[f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED],
             )
+            if folder.head_apart:
+                shutil.copyfile(plain / folder.target / HEAD_FILE, whole / "model" / HEAD_FILE)
             (whole / "LICENSE.txt").unlink(missing_ok=True)  # looked up on the hub by the folder's name; the card knows
             model.flavors["transformers"]["source_model_name"] = f"{study.name} trial {exported.trial} {folder.target}"
             model.save(str(whole / "MLmodel"))
@@ -142,6 +146,15 @@ def _log(
             client.log_outputs(run.info.run_id, [LoggedModelOutput(made.model_id, step=0)])
             ids[folder.target] = made.model_id
     return ids
+
+
+def _pipeline(folder: Path, loads_with: str, task: str) -> Any:
+    """What the flavour is made from. (It takes folders too, but not with the pipelines of transformers 5.)"""
+    import transformers
+
+    model = getattr(transformers, loads_with).from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    return transformers.pipeline(task=task, model=model, tokenizer=tokenizer)  # type: ignore[call-overload]
 
 
 def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> Registered:

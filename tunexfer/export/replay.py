@@ -13,7 +13,7 @@ import yaml
 
 from tunexfer.core.chain import Chain, Mixture, Source, Stage, Target
 from tunexfer.core.folder import StudyFolder, write_whole
-from tunexfer.export.trial import empty_folder, find_trial, found_encoder, written_at_once
+from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_of, written_at_once
 from tunexfer.tasks.suite import shipped_suites
 from tunexfer.tracking.record import read_plan
 from tunexfer.tracking.trial import Trial
@@ -38,10 +38,14 @@ def export_replay(study: StudyFolder, number: int | None, to: Path) -> Path:
 
 
 def write_replay(study: StudyFolder, trial: Trial, folder: Path) -> None:
-    """Write `replay.yaml` and, where the suite is none of tunexfer's own, `suite.yaml` beside it."""
-    plan = read_plan(study)
-    if plan.get("own_suite"):
-        write_whole(folder / SUITE, _yaml(plan["own_suite"]))
+    """Write `replay.yaml` and, where the suite is none of tunexfer's own, `suite.yaml` beside it.
+
+    raises: StudyError, if the study doesn't know its suite
+    """
+    suite_of(study)
+    own = read_plan(study).get("own_suite")
+    if own:
+        write_whole(folder / SUITE, _yaml(own))
     head = HEAD.format(number=trial.number, study=study.name, file=REPLAY)
     write_whole(folder / REPLAY, head + _yaml(replay_space(study, trial)))
 

@@ -34,12 +34,12 @@ from transformers import AutoModel, AutoTokenizer
 
 folder = "{folder}"
 tokenizer = AutoTokenizer.from_pretrained(folder)
-encoder = AutoModel.from_pretrained(folder{options}).eval()
+model = AutoModel.from_pretrained(folder{options}).eval()
 head = load_file(folder + "/head.safetensors")
 
 
 def logits(batch):
-    hidden = encoder(**batch).last_hidden_state
+    hidden = model(**batch).last_hidden_state
 {logits}
 
 """
@@ -57,13 +57,12 @@ DENSE = """
     inside = linear(pooled, head["dense.weight"], head["dense.bias"]).tanh()
     return linear(inside, head["out_proj.weight"], head["out_proj.bias"])"""
 
-# MODEL stands for what has the config.
 PREDICT = {
     "sequence": """
 @torch.inference_mode()
 def predict(texts, pairs=None):
     batch = tokenizer(texts, pairs, padding=True, truncation=True, return_tensors="pt")
-    return [MODEL.config.id2label[place] for place in logits(batch).argmax(-1).tolist()]
+    return [model.config.id2label[place] for place in logits(batch).argmax(-1).tolist()]
 """,
     "choice": """
 @torch.inference_mode()
@@ -77,7 +76,7 @@ def predict(prompt, options):
 def predict(sentences):  # lists of words
     batch = tokenizer(sentences, is_split_into_words=True, padding=True, truncation=True, return_tensors="pt")
     chosen = logits(batch).argmax(-1).tolist()
-    labels = MODEL.config.id2label
+    labels = model.config.id2label
     found = []
     for number, words in enumerate(sentences):
         places = batch.word_ids(number)  # a word's tag is that of its first piece; None where there is none
@@ -122,15 +121,13 @@ def predict(texts):  # sentence vectors of length 1
 
 def with_whole_model(folder: str, kind: str, auto: str) -> str:
     """kind: of head, as in `training.model.HEADS`; auto: the class of transformers that loads it"""
-    start = WHOLE.format(auto=auto, folder=folder, logits=WHOLE_LOGITS[kind])
-    return start + PREDICT[kind].replace("MODEL", "model")
+    return WHOLE.format(auto=auto, folder=folder, logits=WHOLE_LOGITS[kind]) + PREDICT[kind]
 
 
 def with_head_apart(folder: str, kind: str, pooling: Pooling, options: str) -> str:
     """options: what `AutoModel.from_pretrained` takes after the folder"""
     logits = POOLED[pooling] + DENSE if kind in ("sequence", "choice") else PIECES
-    start = APART.format(folder=folder, options=options, logits=logits)
-    return start + PREDICT[kind].replace("MODEL", "encoder")
+    return APART.format(folder=folder, options=options, logits=logits) + PREDICT[kind]
 
 
 def with_vectors(folder: str, layer: int | None, options: str) -> str:

@@ -28,7 +28,7 @@ from tunexfer.export.manifest import write_manifest
 from tunexfer.export.plain import HEAD_FILE, MODELS, make_head, save_apart, whole_encoder, with_head
 from tunexfer.export.replay import write_replay
 from tunexfer.export.snippets import with_head_apart, with_vectors, with_whole_model
-from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_rows, written_at_once
+from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_of, written_at_once
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.tracking.trial import Ended
@@ -73,7 +73,7 @@ def export_transformers(
     ended = find_trial(study, number)
     chain = ended.trial.chain
     empty_folder(to, "--to")
-    rows = suite_rows(study, cache)
+    rows = Rows(*suite_of(study), cache)
     names = trained_models(ended)
     missing = [target for target, name in names.items() if name and not store.has(name)]
     if missing:

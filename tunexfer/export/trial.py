@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tunexfer.core.chain import Encoder
 from tunexfer.core.folder import StudyFolder
-from tunexfer.data.rows import Rows
 from tunexfer.errors import StudyError
 from tunexfer.tasks.suite import Suite, load_suite, shipped_suites
 from tunexfer.tracking.record import Record, read_plan
@@ -43,21 +42,23 @@ def find_trial(folder: StudyFolder, number: int | None) -> Ended:
     raise StudyError(f"{folder.path}: {_why_not(record, number)} Trials that are complete: {known}.{_damage(record)}")
 
 
-def suite_rows(folder: StudyFolder, cache: Path) -> Rows:
-    """The suite that the study was planned with: shipped, or a file of the user's as `plan.yaml` keeps it.
+def suite_of(folder: StudyFolder) -> tuple[Suite, Path]:
+    """The suite that the study was planned with, and the folder its `root` is relative to.
+
+    It is a shipped one, or a file of the user's as `plan.yaml` keeps it.
 
     raises: StudyError, if the study was recorded before suites of one's own were kept
     """
     plan = read_plan(folder)
     name = plan["identity"]["suite"]
     if plan.get("own_suite"):
-        return Rows(Suite.model_validate(plan["own_suite"]), Path(), cache)
+        return Suite.model_validate(plan["own_suite"]), Path()
     if name not in shipped_suites():
         raise StudyError(
             f"{folder.plan} doesn't hold the suite {name!r}. Give the `tunexfer search` that made the study once more: "
             "it writes the suite there, and trains nothing again."
         )
-    return Rows(*load_suite(name), cache)
+    return load_suite(name)
 
 
 def found_encoder(folder: StudyFolder, encoder: Encoder) -> Encoder:

@@ -1,0 +1,139 @@
+"""The replay of a trial: a space that holds its chain and nothing else, and trains to the same scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tests.export.pico_study import Made, run, study
+from tests.tracking import made_up
+from tunexfer.cli import app
+from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
+from tunexfer.core.folder import StudyFolder
+from tunexfer.errors import StudyError
+from tunexfer.export.replay import export_replay, replay_space
+from tunexfer.plan import Plan
+from tunexfer.tracking.record import Record
+from tunexfer.tracking.trial import Trial
+from tunexfer.training.store import StageStore
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Three sources with uneven shares, two targets with names of their own, two of them in few languages."""
+    target = {"train_language": "en", "learning_rate": 3.0e-3, "steps": 6, "batch_size": 8}
+    return study(
+        tmp_path_factory.mktemp("replayed"),
+        stages=[
+            {
+                "name": "before",
+                "tasks": ["tags", "choice"],
+                "languages": ["ru", "de"],  # choice has none in ru
+                "mixing": {"temperature": {"T": 3.0, "cap": 30}},
+                "learning_rate": 3.0e-3,
+                "steps": 6,
+            }
+        ],
+        targets=[
+            {"task": "match", **target, "name": "first", "languages": ["ru", "en"]},
+            {
+                "task": "match",
+                **target,
+                "name": "second",
+                "after": "first",
+                "train_language": "de",
+                "languages": ["de"],
+            },
+            {"task": "pairs", "layer": 1},
+        ],
+        training={"weight_decay": 0.1},
+        objective={"maximize": "worst_language", "languages": "all"},
+    )
+
+
+def test_the_space_holds_that_chain_alone_and_scores_the_same_rows(made: Made, tmp_path: Path) -> None:
+    file = export_replay(made.folder, 1, tmp_path / "again")
+    assert sorted(path.name for path in file.parent.iterdir()) == ["replay.yaml", "suite.yaml"]
+    plan, before = Plan.load(file, cache=tmp_path / "cache"), yaml.safe_load(made.folder.plan.read_text())
+    trials = {ended.trial.number: ended.trial for ended in Record(made.folder).complete}
+    assert plan.every_chain() == [trials[1].chain]
+    assert plan.baseline[1] == trials[0].chain
+    assert (plan.trials, plan.seed, plan.precision) == (2, 3, "fp32")
+    assert sorted(map(list, plan.evaluated)) == before["evaluated"]
+    assert plan.objective.model_dump() == before["identity"]["objective"]
+
+
+def test_of_a_chain_without_stages_the_baseline_is_all_there_is(made: Made, tmp_path: Path) -> None:
+    plan = Plan.load(export_replay(made.folder, 0, tmp_path / "again"), cache=tmp_path / "cache")
+    assert plan.trials == 1
+    assert plan.baseline[1] == Record(made.folder).ended[0].trial.chain
+
+
+def test_trained_again_it_gives_the_same_scores_bit_for_bit(made: Made, tmp_path: Path) -> None:
+    plan = Plan.load(export_replay(made.folder, 1, tmp_path / "again"), cache=tmp_path / "cache")
+    chains = plan.every_chain() or []
+    [result] = run(plan, chains, StageStore(tmp_path / "store"))
+    assert not any(stage.reused for stage in result.stages)
+    assert result.scores == Record(made.folder).ended[1].scores
+
+
+def test_sources_come_in_the_order_they_were_drawn_in_whatever_pairs_are_missing() -> None:
+    """Order decides what is drawn: b before a for one task, c before b for the other, so c, b, a."""
+    pairs = [("one", "b"), ("one", "a"), ("two", "c"), ("two", "b")]
+    sources = tuple(Source(task=task, language=language) for task, language in pairs)
+    mixture = Mixture(sources=sources, shares=(0.1, 0.2, 0.3, 0.4))
+    stage = Stage(name="before", mixture=mixture, learning_rate=1e-3, steps=2)
+    chain = Chain(suite="toy", encoder=Encoder(name="pico"), stages=(stage,), targets=(Target(task="retrieval"),))
+    found = replay_space_of(chain)["stages"][0]
+    assert found["languages"] == ["c", "b", "a"]
+    shares = {"one/c": 0.0, "one/b": 0.1, "one/a": 0.2, "two/c": 0.3, "two/b": 0.4, "two/a": 0.0}
+    assert found["mixing"] == {"fixed": shares}
+
+
+def replay_space_of(chain: Chain) -> dict:  # type: ignore[type-arg]
+    """Of a made-up study in which that chain was run."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        study = StudyFolder(Path(folder) / "toy")
+        plan = {
+            "name": "toy",
+            "identity": {"suite": "starter", "targets": [{"task": "retrieval"}], "objective": {}, "precision": "fp32"},
+            "resources": {"cpus": 1, "gpus": 0},
+        }
+        with Record.drive(study, plan):
+            return replay_space(study, Trial(number=1, phase="search", seed=1, point={}, chain=chain))
+
+
+def test_a_study_from_before_suites_were_kept_says_how_to_add_its_own(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "toy")
+    made_up.study(folder)
+    with pytest.raises(StudyError, match=r"doesn't hold the suite 'toy'\. Give the `tunexfer search`"):
+        export_replay(folder, None, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_command_names_the_one_that_trains_again(made: Made, tmp_path: Path) -> None:
+    arguments = ["export", made.folder.path, "--format", "replay", "--trial", "1", "--to", tmp_path / "again"]
+    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert f"`tunexfer search {tmp_path / 'again/replay.yaml'} --store NEW_FOLDER`" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_search_command_replays_to_the_same_scores_bit_for_bit(made: Made, tmp_path: Path) -> None:
+    file = export_replay(made.folder, 1, tmp_path / "again")
+    command = [sys.executable, "-c", "from tunexfer.cli import main; main()", "search", str(file)]
+    command += ["--runs", str(tmp_path / "runs"), "--store", str(tmp_path / "store"), "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TUNEXFER_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"]["complete"] == 2
+    replayed = Record(StudyFolder(tmp_path / "runs" / "pico-trial-1"))
+    assert [ended.scores for ended in replayed.ended] == [ended.scores for ended in Record(made.folder).ended]
