@@ -71,7 +71,7 @@ class Encoded(Sequence[Feature]):
         """The canonical rows, as they were before encoding."""
         return _mapped(self.folder / "rows.arrow")
 
-    @cached_property
+    @property
     def pieces(self) -> NDArray[np.int64]:
         """The ids that occur in it, sorted."""
         found: NDArray[np.int64] = np.load(self.folder / "pieces.npy")

@@ -27,6 +27,7 @@ from tunexfer.tasks.kinds.base import ROWS_SCHEMA
 from tunexfer.training.encoder import PlanEncoder, Weights
 from tunexfer.training.evaluate import Scorer
 from tunexfer.training.model import Model, Trained, new_heads
+from tunexfer.training.scored_rows import ScoredRows
 from tunexfer.training.stage import train_stage
 from tunexfer.training.store import StageStore
 
@@ -66,7 +67,7 @@ class StageOutcome:
 class ChainResult:
     scores: tuple[Score, ...]
     rows: pa.Table
-    """Every scored row, as in ROWS_SCHEMA."""
+    """Every scored row, as in ROWS_SCHEMA, memory-mapped."""
     stages: tuple[StageOutcome, ...]
     """Stages in order, then the targets that are trained."""
     seconds: float
@@ -97,8 +98,8 @@ class ChainRunner:
 
         raises: TrialFailed if a loss isn't finite or memory runs out
         """
-        with _memory_errors(chain):
-            return _Run(self, chain, seed, on_progress).result()
+        with _memory_errors(chain), ScoredRows() as rows:
+            return _Run(self, chain, seed, on_progress, rows).result()
 
 
 @dataclass
@@ -109,9 +110,9 @@ class _Run:
     chain: Chain
     seed: int
     report: Callable[[Progress], None]
+    rows: ScoredRows
     outcomes: dict[str, StageOutcome] = field(default_factory=dict)
     scores: list[Score] = field(default_factory=list)
-    tables: list[pa.Table] = field(default_factory=list)
     latest: tuple[str, Trained] | None = None
     """The last stage that was trained or read, with its fingerprint: all targets start from the same one, but for
     those that go on from another."""
@@ -133,7 +134,7 @@ class _Run:
         ]
         return ChainResult(
             scores=tuple(self.scores),
-            rows=pa.concat_tables(self.tables) if self.tables else ROWS_SCHEMA.empty_table(),
+            rows=self.rows.table(),
             stages=tuple(self.outcomes.get(name) or self._reused(stage, name) for stage, name in planned),
             seconds=time.perf_counter() - started,
         )
@@ -158,7 +159,7 @@ class _Run:
                 new = self._forgotten(target, last, language, split, metrics)
             else:
                 new = self._scores(target, language, split, metrics)
-                self.tables.append(_named(table, target))
+                self.rows.add(_named(table, target))
             self.scores += new
             self.report(Progress(stage=f"{target.name} scores", step=done, steps=len(wanted), scores=new))
 

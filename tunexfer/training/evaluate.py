@@ -41,6 +41,7 @@ class Scorer:
         layer: for retrieval, whose mean over pieces is the sentence's vector; 0 is the embeddings, None the last
         """
         kind = KINDS[task.kind]
+        encoded = Encoded(encoded.folder)  # mapped until these rows are scored: the next ones need no more memory
         rows = encoded.rows
         outputs = self._outputs(name, task, encoded, layer)
         predictions = kind.predict(rows.to_pylist(), encoded, outputs, task, language)
