@@ -1,0 +1,197 @@
+"""The page: whole in itself, safe, backed by files, and made of whatever is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up_study import MadeUp
+from typer.testing import CliRunner
+
+from tunexfer import Study
+from tunexfer.cli import app
+from tunexfer.core.folder import StudyFolder
+from tunexfer.report.answer import answer
+from tunexfer.report.page import write_report
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """What a page loads, which tags it has, and its tables' cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "a":
+            self.links.append(found["href"])
+        else:
+            self.loads += [found[name] for name in ("src", "href", "xlink:href", "data", "action") if name in found]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data.strip()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The study's folder and its page."""
+    folder = MadeUp(trials=8, rows=20, seeds=2, states=((3, "failed"),)).write(tmp_path_factory.mktemp("runs"))
+    return folder, write_report([Study.load(folder)], folder)
+
+
+def test_the_page_loads_nothing_and_its_links_lead_to_files_beside_it(written: tuple[Path, Path]) -> None:
+    page = Page(written[1].read_text())
+    assert "script" not in page.tags
+    assert [one for one in page.loads if not one.startswith(("#", "data:image/png;base64,"))] == []
+    files = [link for link in page.links if not link.startswith("#")]
+    assert files
+    assert [link for link in files if not (written[1].parent / link).is_file()] == []
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert "@import" not in written[1].read_text()
+
+
+def test_every_table_is_a_csv_and_every_figure_an_svg_and_a_png(written: tuple[Path, Path]) -> None:
+    files = sorted((written[1].parent / "report_files").iterdir())
+    kinds = {kind: [path for path in files if path.suffix == kind] for kind in (".csv", ".svg", ".png")}
+    assert [path.stem for path in kinds[".svg"]] == [path.stem for path in kinds[".png"]]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in kinds[".png"])
+    page = written[1].read_text()
+    assert page.count("<table>") == len(kinds[".csv"])
+    assert page.count("<svg") == len(kinds[".svg"])
+
+
+def test_every_number_of_a_shown_table_is_in_its_csv(written: tuple[Path, Path]) -> None:
+    text = written[1].read_text()
+    shown = Page(text).tables
+    names = re.findall(r'href="(report_files/[^"]+\.csv)"', text)
+    assert len(shown) == len(names)
+    for (heading, *rows), name in zip(shown, names, strict=True):
+        kept = pd.read_csv(written[1].parent / name)
+        table = pd.DataFrame(rows, columns=heading)
+        assert heading == list(kept.columns)
+        for column in kept.select_dtypes("float").columns:
+            numbers = pd.to_numeric(table[column]).tolist()
+            assert numbers == pytest.approx(kept[column].tolist(), abs=0.006, rel=0.006, nan_ok=True)
+
+
+def test_numbers_in_the_words_are_in_the_tables(written: tuple[Path, Path]) -> None:
+    study = Study.load(written[0])
+    tables = [pd.read_csv(path) for path in (written[1].parent / "report_files").glob("*.csv")]
+    known = {f"{value:+.2f}" for table in tables for value in table.select_dtypes("number").to_numpy().ravel()}
+    said = re.findall(r"[+-]\d+\.\d\d(?!\d)", " ".join(answer(study)))
+    assert len(said) > 8
+    assert set(said) <= known
+
+
+def test_the_answer_says_who_chose_what_is_unseen_and_how_sure(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=8, rows=20, objective="train").write(tmp_path))
+    text = " ".join(answer(study))
+    assert "Against the baseline, mean of 3 targets: " in text
+    assert "train languages alone, which is the zero-shot protocol" in text
+    assert "Seen in training: intent in en; slots in en." in text
+    assert "one seed, the one it was chosen by" in text
+    every = " ".join(answer(Study.load(MadeUp(name="all", trials=8, rows=20, objective="all").write(tmp_path))))
+    assert "not the zero-shot protocol" in every
+
+
+def test_a_study_in_which_nothing_beats_the_baseline_says_so(tmp_path: Path) -> None:
+    made_up = MadeUp(trials=3, intermediate=("questions",), sources=("zh",), target_rates=("0.0003",), noise=0.0)
+    text = " ".join(answer(Study.load(made_up.write(tmp_path))))
+    assert "Best chain" not in text
+    assert "No chain beat the baseline" in text
+
+
+def test_user_text_is_never_markup(tmp_path: Path) -> None:
+    made_up = MadeUp(
+        name="a<b>&c",
+        trials=4,
+        rows=4,
+        intermediate=(HOSTILE, "$x_1$"),
+        targets=(HOSTILE, "b&amp;<i>"),
+        encoder=HOSTILE,
+    )
+    folder = made_up.write(tmp_path)
+    StudyFolder(folder).trial(2).status.write_text("<img src=x onerror=alert(1)>")
+    text = write_report([Study.load(folder)], tmp_path / "out").read_text()
+    page = Page(text)
+    assert not {"script", "img", "i", "b"} & set(page.tags)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    names = [path.name for path in (tmp_path / "out" / "report_files").iterdir()]
+    assert all(re.fullmatch(r"\w+\.(csv|svg|png)", name) for name in names)
+
+
+def test_titles_that_make_the_same_file_name_have_a_file_each(tmp_path: Path) -> None:
+    folder = MadeUp(trials=4, targets=("slots!", "slots?")).write(tmp_path)
+    write_report([Study.load(folder)], folder)
+    names = [path.name for path in (folder / "report_files").glob("gains_slots*.csv")]
+    assert len(names) == 2
+
+
+def test_a_killed_and_a_damaged_study_are_reported_with_what_is_missing(tmp_path: Path) -> None:
+    folder = MadeUp(trials=8, rows=10, states=((6, "unfinished"), (7, "unfinished"))).write(tmp_path)
+    files = StudyFolder(folder)
+    files.scores.unlink()
+    files.trial(2).chain.write_text("chain: [")
+    files.trial(3).scores.write_bytes(files.trial(3).scores.read_bytes()[:-30])
+    files.trial(4).rows.write_bytes(b"PAR1")
+    files.environment.unlink()
+    text = write_report([Study.load(folder)], folder).read_text()
+    head = text[: text.index("<nav>")]
+    assert "Trial 2: what it is can&#39;t be read" in head
+    assert "Trial 3 is complete, but its scores.jsonl can&#39;t be read" in head
+    assert "Against the baseline, mean of 3 targets: " in text
+    trials = pd.read_csv(folder / "report_files" / "trials_trials.csv")
+    assert trials["state"].value_counts().to_dict() == {"complete": 5, "unfinished": 2}
+
+
+@pytest.mark.parametrize("trials", [0, 1])
+def test_a_study_that_has_just_begun_has_a_report(tmp_path: Path, trials: int) -> None:
+    text = write_report([Study.load(MadeUp(trials=trials).write(tmp_path))], tmp_path).read_text()
+    assert "There is nothing to compare yet" in text
+
+
+def test_several_studies_are_reported_together(tmp_path: Path) -> None:
+    folders = [
+        MadeUp(name=name, trials=5, rows=4, seed=seed).write(tmp_path) for name, seed in (("one", 1), ("two", 2))
+    ]
+    done = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "both")])
+    assert done.exit_code == 0, done.output
+    assert done.output.count("Against the baseline, mean of 3 targets: ") == 2
+    studies = pd.read_csv(tmp_path / "both" / "report_files" / "trials_studies.csv")
+    assert studies["study"].tolist() == ["one", "two"]
+    assert "one, trial" in (tmp_path / "both" / "report.html").read_text()
+
+
+def test_the_command_prints_the_answer_and_the_page_without_importing_torch_ray_or_mlflow(tmp_path: Path) -> None:
+    folder = MadeUp(trials=3, rows=4, targets=("intent",)).write(tmp_path)
+    code = (
+        "import sys; from tunexfer.cli import app; "
+        f"app(['report', {str(folder)!r}], standalone_mode=False); "
+        "print(sorted({'torch', 'ray', 'transformers', 'mlflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == [str(folder / "report.html"), "[]"]
+    assert "intent: " in done.stdout
