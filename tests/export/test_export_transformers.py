@@ -339,6 +339,9 @@ def test_models_that_are_no_longer_in_the_store_are_named_with_what_brings_them_
         f"the models of trial 1 for match, tags, choice, answer, pairs aren't in the stage store at {tmp_path}" in said
     )
     assert f"`tunexfer export {made.folder.path} --trial 1 --format replay --to again`" in said
+    assert (
+        "`tunexfer search again/replay.yaml --store again/store`, then this command with `--store again/store`" in said
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -76,12 +76,18 @@ def test_of_a_chain_without_stages_the_baseline_is_all_there_is(made: Made, tmp_
     assert plan.baseline[1] == Record(made.folder).ended[0].trial.chain
 
 
-def test_trained_again_it_gives_the_same_scores_bit_for_bit(made: Made, tmp_path: Path) -> None:
+def test_trained_again_it_gives_the_same_scores_and_models_bit_for_bit(made: Made, tmp_path: Path) -> None:
     plan = Plan.load(export_replay(made.folder, 1, tmp_path / "again"), cache=tmp_path / "cache")
-    chains = plan.every_chain() or []
-    [result] = run(plan, chains, StageStore(tmp_path / "store"))
+    store = StageStore(tmp_path / "store")
+    [result] = run(plan, plan.every_chain() or [], store)
     assert not any(stage.reused for stage in result.stages)
     assert result.scores == Record(made.folder).ended[1].scores
+    for stage in Record(made.folder).ended[1].stages:
+        before, again = made.store.get(stage.fingerprint), store.get(stage.fingerprint)
+        assert before is not None
+        assert again is not None
+        name = "model.safetensors"
+        assert again.files[name].read_bytes() == before.files[name].read_bytes()
 
 
 def test_sources_come_in_the_order_they_were_drawn_in_whatever_pairs_are_missing() -> None:
@@ -132,7 +138,7 @@ def test_the_search_command_replays_to_the_same_scores_bit_for_bit(made: Made, t
     command = [sys.executable, "-c", "from tunexfer.cli import main; main()", "search", str(file)]
     command += ["--runs", str(tmp_path / "runs"), "--store", str(tmp_path / "store"), "--json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TUNEXFER_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["trials"]["complete"] == 2
     replayed = Record(StudyFolder(tmp_path / "runs" / "pico-trial-1"))

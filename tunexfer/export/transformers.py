@@ -104,12 +104,14 @@ def trained_models(ended: Ended) -> dict[str, str | None]:
 
 
 def _not_there(study: StudyFolder, ended: Ended, targets: Sequence[str], store: StageStore) -> StudyError:
+    """The replay needs a store of its own: where scores are still known, nothing is trained for them again."""
     number = ended.trial.number
     return StudyError(
         f"the models of trial {number} for {', '.join(targets)} aren't in the stage store at {store.root}, or are "
         "damaged. If they are in another store, name it with --store. If they had to make room, train them again: "
         f"`tunexfer export {study.path} --trial {number} --format replay --to again`, then `tunexfer search "
-        "again/replay.yaml` with the same store, then this command once more."
+        "again/replay.yaml --store again/store`, then this command with `--store again/store`. If they aren't there "
+        "either, rows or encoder have changed since: export the study that the replay made."
     )
 
 
