@@ -27,6 +27,8 @@ PIPELINES = {"classification": "text-classification", "tagging": "token-classifi
 gives vectors, and `mlflow.transformers.load_model(..., return_type="components")` the model with its head."""
 VECTORS = "feature-extraction"
 TARGET, FINGERPRINT, LOADS_WITH = "tunexfer.target", "tunexfer.fingerprint", "tunexfer.loads_with"
+MODEL = "tunexfer.model_id"
+"""Tag of a registered version; not every registry gives `model_id` back."""
 NEEDED = ("transformers", "torch")
 """Packages that the flavour's loader imports."""
 
@@ -50,10 +52,12 @@ def register_models(
     uri:    MLflow's tracking URI, whose registry is taken
     raises: StudyError, if MLflow can't be used or doesn't know the trial, or the trial's models can't be exported
     """
+    import mlflow
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     ended = find_trial(study, number)
+    mlflow.set_tracking_uri(uri)  # the registry of a database looks models up there, whatever client it is asked by
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     targets = [target.name for target in ended.trial.chain.targets]
     try:
@@ -168,8 +172,12 @@ def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> R
             raise
         client.create_registered_model(name)
     versions = client.search_model_versions(f"name = '{name}'")
-    version = next((one for one in versions if one.model_id == model_id), None)
+    version = next((one for one in versions if one.tags.get(MODEL) == model_id), None)
     version = version or client.create_model_version(
-        name, source=f"models:/{model_id}", run_id=run.info.run_id, model_id=model_id, tags={TARGET: target}
+        name,
+        source=f"models:/{model_id}",
+        run_id=run.info.run_id,
+        model_id=model_id,
+        tags={TARGET: target, MODEL: model_id},
     )
     return Registered(target=target, name=name, version=int(version.version), uri=f"models:/{name}/{version.version}")
