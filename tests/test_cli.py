@@ -92,6 +92,23 @@ def test_a_users_mistake_is_one_clear_message_and_exit_code_2(
     assert [words for words in says if words not in shown.stderr] == []
 
 
+@pytest.mark.slow
+def test_a_search_that_cannot_start_is_notified_and_keeps_its_exit_code(folder: Path) -> None:
+    (folder / "runs" / "toy" / "trials" / "0000").mkdir(parents=True)
+    tell = 'echo "$TUNEXFER_STUDY $TUNEXFER_STATE: $TUNEXFER_REASON" > told; exit 5'
+    shown = tunexfer("search", "toy.yaml", "--notify", tell, cwd=folder)
+    assert shown.returncode == 2
+    assert f"--notify: `{tell}` ended with exit code 5." in shown.stderr
+    assert "holds trials but no plan.yaml" in shown.stderr
+    assert (folder / "told").read_text().startswith("toy failed: ")
+
+
+def test_watching_a_folder_that_is_not_there_is_an_error(folder: Path) -> None:
+    shown = tunexfer("watch", "runs/nothing", cwd=folder)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "there is no such folder" in shown.stderr
+
+
 def test_a_shipped_space_is_found_from_any_folder_and_said_so(folder: Path) -> None:
     shown = tunexfer("plan", "spaces/multitask.yaml", cwd=folder)
     assert shown.returncode == 0, shown.stderr
