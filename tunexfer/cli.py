@@ -292,7 +292,7 @@ def search(
     if json_:
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
-        show_summary(summary, console(), uri)
+        show_summary(summary, console())
     if summary["state"] == "interrupted":
         raise typer.Exit(130)
 

@@ -96,17 +96,20 @@ def test_nothing_that_is_logged_runs_when_it_is_read(five: Case, tmp_path: Path)
 def test_every_model_loads_with_the_weights_that_were_trained(five: Case, tmp_path: Path) -> None:
     import mlflow
     import transformers
+    from safetensors.torch import load_file
 
     mlflow.set_tracking_uri(five.uri)
     made = five.made
     exported = export_transformers(made.folder, None, tmp_path / "plain", made.store, cache=made.cache)
     for folder, model in zip(exported.folders, five.models, strict=True):
+        plain = tmp_path / "plain" / folder.target
         found = mlflow.transformers.load_model(model.uri, return_type="components")
-        wanted = getattr(transformers, folder.loads_with).from_pretrained(tmp_path / "plain" / folder.target)
-        assert type(found["model"]) is type(wanted)
-        state = wanted.state_dict()
-        assert found["model"].state_dict().keys() == state.keys()
-        assert all(torch.equal(value, state[name]) for name, value in found["model"].state_dict().items())
+        assert type(found["model"]) is type(getattr(transformers, folder.loads_with).from_pretrained(plain))
+        state, wanted = found["model"].state_dict(), load_file(plain / "model.safetensors")
+        assert all(torch.equal(state[name], value) for name, value in wanted.items())
+        assert load_file(five.artifacts(model, tmp_path / folder.target) / "model" / "model.safetensors").keys() == (
+            wanted.keys()
+        )
 
 
 def test_a_tagging_model_answers_as_a_pipeline(five: Case) -> None:

@@ -106,7 +106,7 @@ def test_the_summary_tells_what_is_lost(record: Record) -> None:
     assert found["targets"]["kinnews"]["forgetting"] == {"kin": {"baseline": 50.0, "best": 25.0}}
     assert "forgetting" not in found["targets"]["kirnews"]
     out = io.StringIO()
-    show(found, Console(file=out, width=120), "sqlite:///runs/mlflow.db")
+    show(found, Console(file=out, width=120))
     assert "Forgotten of kinnews, in % of its score (below 0: gained): kin 25.0 (baseline 50.0)" in out.getvalue()
 
 

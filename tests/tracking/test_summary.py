@@ -48,7 +48,7 @@ def test_trials_and_steps_are_counted(summary: dict[str, Any]) -> None:
 def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
     json.dumps(summary, allow_nan=False)
     out = io.StringIO()
-    show(summary, Console(file=out, width=100), "sqlite:///runs/mlflow.db")
+    show(summary, Console(file=out, width=100))
     text = out.getvalue()
     assert "Best chain: intermediate: 100% intent/de, 10 steps at 0.001 -> intent (en, 10 steps at 0.001)" in text
     assert "de (trained)" in text
@@ -57,11 +57,11 @@ def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
     )
     assert "over 1 fresh seeds" in text
     assert "intent: trial 1 helps, +5.00 ± 0.00" in text
-    assert "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db" in text
+    assert f"tunexfer ui {summary['folder']} opens MLflow on it" in text
 
 
 def test_a_study_without_a_trial_has_a_summary(tmp_path: Path) -> None:
     record = Record(StudyFolder(tmp_path / "none"))
     empty = summarise(record, state="interrupted", objective={}, wanted=3, seconds=0.0)
-    show(empty, Console(file=io.StringIO()), "http://127.0.0.1:1")
+    show(empty, Console(file=io.StringIO()))
     assert empty["best"] is None

@@ -105,7 +105,6 @@ def _log(
     from mlflow.models import Model
 
     from tunexfer.export.card import CARD
-    from tunexfer.export.plain import HEAD_FILE
     from tunexfer.export.transformers import export_transformers
 
     for talker in ("mlflow.transformers", "mlflow.models.model"):
@@ -140,8 +139,10 @@ def _log(
                 model_card=ModelCard.load(plain / CARD),
                 pip_requirements=[f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED],
             )
-            if folder.head_apart:
-                shutil.copyfile(plain / folder.target / HEAD_FILE, whole / "model" / HEAD_FILE)
+            shutil.rmtree(
+                whole / "model"
+            )  # holds what transformers made of it: a pooler of random numbers, no head apart
+            shutil.copytree(plain / folder.target, whole / "model")
             (whole / "LICENSE.txt").unlink(missing_ok=True)  # looked up on the hub by the folder's name; the card knows
             model.flavors["transformers"]["source_model_name"] = f"{study.name} trial {exported.trial} {folder.target}"
             model.save(str(whole / "MLmodel"))

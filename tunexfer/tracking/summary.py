@@ -119,7 +119,7 @@ def _reported(ended: Ended, task: str) -> Split:
     return "test" if ended.main(task, "test") else "validation"
 
 
-def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> None:
+def show(summary: Mapping[str, Any], console: Console) -> None:
     """The summary for people: the best chain in words, target x language, and the commands to look further."""
     trials, best = summary["trials"], summary["best"]
     counts = ", ".join(f"{trials[state]} {state}" for state in ("complete", "failed", "stopped") if trials[state])
@@ -147,9 +147,9 @@ def show(summary: Mapping[str, Any], console: Console, tracking_uri: str) -> Non
     if summary["confirmation"]:
         _show_confirmation(summary["confirmation"], console)
     console.print("Look further:")
-    remote = tracking_uri.startswith(("http:", "https:"))
-    ui = tracking_uri if remote else f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
-    for line in (ui, f"{summary['folder']}/scores.parquet holds every score beside its baseline"):
+    folder = shlex.quote(summary["folder"])
+    report, ui = f"tunexfer report {folder} writes all of it as one page", f"tunexfer ui {folder} opens MLflow on it"
+    for line in (report, ui, f"{summary['folder']}/scores.parquet holds every score beside its baseline"):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 

@@ -62,9 +62,8 @@ def find_uri(folder: StudyFolder, given: str | None) -> str:
     remembered = json.loads(folder.tracking.read_text(encoding="utf-8"))["uri"] if folder.tracking.is_file() else None
     if remembered and f":{_HIDDEN}@" in remembered:
         raise StudyError(f"{folder.path} is mirrored in {remembered}. Give the URI with its password: --tracking-uri.")
-    if remembered and (file := sqlite_file(remembered)) is None:
-        return str(remembered)
-    if remembered and file.is_file():
+    file = sqlite_file(remembered) if remembered else None
+    if remembered and (file is None or file.is_file()):
         return str(remembered)
     if (runs / DATABASE).is_file():
         return default_uri(runs)  # the runs folder was moved, or the study is older than the note
