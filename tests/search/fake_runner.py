@@ -76,7 +76,7 @@ class FakeRunner:
         mark = fingerprint([parent, stage.learning_rate, stage.steps, str(stage.mixture), seed])
         reused = (self.store / mark).exists()
         for step in range(0 if reused else stage.steps):
-            on_progress(Progress(stage.name, step, stage.steps))
+            on_progress(Progress(stage.name, step, stage.steps, loss=1.0 if step else None))
             time.sleep(self.step_s)
         if not reused:
             with (self.store / "trained.log").open("a") as log:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunexfer.errors import StudyError
@@ -27,6 +28,7 @@ def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[
     """Be connected to Ray for a while.
 
     address: of an existing cluster; None starts one on this machine, for this study alone
+    name:    the study's, by which the dashboard names the job
     yields: the dashboard's URL, empty where there is none
     raises: StudyError, if there is no cluster at that address
     """
@@ -34,7 +36,8 @@ def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[
     threads = {name: str(cpus_per_trial) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     runtime = {"env_vars": {**threads, "TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}}
-    settings: dict[str, Any] = {**quiet, "namespace": f"tunexfer-{name}", "runtime_env": runtime}
+    job = JobConfig(metadata={"job_name": name})
+    settings: dict[str, Any] = {**quiet, "namespace": f"tunexfer-{name}", "runtime_env": runtime, "job_config": job}
     if address is None:
         settings |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     elif address.startswith("ray://"):

@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 from tunexfer.errors import StudyError
 from tunexfer.plan import Plan
 from tunexfer.search.cluster import check_shared, cluster, room
+from tunexfer.search.metrics import StudyMetrics
 from tunexfer.search.schedule import Schedule
 from tunexfer.search.worker import ChainTrainable, Runner, Work, stop_mark
 from tunexfer.tracking.listener import Listener
@@ -112,11 +113,14 @@ def _fit(drive: _Drive, make_runner: Callable[[], Runner], options: SearchOption
                 verbose=0,
             ),
         )
-        try:
-            tuner.fit()
-        finally:
-            drive.close()
-            stop_mark(folder).unlink(missing_ok=True)
+        metrics = StudyMetrics(drive.record)
+        drive.listeners = [*drive.listeners, metrics]
+        with metrics:
+            try:
+                tuner.fit()
+            finally:
+                drive.close()
+                stop_mark(folder).unlink(missing_ok=True)
 
 
 class _Drive:

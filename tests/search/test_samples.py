@@ -1,0 +1,63 @@
+"""What is published of a study, before Ray gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tracking.made_up import PLAN, chain, run, study, trial
+
+from tunexfer.core.folder import StudyFolder
+from tunexfer.search.metrics import METRICS, StudyMetrics
+from tunexfer.tracking.progress import ProgressFile
+from tunexfer.tracking.record import Record
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    folder = StudyFolder(tmp_path / "toy")
+    study(folder)
+    with Record.drive(folder, PLAN) as record:
+        yield record
+
+
+def values(metrics: StudyMetrics, name: str) -> dict[tuple[str, ...], float]:
+    """Tags other than the study, in their order -> value."""
+    found = [sample for sample in metrics.samples() if sample.metric == f"tunexfer_{name}"]
+    assert all(tuple(sample.tags) == METRICS[sample.metric][1] for sample in found)
+    assert {sample.tags["study"] for sample in found} <= {"toy"}
+    return {tuple(sample.tags.values())[1:]: sample.value for sample in found}
+
+
+def test_a_search_that_goes_on_starts_from_what_the_study_has(record: Record) -> None:
+    with StudyMetrics(record) as metrics:
+        assert values(metrics, "trials") == {("running",): 0, ("complete",): 4, ("failed",): 1, ("stopped",): 0}
+        assert values(metrics, "stages") == {("intent", "trained"): 5}
+        assert values(metrics, "best_objective") == {("1",): 53.0}
+        assert values(metrics, "seconds_saved") == {}
+
+
+def test_rows_per_second_are_of_running_trials_alone(record: Record) -> None:
+    """Steps of 32 rows: 10 in 2 seconds."""
+    now = 0.0
+    with StudyMetrics(record) as metrics:
+        record.begin(trial(5))
+        metrics.begun(trial(5))
+        assert values(metrics, "rows_per_second") == {}
+        progress = ProgressFile(record.folder.trial(5).progress, clock=lambda: now)
+        at = {"stage": "intermediate", "steps": 10, "reused": False, "scores": ()}
+        progress(SimpleNamespace(step=0, loss=None, **at))
+        now = 2.0
+        progress(SimpleNamespace(step=10, loss=0.5, **at))
+        assert values(metrics, "rows_per_second") == {("5", "intermediate"): 32 * 10 / 2}
+        metrics.ended(run(record, trial(5), 60.0))
+        assert values(metrics, "rows_per_second") == {}
+        assert values(metrics, "trials")["complete",] == 5
+
+
+def test_the_best_trial_is_one_and_the_one_before_it_is_no_longer_told(record: Record) -> None:
+    with StudyMetrics(record) as metrics:
+        metrics.ended(run(record, trial(5, of=chain(stages=2)), 60.0))
+        assert values(metrics, "best_objective") == {("5",): 60.0}
