@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 from report.made_up_study import MadeUp
 from scipy.stats import spearmanr
 
+from tunexfer.core.chain import Chain, Mixture, Source
 from tunexfer.report.source_gains import (
     Estimate,
     add_distances,
@@ -88,3 +91,36 @@ def test_an_unknown_distance_from_one_source_leaves_the_mixture_without(gains: p
 def test_without_a_baseline_there_are_no_gains(tmp_path: Path) -> None:
     study = Study.load(MadeUp(states=((0, "failed"),)).write(tmp_path))
     assert trial_gains(study).empty
+
+
+def test_without_stages_the_train_language_is_the_source_where_the_study_varies_it(tmp_path: Path) -> None:
+    class Varied(MadeUp):
+        def chain(self, point: dict[str, Any]) -> Chain:
+            """A learning rate of 0.0005 stands for fine-tuning in German."""
+            chain = super().chain(point)
+            [target] = chain.targets
+            assert target.stage
+            language = "de" if target.stage.learning_rate == 0.0005 else "en"
+            mixture = Mixture(sources=(Source(task=target.task, language=language),), shares=(1.0,))
+            return replace(chain, targets=(replace(target, stage=replace(target.stage, mixture=mixture)),))
+
+        def gain(self, chain: Chain, target: str, language: str) -> float:
+            return 2.0 if chain.targets[0].train_language == "de" else 0.0
+
+    study = Study.load(Varied(intermediate=(), targets=("intent",), noise=0.0, trials=6).write(tmp_path))
+    gains = trial_gains(study)
+    assert set(gains["tasks"]) == {""}
+    assert {sources: set(part["language"]) for sources, part in gains.groupby("sources")} == {
+        "en": {"de", "ru", "zh", "sw"},
+        "de": {"ru", "zh", "sw"},  # not English, which the baseline has seen
+    }
+    assert gains[gains["sources"] == "de"]["gain"].tolist() == pytest.approx([2.0] * (gains["sources"] == "de").sum())
+    assert gains.loc[gains["baseline"], "sources"].unique().tolist() == ["en"]
+
+
+def test_without_stages_and_with_one_train_language_nothing_has_a_source(tmp_path: Path) -> None:
+    class Plain(MadeUp):
+        def gain(self, chain: Chain, target: str, language: str) -> float:
+            return 0.0
+
+    assert trial_gains(Study.load(Plain(intermediate=()).write(tmp_path))).empty

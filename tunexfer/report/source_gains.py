@@ -85,7 +85,7 @@ def language_values(gains: pd.DataFrame, over: Sequence[str]) -> pd.Series:
 
 
 def trial_gains(study: Study) -> pd.DataFrame:
-    """Gains over the baseline on the test split, in unseen languages: a row a trial, target and language.
+    """Gains over the baseline on the test split, in languages unseen by both: a row a trial, target and language.
 
     returns:  study, trial, target, language, gain (points);
         tasks, train: what the stages trained, and what the target was trained in
@@ -96,10 +96,14 @@ def trial_gains(study: Study) -> pd.DataFrame:
     A chain without stages has a source where the study varies the target's train language: that language.
     """
     scores = study.scores()
-    kept = scores[scores["main"] & (scores["split"] == "test") & scores["unseen"] & scores["delta"].notna()]
+    main = scores[scores["main"] & (scores["split"] == "test")].astype({"task": "str", "language": "str"})
+    base = main[(main["trial"] == study.baseline()) & main["unseen"]].set_index(["task", "language"]).index
+    fair = pd.MultiIndex.from_frame(main[["task", "language"]]).isin(base)
+    kept = main[fair & main["unseen"] & main["delta"].notna()]
     origins = pd.DataFrame(_origins(study, kept["trial"].unique().tolist()), columns=_ORIGIN)
     found = kept.rename(columns={"task": "target", "delta": "gain"})[["study", "trial", "target", "language", "gain"]]
-    return found.astype({"target": "str", "language": "str"}).merge(origins, on=["trial", "target"])
+    with_sources: pd.DataFrame = found.merge(origins, on=["trial", "target"])
+    return with_sources
 
 
 def languages_of(gains: pd.DataFrame) -> list[str]:
