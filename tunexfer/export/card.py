@@ -240,7 +240,9 @@ def _chosen(facts: _Facts) -> str:
             f"Validation rows {which} had a say, so labelled rows of languages that are called unseen here may have "
             "helped to choose: this is not the zero-shot protocol."
         )
-    if best and mine.trial.number == best.trial.number:
+    if best and mine.trial.number == best.trial.number == 0:
+        how = f"It is the baseline: none of {len(own)} trials has a higher objective"
+    elif best and mine.trial.number == best.trial.number:
         how = f"It has the highest objective of {len(own)} trials, {_number(mine.objective)}"
     else:
         how = f"It was named by its number; its objective is {_number(mine.objective)}"
@@ -249,8 +251,8 @@ def _chosen(facts: _Facts) -> str:
         )
     baseline = next((one.objective for one in own if one.trial.number == 0), None)
     return (
-        f"{how}; the baseline has {_number(baseline)}. The objective is the {what} validation score, averaged over the "
-        f"targets. {whose} Test rows had none."
+        f"{how}; the baseline's is {_number(baseline)}. The objective is the {what} validation score, averaged over "
+        f"the targets. {whose} Test rows had none."
     )
 
 
