@@ -70,18 +70,20 @@ def language_values(gains: pd.DataFrame, over: Sequence[str]) -> pd.Series:
 
     gains:  columns `language`, `gain` and those of `over`, which say what it was scored on
 
-    Least squares of the gain on language and on what it was scored on; the value is the language's part plus the mean
-    of the others'. Where every language was scored on everything, that is its plain mean.
+    Least squares of the gain on language and on what it was scored on, the latter eliminated first; the value is the
+    language's part plus the mean of the others'. Where every language was scored on everything, that is its plain mean.
     """
     rows, languages = pd.factorize(gains["language"], sort=True)
     columns = gains.groupby([*over], observed=True).ngroup().to_numpy()
-    count, others = len(languages), columns.max() + 1
-    design = np.zeros((len(gains), count + others))
-    design[np.arange(len(gains)), rows] = 1.0
-    design[np.arange(len(gains)), count + columns] = 1.0
-    parts = np.linalg.lstsq(design, gains["gain"].to_numpy(dtype=np.float64), rcond=None)[0]
-    values = (parts[:count] + parts[count:].mean()).round(_DIGITS)
-    return pd.Series(values, index=pd.Index(languages, name="language"))
+    values = gains["gain"].to_numpy(dtype=np.float64)
+    there = np.zeros((len(languages), columns.max() + 1))
+    np.add.at(there, (rows, columns), 1.0)
+    sizes = there.sum(axis=0)
+    levels = np.bincount(columns, values) / sizes
+    within = np.diag(there.sum(axis=1)) - there / sizes @ there.T
+    parts = np.linalg.pinv(within, hermitian=True) @ (np.bincount(rows, values) - there @ levels)
+    others = levels - parts @ there / sizes
+    return pd.Series((parts + others.mean()).round(_DIGITS), index=pd.Index(languages, name="language"))
 
 
 def trial_gains(study: Study) -> pd.DataFrame:
