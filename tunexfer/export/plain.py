@@ -68,7 +68,8 @@ def whole_encoder(checkpoint: Path, weights: Weights) -> PreTrainedModel:
         encoder.load_state_dict(weights.body, strict=False)
     if len(weights.pieces):
         words[torch.from_numpy(weights.pieces)] = weights.words
-    return encoder.eval()
+    encoder.eval()
+    return encoder
 
 
 def make_head(kind: str, width: int, labels: int, state: Mapping[str, Tensor]) -> Head:
