@@ -1,9 +1,9 @@
 """A chain as one would write it with the libraries alone: Ray Tune, transformers' Trainer, Ray's MLflow callback.
 
 Every trial is a fresh actor that loads the encoder whole, runs its whole chain, and predicts every language; nothing is
-kept for the next trial. The recipe (heads, steps, optimizer, schedule, precision) is the one tunexfer's stages use, so
-that scores can be compared; for the same reason the rows of each step, the heads' first values and the scoring
-functions are borrowed from it.
+kept for the next trial. The recipe (heads, shares, steps, optimizer, schedule) is the one tunexfer's stages use, and
+the scoring functions are borrowed from it. With `exactly` in the job so are the rows of each step, the heads' first
+values and the precision, and only the code differs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ transformers.logging.set_verbosity_error()
 class MultiTaskModel(nn.Module):
     """A shared encoder, mean pooling, and a head per task."""
 
-    def __init__(self, encoder: Any, tasks: dict[str, TaskBlock], seed: int) -> None:
+    def __init__(self, encoder: Any, tasks: dict[str, TaskBlock]) -> None:
         super().__init__()
-        self.encoder, width = encoder, encoder.config.hidden_size
+        self.encoder, self.tasks, width = encoder, tasks, encoder.config.hidden_size
         self.token_level = {name for name, task in tasks.items() if task.kind == "tagging"}
         self.heads = nn.ModuleDict(
             {
@@ -55,8 +56,10 @@ class MultiTaskModel(nn.Module):
                 for name, task in tasks.items()
             }
         )
-        for name, head in new_heads(tasks, encoder.config, seed).items():
-            vector_to_parameters(parameters_to_vector(head.parameters()), self.heads[name].parameters())
+        for module in self.heads.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
 
     def forward(self, task: str, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -69,13 +72,14 @@ class MultiTaskModel(nn.Module):
         return {"loss": nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten()), "logits": logits}
 
 
-def job_of(plan: Plan) -> dict[str, Any]:
+def job_of(plan: Plan, *, exactly: bool = False) -> dict[str, Any]:
     """What `ByHand` needs to know of a plan, as plain values."""
     encoder = plan.encoders[0]
     return {
         "encoder": str(resolve_encoder(encoder, cache_folder())),
         "freeze_embeddings": encoder.freeze_embeddings,
-        "bf16": plan.precision == "bf16",
+        "exactly": exactly,
+        "bf16": exactly and plan.precision == "bf16",  # Trainer's default is float32
         "root": str(plan.rows.root),
         "tasks": {name: task.model_dump() for name, task in plan.suite.tasks.items()},
         "evaluated": sorted(plan.evaluated),
@@ -149,12 +153,13 @@ class ByHand:
         sources = tuple(Source(**source) for source in stage["mixture"]["sources"])
         mixture = Mixture(sources=sources, shares=tuple(stage["mixture"]["shares"]))
         data = {source: self.features(source.task, source.language, "train") for source in sources}
-        lengths = {source: np.array([len(ids) for ids in own["input_ids"]]) for source, own in data.items()}
-        model = MultiTaskModel(self.encoder, {task: self.tasks[task] for task in mixture.tasks}, seed)
-        batches = [
-            (batch.task, [data[source][row] for source, row in batch.rows])
-            for batch in batch_plan(lengths, mixture, steps=stage["steps"], batch_size=stage["batch_size"], seed=seed)
-        ]
+        model = MultiTaskModel(self.encoder, {task: self.tasks[task] for task in mixture.tasks})
+        if self.job["exactly"]:
+            for name, head in new_heads(model.tasks, self.encoder.config, seed).items():
+                vector_to_parameters(parameters_to_vector(head.parameters()), model.heads[name].parameters())
+            batches = self.same_batches(stage, mixture, data, seed)
+        else:
+            batches = list(self.batches(stage, mixture, data, seed))
         with tempfile.TemporaryDirectory() as scratch:
             arguments = TrainingArguments(
                 scratch,
@@ -176,6 +181,31 @@ class ByHand:
                 model=model, args=arguments, train_dataset=batches, data_collator=lambda one: self.collate(*one[0])
             ).train()
         return model
+
+    def same_batches(
+        self, stage: dict[str, Any], mixture: Mixture, data: dict[Source, Dataset], seed: int
+    ) -> list[Any]:
+        """The rows that tunexfer takes in each step."""
+        lengths = {source: np.array([len(ids) for ids in own["input_ids"]]) for source, own in data.items()}
+        plan = batch_plan(lengths, mixture, steps=stage["steps"], batch_size=stage["batch_size"], seed=seed)
+        return [(batch.task, [data[source][row] for source, row in batch.rows]) for batch in plan]
+
+    def batches(
+        self, stage: dict[str, Any], mixture: Mixture, data: dict[Source, Dataset], seed: int
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Each of one task, drawn by the shares; within it each row's source is drawn by the shares too."""
+        draw, tasks, shares = np.random.default_rng(seed), mixture.tasks, np.array(mixture.shares)
+        weight = np.array([shares[[task == own.task for own in mixture.sources]].sum() for task in tasks])
+        passes: dict[Source, list[int]] = {source: [] for source in mixture.sources}
+        for _ in range(stage["steps"]):
+            task = tasks[draw.choice(len(tasks), p=weight / weight.sum())]
+            own = [index for index, source in enumerate(mixture.sources) if source.task == task]
+            rows = []
+            for index in draw.choice(own, size=stage["batch_size"], p=shares[own] / shares[own].sum()):
+                source = mixture.sources[index]
+                passes[source] = passes[source] or draw.permutation(len(data[source])).tolist()
+                rows.append(data[source][passes[source].pop()])
+            yield task, rows
 
     def predict(self, model: MultiTaskModel | None, task: str, features: Dataset, batch_size: int = 64) -> list[Any]:
         """One array per feature, in their order."""
@@ -230,8 +260,8 @@ def trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     tune.report({**scores, "objective": sum(validation) / len(validation)})
 
 
-def search(chains: list[dict[str, Any]], job: dict[str, Any], folder: Path) -> list[dict[str, float]]:
-    """The scores of each chain, in their order."""
+def search(chains: list[dict[str, Any]], job: dict[str, Any], folder: Path) -> None:
+    """Run each chain as a trial."""
     callback = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/by_hand.db", experiment_name="by-hand")
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, job=job), {"cpu": 1}),
@@ -242,9 +272,3 @@ def search(chains: list[dict[str, Any]], job: dict[str, Any], folder: Path) -> l
     results = tuner.fit()
     if results.errors:
         raise results.errors[0]
-    by_chain = {result.config["chain"]: result.metrics for result in results}
-    names = ("validation/", "test/")
-    return [
-        {name: value for name, value in by_chain[json.dumps(chain)].items() if name.startswith(names)}
-        for chain in chains
-    ]

@@ -3,16 +3,15 @@
     python benchmarks/stage_reuse.py draws     the first trials that the shipped searcher draws from the shipped space
     python benchmarks/stage_reuse.py grid      four prefixes x four target settings (benchmarks/grid.yaml)
 
-Prints the wall-clock ratio, how much of the sharing that is possible was had, whether scores agree (against the
-difference between two seeds), and for the grid where the time goes: sharing, warm actors, trimming, the rest. Data is
-built and encoded before the clocks start. Nothing else should run on the machine.
+Prints the wall-clock ratio, how much of the sharing that is possible was had, and for the grid where the time goes:
+sharing, warm actors, trimming, the rest. Data is built and encoded before the clocks start. Nothing else should run on
+the machine. That both ways give the same scores is benchmarks/agreement.py's to show.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from typing import Annotated, Any
 
 import ray
 import typer
-from by_hand import difference, job_of
+from by_hand import job_of
 from by_hand import search as search_by_hand
 from rich.console import Console
 
@@ -65,32 +64,23 @@ def by_tunexfer(plan: Plan, folder: Path, make: Callable[[], Any]) -> tuple[list
     return ended, time.perf_counter() - started
 
 
-def by_hand(plan: Plan, chains: Sequence[Chain], folder: Path, **settings: Any) -> tuple[list[dict[str, float]], float]:
-    """Main scores of each chain, and the seconds it took from start to end."""
+def by_hand(plan: Plan, chains: Sequence[Chain], folder: Path, **settings: Any) -> float:
+    """The seconds that the chains took from start to end."""
     job = job_of(plan) | {"seed": plan.seed, **settings}
     for name in TUNE_SETTINGS:  # a search leaves them in the environment
         os.environ.pop(name, None)
     started = time.perf_counter()
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}})
     try:
-        scores = search_by_hand([chain.as_dict() for chain in chains], job, folder)
+        search_by_hand([chain.as_dict() for chain in chains], job, folder)
     finally:
         ray.shutdown()
-    return scores, time.perf_counter() - started
-
-
-def main_scores(ended: Ended) -> dict[str, float]:
-    return {f"{s.split}/{s.task}/{s.language}": s.value for s in ended.scores if s.main}
-
-
-def mean_difference(some: Sequence[dict[str, float]], others: Sequence[dict[str, float]]) -> float:
-    return statistics.fmean(difference(one, two) for one, two in zip(some, others, strict=True))
+    return time.perf_counter() - started
 
 
 def main(
     part: Annotated[str, typer.Argument(help="draws or grid")],
     trials: int | None = None,
-    compared: Annotated[int, typer.Option(help="Chains that are also run by hand with another seed.")] = 6,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     breakdown: bool = True,
 ) -> None:
@@ -103,10 +93,8 @@ def main(
         ended, ours = by_tunexfer(plan, folder / "shared", shared)
         chains = [one.trial.chain for one in ended]
         say(f"tunexfer: {len(chains)} chains in {ours:.0f} s")
-        scores, theirs = by_hand(plan, chains, folder)
+        theirs = by_hand(plan, chains, folder)
         say(f"by hand: the same chains in {theirs:.0f} s")
-        some = slice(1, compared + 1)  # the baseline's retrieval has no seed to differ by
-        second, _ = by_hand(plan, chains[some], folder, seed=plan.seed + 1)
         possible = plan.cost(chains)
         trained = sum(stage.steps for one in ended for stage in one.stages if not stage.reused)
         figures: dict[str, Any] = {
@@ -118,18 +106,11 @@ def main(
             "share of possible sharing": round(
                 (possible.steps_apart - trained) / max(possible.steps_apart - possible.steps, 1), 3
             ),
-            "score difference": {
-                "of chains": len(second),
-                "tunexfer - by hand": round(
-                    mean_difference([main_scores(one) for one in ended[some]], scores[some]), 2
-                ),
-                "by hand, seed - other seed": round(mean_difference(scores[some], second), 2),
-            },
         }
         if part == "grid" and breakdown:
             _, apart = by_tunexfer(plan, folder / "apart", partial(Apart, prepared, folder))
-            _, warm = by_hand(plan, chains, folder, warm=True)
-            _, trimmed = by_hand(plan, chains, folder, warm=True, trim=True)
+            warm = by_hand(plan, chains, folder, warm=True)
+            trimmed = by_hand(plan, chains, folder, warm=True, trim=True)
             figures["seconds"] |= {
                 "by hand, warm actors": round(warm, 1),
                 "by hand, warm actors, trimmed": round(trimmed, 1),
