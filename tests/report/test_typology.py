@@ -167,3 +167,11 @@ def test_every_figure_of_the_section_is_of_a_table_beside_it(tmp_path: Path) -> 
         "Rank correlation of gain and distance",
     ]
     assert {"Gain and distance of each language", "Advantage over English in each language"} < section.tables.keys()
+
+
+def test_languages_that_uriel_does_not_know_make_no_empty_figures(tmp_path: Path) -> None:
+    made_up = ("en", *(f"l{number:02}" for number in range(10)))
+    section = typology.section([Study.load(MadeUp(languages=made_up, targets=("intent",)).write(tmp_path))])
+    assert section is not None
+    assert not section.figures
+    assert any("URIEL knows too little for some of the distances of: l00, l01" in words for words in section.words)

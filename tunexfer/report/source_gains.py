@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from tunexfer.core.chain import Chain
 from tunexfer.report.distances import MEASURES
-from tunexfer.report.intervals import LEVEL, RESAMPLES
+from tunexfer.report.intervals import LEVEL
 from tunexfer.report.study import Study
 
 ENGLISH = "en"
 LANGUAGES = 8
 """Target languages that it takes for an interval; fewer say nothing about languages at large."""
+RESAMPLES = 2_000
+"""Enough for the ends of an interval that is shown with two digits; there are hundreds of correlations."""
 _DIGITS = 9
 """Kept of a value in points, so that equal ones are equal after least squares."""
 

@@ -18,6 +18,7 @@ from tunexfer.report.section import Section
 from tunexfer.report.source_gains import (
     ENGLISH,
     LANGUAGES,
+    RESAMPLES,
     Array,
     Estimate,
     add_distances,
@@ -76,9 +77,11 @@ def section(studies: Sequence[Study]) -> Section | None:
     }
     figures = {}
     for (study, sources), part in _sets(found.pairs):
+        if part[[*MEASURES]].isna().all(axis=None):
+            continue
         name = f"{sources} ({study})" if len(studies) > 1 else sources
         figures[f"Gain against distance, from {name}"] = draw_pairs(part)
-    if not found.advantages.empty:
+    if not found.halves.empty:
         figures["Advantage over English against distance from English"] = draw_advantages(found.advantages)
     if not found.correlations.empty:
         figures[correlations] = draw_correlations(found.correlations, len(studies) > 1)
@@ -333,7 +336,7 @@ def _words(sets: int, correlations: pd.DataFrame, pairs: pd.DataFrame) -> Iterat
     yield (
         f"Spearman's correlation of gain with distance over up to {count} languages, mean over the sets of sources: "
         f"{'; '.join(found)}. Below 0: near languages gain more. The 95 % intervals draw languages anew "
-        "(percentile bootstrap, 10,000 resamples) and aren't corrected for looking at four distances."
+        f"(percentile bootstrap, {RESAMPLES:,} resamples) and aren't corrected for looking at four distances."
     )
 
 
