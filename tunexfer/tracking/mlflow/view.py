@@ -62,8 +62,8 @@ def view_tag(record: Record) -> str | None:
 
 
 def _state(complete: Sequence[Ended], study_id: str) -> dict[str, Any]:
-    deltas = Deltas(complete)
-    names = [mlflow_name(name) for name in metrics(complete[-1], deltas)]
+    baseline = Deltas(ended for ended in complete if ended.trial.phase == "baseline")
+    names = [mlflow_name(name) for name in metrics(complete[-1], baseline)]
     families = {family: [name for name in names if name.partition("/")[0] == family] for family in FAMILIES}
     choices = _choices(complete)
     columns = [_metric("objective")]
