@@ -83,7 +83,7 @@ class FakeRunner:
                 log.write(f"{mark}\n")
             (self.store / mark).touch()
         on_progress(Progress(stage.name, stage.steps, stage.steps, reused=reused))
-        return StageOutcome(stage.name, mark, reused, stage.steps, 0.0)
+        return StageOutcome(stage.name, mark, reused, stage.steps, 0.0 if reused else stage.steps * self.step_s)
 
 
 def misfortune(learning_rate: float) -> None:
