@@ -25,8 +25,8 @@ def section(studies: Sequence[Study]) -> Section | None:
     ended = [study for study in studies if study.ended]
     if not ended:
         return None
-    totals = pd.DataFrame([_totals(study) for study in ended])
-    tables = {"Cost": totals}
+    totals = [_totals(study) for study in ended]
+    tables = {"Cost": pd.DataFrame(totals)}
     by_stage = [_by_stage(study) for study in ended]
     if any(map(len, by_stage)):
         tables["Cost by stage"] = pd.concat(by_stage, ignore_index=True)
@@ -50,7 +50,7 @@ def section(studies: Sequence[Study]) -> Section | None:
     return Section(
         key="cost",
         title="Cost",
-        words=tuple(map(_in_words, totals.to_dict("records"))),
+        words=tuple(map(_in_words, totals)),
         tables=tables,
         figures=figures,
         folded=frozenset({"Cost by stage", "Stage tree", "Best score against cost"} & tables.keys()),

@@ -27,7 +27,7 @@ class Explored:
         trials = study.trials()
         own = trials[(trials["state"] == "complete") & (trials["phase"] != "confirm") & trials["objective"].notna()]
         baseline = study.baseline()
-        self.baseline = float(own.loc[baseline, "objective"]) if baseline in own.index else None
+        self.baseline: float | None = own["objective"].to_dict().get(baseline)
         """The baseline's objective; None where there is none."""
         points = study.coordinates().loc[own.index]
         if baseline in points.index:
@@ -45,7 +45,7 @@ class Explored:
         may_be_none = [name for name in open_stages if NO_STAGE in self._options(points[name])]
         if len(may_be_none) < len(stages):
             return points.drop(index=baseline)
-        placed = points.copy()
+        placed = points.astype(dict.fromkeys(open_stages, object))
         placed.loc[baseline, open_stages] = NO_STAGE
         return placed
 

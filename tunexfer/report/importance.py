@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -13,7 +12,7 @@ from tunexfer.core.chain import Stage
 from tunexfer.report.explored import Explored
 from tunexfer.report.mixtures import by_mixture, draw_mixtures, shares
 from tunexfer.report.panels import MOST_VALUES, draw_panels, means
-from tunexfer.report.ped_anova import LEAST_TRIALS, SHUFFLES, importances
+from tunexfer.report.ped_anova import BEST_LEAST, BEST_SHARE, LEAST_TRIALS, importances
 from tunexfer.report.section import Section
 from tunexfer.report.strips import draw_strips, shortened, summary
 from tunexfer.report.study import Study
@@ -80,7 +79,8 @@ def _importances(table: pd.DataFrame, count: int) -> Part:
         return [f"{count} trials are too few to tell which choice matters most; it takes {LEAST_TRIALS}."], {}, {}
     estimated = table[table["importance"].notna()]
     said = [_decides(estimated, count)]
-    if few := [f"{row.coordinate} ({row.trials})" for row in table.itertuples() if row.trials < LEAST_TRIALS]:
+    rare = table[table["trials"] < LEAST_TRIALS]
+    if few := [f"{name} ({trials})" for name, trials in zip(rare["coordinate"], rare["trials"], strict=True)]:
         said.append(
             f"How much these matter can't be told, as fewer than {LEAST_TRIALS} trials have them: {', '.join(few)}."
         )
@@ -91,13 +91,15 @@ def _importances(table: pd.DataFrame, count: int) -> Part:
 
 def _decides(estimated: pd.DataFrame, count: int) -> str:
     how = (
-        f"Importance says how much a choice decides whether a trial is among the best (PED-ANOVA over {count} trials); "
-        f"chance is the largest of {SHUFFLES} importances of the same values shuffled among their trials."
+        f"Importance says how much a choice decides whether a trial is among the best {BEST_SHARE:.0%}, at least "
+        f"{BEST_LEAST} (PED-ANOVA over {count} trials); "
+        "chance is what the same values, shuffled among their trials, reach once in twenty times."
     )
     above = estimated[estimated["matters"]]
     if above.empty:
         return f"{how} In so many trials no choice can be told from chance this way."
-    shown = ", ".join(f"{row.coordinate} ({row.importance:.0%}, in {row.trials} trials)" for row in above.itertuples())
+    rows = zip(above["coordinate"], above["importance"], above["trials"], strict=True)
+    shown = ", ".join(f"{name} ({importance:.0%}, in {trials} trials)" for name, importance, trials in rows)
     return f"{how} Above chance: {shown}."
 
 
@@ -106,7 +108,7 @@ def _bars(estimated: pd.DataFrame) -> Figure:
     shown = estimated.head(MOST_BARS)
     figure = new_figure(WIDTH, 0.8 + 0.24 * len(shown))
     axes = figure.subplots()
-    places = -np.arange(len(shown))
+    places = [-float(place) for place in range(len(shown))]
     axes.barh(places, shown["importance"], height=0.6, color=BLUE)
     axes.scatter(shown["by_chance"], places, marker="|", s=120, linewidths=2, color=ORANGE, zorder=3, label="chance")
     left = f" ({MOST_BARS} choices of {len(estimated)})" if len(estimated) > MOST_BARS else ""

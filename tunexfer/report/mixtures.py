@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tunexfer.report.explored import Explored
 from tunexfer.report.panels import draw_panels
-from tunexfer.report.strips import shortened
+from tunexfer.report.strips import reached, shortened
 from tunexfer.report.style import INK, SEQUENTIAL, new_figure, scatter, styled
 
 MOST_COUNTS = 24
@@ -39,8 +39,7 @@ def by_mixture(found: pd.DataFrame, objective: pd.Series[float]) -> pd.DataFrame
     """One row a mixture, best mean first: its share of each task, trials, mean, sd, best."""
     tasks = list(found.columns)
     grouped = found.round(4).assign(objective=objective.loc[found.index]).groupby(tasks, sort=False)["objective"]
-    table = grouped.agg(trials="count", mean="mean", sd="std", best="max")
-    return table.sort_values("mean", ascending=False).reset_index()
+    return reached(grouped).sort_values("mean", ascending=False).reset_index()
 
 
 def draw_mixtures(found: pd.DataFrame, explored: Explored) -> Figure:
@@ -84,7 +83,7 @@ def _triangle(mixtures: pd.DataFrame) -> Figure:
             shortened(f"all {task}", 28), corner, xytext=(0, down), textcoords="offset points", ha="center", va="center"
         )
     bar = figure.colorbar(points, ax=axes, shrink=0.7, label="mean objective (validation)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 

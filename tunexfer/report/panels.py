@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tunexfer.report.strips import faint, shortened
+from tunexfer.report.strips import faint, reached, shortened
 from tunexfer.report.style import BLUE, INK, ORANGE, WIDTH, new_figure, scatter, styled
 
 MOST_PANELS = 12
@@ -29,8 +29,7 @@ def means(numbers: pd.Series[float], values: pd.Series[float]) -> pd.DataFrame:
     few = numbers.nunique() <= MOST_VALUES
     group = numbers.rank(method="dense") if few else pd.qcut(numbers, MOST_VALUES, labels=False, duplicates="drop")
     ends = numbers.groupby(group).agg(low="min", high="max")
-    found = values.groupby(group).agg(trials="count", mean="mean", sd="std", best="max")
-    return pd.concat([ends, found], axis="columns").reset_index(drop=True)
+    return pd.concat([ends, reached(values.groupby(group))], axis="columns").reset_index(drop=True)
 
 
 @styled

@@ -19,14 +19,17 @@ from pandas.api.types import is_numeric_dtype
 from tunexfer.core.domains import Domain, IntUniform, LogUniform, Uniform
 from tunexfer.report.explored import Explored
 
-BEST_SHARE = 0.1
-"""Share of the trials that count as the best, Optuna's default..."""
+BEST_SHARE = 0.25
+"""Share of the trials that count as the best. Optuna's 0.1 is for hundreds of trials: of sixty with a plain effect it
+leaves too few to see it by."""
 BEST_LEAST = 5
-"""... but at least this many: what Optuna's documentation asks for."""
+"""The best are at least this many, as Optuna's documentation asks for."""
 LEAST_TRIALS = 2 * BEST_LEAST
 """Of fewer trials nothing is estimated, nor for a coordinate that fewer have."""
-SHUFFLES = 19
-"""One value more, drawn by chance like them, is the largest of all once in 20 times."""
+MANY_TRIALS = 200
+SHUFFLES, SHUFFLES_OF_MANY = 99, 19
+"""How often values are shuffled, and of many trials, where each time takes long and effects are plain anyway."""
+CHANCE = 0.05
 
 
 def importances(explored: Explored) -> pd.DataFrame:
@@ -34,8 +37,8 @@ def importances(explored: Explored) -> pd.DataFrame:
 
     coordinate
     importance:  share of what all estimated coordinates explain, 0 to 1; NaN where too few trials have the coordinate
-    by_chance:   the largest of `SHUFFLES` importances, on the same scale, of its values shuffled among their trials
-    matters:     whether importance is above by_chance; by chance it is for one coordinate in twenty
+    by_chance:   what its values, shuffled among their trials, reach or exceed once in twenty times, on the same scale
+    matters:     whether importance is above by_chance
     trials:      that have the coordinate: it may hang on an option that others didn't draw
     among_best:  how many of these are among the best
     options:     different values among them
@@ -48,7 +51,7 @@ def importances(explored: Explored) -> pd.DataFrame:
     if count < LEAST_TRIALS:
         return pd.DataFrame(columns=columns)
     share = max(BEST_SHARE, BEST_LEAST / count)
-    values = explored.objective.to_numpy()
+    values = np.asarray(explored.objective, dtype=np.float64)
     best = values >= np.sort(values)[::-1][int(np.ceil(share * count)) - 1]
     table = pd.DataFrame(
         {
@@ -63,7 +66,9 @@ def importances(explored: Explored) -> pd.DataFrame:
     total = found[0].sum()
     scaled = pd.DataFrame(found / total if total > 0 else found, columns=enough)
     table["importance"] = table["coordinate"].map(scaled.iloc[0])
-    table["by_chance"] = table["coordinate"].map(scaled.iloc[1:].max())
+    shuffled = np.sort(scaled.iloc[1:], axis=0)[::-1]
+    by_chance = shuffled[round(CHANCE * (len(shuffled) + 1)) - 1]
+    table["by_chance"] = table["coordinate"].map(dict(zip(enough, by_chance, strict=True)))
     table["matters"] = table["importance"] > table["by_chance"]
     return table[columns].sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 
@@ -71,7 +76,7 @@ def importances(explored: Explored) -> pd.DataFrame:
 def _evaluate(
     points: pd.DataFrame, values: NDArray[np.float64], share: float, known: Mapping[str, Domain]
 ) -> NDArray[np.float64]:
-    """Importances on PED-ANOVA's own scale, shape (1 + SHUFFLES, coordinates): as drawn, then shuffled."""
+    """Importances on PED-ANOVA's own scale, shape (1 + shuffles, coordinates): as drawn, then shuffled."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize")
     study.add_trials([create_trial(value=value) for value in values.tolist()])
@@ -88,7 +93,7 @@ def _evaluate(
     evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
     rng = np.random.default_rng(0)
     rows = []
-    for place in range(1 + SHUFFLES):
+    for place in range(1 + (SHUFFLES if len(values) <= MANY_TRIALS else SHUFFLES_OF_MANY)):
         for name, (own, options) in drawn.items():
             for trial, option in zip(own, rng.permutation(options) if place else options, strict=True):
                 trial.params[name] = option

@@ -106,7 +106,8 @@ def draw_tree(tree: Mapping[_Path, Branch], root: str) -> Figure:
 
 def _kept(tree: Mapping[_Path, Branch]) -> set[_Path]:
     """The branches that are drawn, the root among them, and with each its parent, which has at least as many trials."""
-    kept, siblings = {()}, Counter[_Path]()
+    kept: set[_Path] = {()}
+    siblings: Counter[_Path] = Counter()
     for path in sorted(tree, key=lambda path: (-tree[path].trials, len(path)))[1:]:
         if len(kept) <= MOST_BRANCHES and path[:-1] in kept and siblings[path[:-1]] < MOST_SIBLINGS:
             kept.add(path)
@@ -116,7 +117,8 @@ def _kept(tree: Mapping[_Path, Branch]) -> set[_Path]:
 
 def _lines(path: _Path, tree: Mapping[_Path, Branch], kept: set[_Path]) -> _Line:
     branch = tree[path]
-    line = _Line(*_in_short(path[-1]) if path else ("",), branch=branch)
+    label, detail = _in_short(path[-1]) if path else ("", "")
+    line = _Line(label, detail, branch)
     below = [one for one in tree if len(one) == len(path) + 1 and one[:-1] == path]
     below.sort(key=lambda one: -tree[one].trials)
     if below and branch.ending:

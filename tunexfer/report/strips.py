@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.api.typing import SeriesGroupBy
 
 from tunexfer.report.style import BLUE, INK, ORANGE, WIDTH, new_figure, scatter, styled
 
@@ -21,8 +23,13 @@ ROW_INCHES = 0.21
 
 def summary(values: pd.Series[float], by: pd.Series[str]) -> pd.DataFrame:
     """One row an option, best mean first: option, trials, mean, sd (NaN with one trial), best."""
-    found = values.groupby(by, sort=False).agg(trials="count", mean="mean", sd="std", best="max")
+    found = reached(values.groupby(by, sort=False))
     return found.sort_values("mean", ascending=False).rename_axis("option").reset_index()
+
+
+def reached(groups: SeriesGroupBy[float, Any]) -> pd.DataFrame:
+    """One row a group: trials, mean, sd (NaN with one trial), best."""
+    return pd.DataFrame({"trials": groups.count(), "mean": groups.mean(), "sd": groups.std(), "best": groups.max()})
 
 
 def shortened(text: str, letters: int = MOST_LETTERS) -> str:
@@ -56,17 +63,19 @@ def draw_strips(
         )
     if reference:
         axes.axvline(reference[1], color=INK, linewidth=0.8, linestyle="--", zorder=1)
-        axes.annotate(
-            reference[0], (reference[1], 1), xycoords=("data", "axes fraction"), xytext=(2, 1),
-            textcoords="offset points", fontsize=8,
+        low, high = axes.get_xlim()
+        left = reference[1] > (low + high) / 2
+        axes.text(
+            reference[1], 1.0, f"{reference[0]} " if left else f" {reference[0]}", ha="right" if left else "left",
+            va="bottom", fontsize=8, transform=axes.get_xaxis_transform(),
         )  # fmt: skip
-    for place, (text, values) in enumerate(rows):
-        where = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8}
-        if values is None:
+    for place, (text, drawn) in enumerate(rows):
+        where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8}
+        if drawn is None:
             axes.text(-0.01, -place, shortened(text, 44), ha="right", weight="bold", **where)
         else:
             axes.text(-0.01, -place, shortened(text), ha="right", **where)
-            axes.text(1.01, -place, str(len(values)), ha="left", **where)
+            axes.text(1.01, -place, str(len(drawn)), ha="left", **where)
     axes.text(1.01, 0.55, "trials", ha="left", va="bottom", fontsize=8, transform=axes.get_yaxis_transform())
     axes.set(yticks=[], ylim=(-len(rows) + 0.4, 0.6), xlabel=label)
     axes.spines["left"].set_visible(False)

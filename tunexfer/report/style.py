@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ MANY_POINTS = 200
 """Of more points a figure keeps an image, not a shape each: a page has to stay small."""
 DPI = 150
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -51,7 +52,7 @@ STYLE: dict[str, Any] = {
     "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "lines.linewidth": 1.5,
     "figure.facecolor": "none",
     "axes.facecolor": "none",

@@ -1,0 +1,232 @@
+"""What mattered: importances, options, learning rates, mixtures and source languages of studies with known effects."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from made_up_study import MadeUp
+from matplotlib.figure import Figure
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from tracking import made_up
+
+from tunexfer import Study
+from tunexfer.core.folder import StudyFolder
+from tunexfer.report.explored import Explored
+from tunexfer.report.importance import section
+from tunexfer.report.mixtures import shares
+from tunexfer.report.ped_anova import LEAST_TRIALS, importances
+from tunexfer.report.style import svg
+from tunexfer.tracking.record import Record
+from tunexfer.tracking.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Sixty trials and two of them again with fresh seeds: nli helps, paraphrase does nothing, questions hurts."""
+    return Study.load(MadeUp(trials=60, seeds=1).write(tmp_path_factory.mktemp("runs")))
+
+
+def own(study: Study) -> pd.DataFrame:
+    """The search's trials by number: objective and coordinates."""
+    trials = study.trials()
+    return trials[trials["phase"] != "confirm"].join(study.coordinates())
+
+
+def test_importances_are_those_of_an_optuna_study_with_the_same_trials(study: Study) -> None:
+    table = importances(Explored(study)).set_index("coordinate")["importance"].dropna()
+    rows = own(study)
+    rows.loc[0, "stages[0].tasks"] = "none"
+    options = {name: CategoricalDistribution(sorted(rows[name].dropna().unique())) for name in table.index}
+    plain = optuna.create_study(direction="maximize")
+    for _, row in rows.iterrows():
+        params = {name: row[name] for name in table.index if isinstance(row[name], str)}
+        distributions = {name: options[name] for name in params}
+        plain.add_trial(optuna.create_trial(params=params, distributions=distributions, value=row["objective"]))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=0.25)
+    expected = get_param_importances(plain, evaluator=evaluator, params=list(table.index))
+    assert table.to_dict() == pytest.approx(expected)
+
+
+def test_the_choice_with_an_effect_is_above_chance_and_those_without_one_are_not(study: Study) -> None:
+    table = importances(Explored(study)).set_index("coordinate")
+    assert table.loc["stages[0].tasks", "matters"]
+    assert not table.loc[["targets[0].learning_rate", "targets[1].learning_rate"], "matters"].any()
+
+
+def test_no_coordinate_is_dropped_and_each_says_in_how_many_trials_it_is(study: Study) -> None:
+    table = importances(Explored(study)).set_index("coordinate")
+    rows = own(study)
+    drawn = rows[study.coordinates().columns].notna().sum()
+    drawn["stages[0].tasks"] += 1  # the baseline is the chain with no stage
+    assert table["trials"].to_dict() == drawn.to_dict()
+    estimated = table["importance"].notna()
+    assert estimated.to_dict() == (drawn >= LEAST_TRIALS).to_dict()
+    assert drawn["stages[0].languages"] == (rows["stages[0].tasks"].fillna("none") != "none").sum() < len(rows)
+    assert estimated["stages[0].languages"]
+
+
+def test_coordinates_with_too_few_trials_are_named_and_not_estimated(study: Study) -> None:
+    found = section([study])
+    assert found
+    counts = own(study).filter(like="mixing").notna().sum()
+    for name, count in counts[counts < LEAST_TRIALS].items():
+        assert any(f"{name} ({count})" in words for words in found.words)
+
+
+def test_importances_of_few_trials_are_refused(tmp_path: Path) -> None:
+    few = Study.load(MadeUp(trials=LEAST_TRIALS - 1).write(tmp_path))
+    found = section([few])
+    assert found
+    assert importances(Explored(few)).empty
+    assert "Importance of each choice" not in found.tables
+    assert any("9 trials are too few" in words for words in found.words)
+
+
+def test_each_option_has_the_mean_objective_of_the_searchs_trials_that_drew_it(study: Study) -> None:
+    found = section([study])
+    assert found
+    table = found.tables["Objective by option"].set_index(["coordinate", "option"])
+    rows = own(study)
+    nli = rows.loc[rows["stages[0].tasks"] == "nli", "objective"]
+    none = rows.loc[rows["stages[0].tasks"].fillna("none") == "none", "objective"]
+    for option, values in (("nli", nli), ("none", none)):
+        line = table.loc[("stages[0].tasks", option)]
+        assert line["trials"] == len(values)
+        assert line["mean"] == pytest.approx(values.mean())
+        assert line["sd"] == pytest.approx(values.std())
+        assert line["best"] == values.max()
+        assert line["delta"] == pytest.approx(values.mean() - rows.loc[0, "objective"])
+    assert table.index[0] == ("stages[0].tasks", "nli")
+
+
+def test_learning_rates_go_by_stage_and_target(study: Study) -> None:
+    found = section([study])
+    assert found
+    table = found.tables["Objective by learning rate"]
+    assert table[["stage", "learning_rate"]].to_numpy().tolist() == [
+        *(["intermediate", rate] for rate in (1e-5, 3e-5)),
+        *(["intent", rate] for rate in (3e-4, 5e-4)),
+        *(["slots", rate] for rate in (3e-4, 5e-4)),
+    ]
+    staged = sum(bool(study.chain(int(number)).stages) for number in own(study).index)
+    assert table.groupby("stage")["trials"].sum().to_dict() == {"intermediate": staged, "intent": 60, "slots": 60}
+
+
+def test_a_mixture_has_each_tasks_share_over_its_languages(study: Study) -> None:
+    found = shares(Explored(study), "intermediate")
+    assert found.sum(axis="columns").tolist() == pytest.approx([1.0] * len(found))
+    rows = own(study)
+    mixed = rows.index[rows["stages[0].mixing[nli+questions]"] == "3/1"]
+    assert found.loc[mixed, ["nli", "paraphrase", "questions"]].to_numpy().tolist() == [[0.75, 0.0, 0.25]] * len(mixed)
+    assert len(mixed) > 0
+
+
+def drawn_mixture(study: Study) -> Figure:
+    found = section([study])
+    assert found
+    return found.figures["Mixture of intermediate"]
+
+
+def test_mixtures_of_three_tasks_are_drawn_in_a_triangle(study: Study) -> None:
+    text = svg(drawn_mixture(study))
+    assert all(f"all {task}" in text for task in ("nli", "paraphrase", "questions"))
+    found = section([study])
+    assert found
+    trials = found.tables["Mixture of intermediate"]["trials"]
+    assert sorted(int(count) for count in re.findall(r"7px[^>]*>(\d+)<", text)) == sorted(trials)
+
+
+def test_mixtures_of_two_tasks_are_a_line_and_of_four_a_panel_each(tmp_path: Path) -> None:
+    two = Study.load(MadeUp(name="two", trials=30, intermediate=("nli", "qa")).write(tmp_path))
+    assert len([axes for axes in drawn_mixture(two).axes if axes.get_visible()]) == 1
+    four = Study.load(MadeUp(name="four", trials=30, intermediate=("nli", "qa", "tags", "copa")).write(tmp_path))
+    assert {axes.get_title(loc="left") for axes in drawn_mixture(four).axes} >= {"nli", "qa", "tags", "copa"}
+
+
+def test_deltas_by_source_language_are_objectives_minus_the_baselines(study: Study) -> None:
+    found = section([study])
+    assert found
+    table = found.tables["Delta by source language"].set_index(["stage", "option"])
+    rows = own(study)
+    both = rows.loc[rows["stages[0].languages"] == "en+zh", "objective"]
+    assert table.loc[("intermediate", "en+zh"), "mean"] == pytest.approx(both.mean() - rows.loc[0, "objective"])
+    assert set(table.index) == {("intermediate", languages) for languages in ("en", "zh", "en+zh")}
+
+
+def numeric(folder: Path, trials: int = 20) -> Study:
+    """A stage that is always there; open is its rate alone, from a range, and the higher it is, the better."""
+    space = {"stages": [{"learning_rate": {"log_uniform": [1e-5, 1e-2]}}], "targets": [{"task": "intent"}]}
+    plan: dict[str, Any] = {"name": "numeric", "identity": space}
+    rng = random.Random(3)
+    with Record.drive(StudyFolder(folder), plan) as record:
+        made_up.run(record, made_up.trial(0, phase="baseline", of=made_up.chain()), 20.0)
+        for number in range(1, trials):
+            rate = 10 ** rng.uniform(-5, -2)
+            stage = made_up.stage("intermediate", "intent", "de", rate)
+            chain = made_up.Chain(**{**_fields(made_up.chain()), "stages": (stage,)})
+            point = {"stages[0].learning_rate": rate}
+            trial = Trial(number=number, phase="search", seed=7, point=point, chain=chain)
+            made_up.run(record, trial, 60 + 10 * math.log10(rate))
+    return Study.load(folder)
+
+
+def _fields(chain: Any) -> dict[str, Any]:
+    return {name: getattr(chain, name) for name in ("suite", "encoder", "stages", "targets")}
+
+
+def test_the_baseline_is_no_point_of_a_space_in_which_a_stage_is_always_there(tmp_path: Path) -> None:
+    explored = Explored(numeric(tmp_path / "numeric"))
+    assert explored.baseline == 20.0
+    assert list(explored.points.index) == [*range(1, 20)]
+    assert explored.objective.min() > 0
+
+
+def test_ranges_keep_their_scale_and_are_binned(tmp_path: Path) -> None:
+    study = numeric(tmp_path / "numeric")
+    rates = own(study)["stages[0].learning_rate"].dropna()
+    plain = optuna.create_study(direction="maximize")
+    distribution = FloatDistribution(1e-5, 1e-2, log=True)
+    for rate in rates:
+        trial = optuna.create_trial(params={"rate": rate}, distributions={"rate": distribution}, value=math.log(rate))
+        plain.add_trial(trial)
+    expected = get_param_importances(
+        plain, evaluator=PedAnovaImportanceEvaluator(target_quantile=5 / 19), normalize=False
+    )
+    found = importances(Explored(study))
+    assert found["importance"].tolist() == [1.0]
+    assert found["matters"].tolist() == [True]
+    assert expected["rate"] > 0
+    table = section([study]).tables["Objective by option"]  # type: ignore[union-attr]
+    assert table["trials"].sum() == 19
+    assert table["mean"].is_monotonic_decreasing
+    assert len(table) == 4
+
+
+def test_several_studies_stand_side_by_side(study: Study, tmp_path: Path) -> None:
+    other = Study.load(MadeUp(name="other", trials=12).write(tmp_path))
+    found = section([study, other])
+    assert found
+    assert set(found.tables["Objective by option"]["study"]) == {study.name, "other"}
+    assert {"Objective by option (other)", f"Objective by option ({study.name})"} <= set(found.figures)
+
+
+def test_a_lost_plan_or_baseline_leaves_the_rest(tmp_path: Path) -> None:
+    folder = MadeUp(trials=20, states=((0, "failed"),)).write(tmp_path)
+    StudyFolder(folder).plan.unlink()
+    found = section([Study.load(folder)])
+    assert found
+    assert found.tables["Importance of each choice"]["trials"].max() == 19
+    assert "delta" not in found.tables["Objective by option"]
+    assert any("the baseline is missing" in words for words in found.words)
+
+
+def test_without_two_trials_there_is_nothing_to_say(tmp_path: Path) -> None:
+    assert section([Study.load(MadeUp(trials=1).write(tmp_path))]) is None
