@@ -6,13 +6,14 @@ sentences of the two sides, W the width of their vectors, K how many neighbours 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 NEIGHBOURS = 4
 X_BLOCK, Y_BLOCK = 1024, 2048
@@ -89,18 +90,29 @@ def unrepeated(sentences: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
 def nearest(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> tuple[Neighbours, Neighbours]:
     """Each sentence's K nearest on the other side, exactly, both ways in one pass over the similarities.
 
+    As many threads as the matrix product may take: each multiplies and looks through blocks of its own, so that none
+    waits for another. Of equal similarities the first sentence's counts, however the threads come along.
+
     returns: those of x in y and those of y in x; fewer than K where the other side has fewer
     """
     of_x, of_y = _Best(len(x), min(k, len(y))), _Best(len(y), min(k, len(x)))
-    buffer = np.empty(X_BLOCK * Y_BLOCK, dtype=np.float32)
-    with ThreadPoolExecutor(1) as beside:
-        for x_start, y_start in itertools.product(range(0, len(x), X_BLOCK), range(0, len(y), Y_BLOCK)):
-            some_x, some_y = x[x_start : x_start + X_BLOCK], y[y_start : y_start + Y_BLOCK]
-            block = buffer[: len(some_x) * len(some_y)].reshape(len(some_x), len(some_y))
-            np.matmul(some_x, some_y.T, out=block)
-            other_way = beside.submit(of_y.offer, block, 1, y_start, x_start)
+    places = range(0, len(y), Y_BLOCK)
+    turns = [Lock() for _ in places]
+
+    def compare(x_start: int) -> None:
+        """A block of x with all of y."""
+        some_x, buffer = x[x_start : x_start + X_BLOCK], np.empty((X_BLOCK, Y_BLOCK), dtype=np.float32)
+        for y_start, turn in zip(places, turns, strict=True):
+            some_y = y[y_start : y_start + Y_BLOCK]
+            block = np.matmul(some_x, some_y.T, out=buffer[: len(some_x), : len(some_y)])
             of_x.offer(block, 0, x_start, y_start)
-            other_way.result()
+            with turn:
+                of_y.offer(block, 1, y_start, x_start)
+
+    product = ThreadpoolController().select(user_api="blas")
+    threads = max((library["num_threads"] for library in product.info()), default=1)
+    with product.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(compare, range(0, len(x), X_BLOCK)))
     return Neighbours(of_x.similarity, of_x.which), Neighbours(of_y.similarity, of_y.which)
 
 
@@ -113,13 +125,13 @@ class _Best:
         self.which = np.zeros((count, k), dtype=np.int64)
 
     def offer(self, block: Vectors, axis: int, start: int, other: int) -> None:
-        """Take in a block of similarities; only sentences whose maximum there beats their K-th best are looked into.
+        """Take in a block of similarities; only sentences whose maximum there is up to their K-th best are looked into.
 
         axis: the one along which our sentences lie, from number `start` on; the other ones begin at `other`
         """
         across = 1 - axis
         floor = self.similarity[start : start + block.shape[axis], -1]
-        better = np.flatnonzero(block.max(axis=across) > floor)
+        better = np.flatnonzero(block.max(axis=across) >= floor)
         if not len(better):
             return
         some, floor = block.take(better, axis=axis), floor[better]
@@ -139,7 +151,7 @@ class _Best:
         place = np.concatenate([np.repeat(np.arange(len(ours)), self.k), place])
         theirs = np.concatenate([self.which[ours].ravel(), theirs])
         similarity = np.concatenate([self.similarity[ours].ravel(), similarity])
-        order = np.lexsort((-similarity, place))
+        order = np.lexsort((theirs, -similarity, place))
         begins = np.searchsorted(place[order], np.arange(len(ours)))
         best = order[begins[:, None] + np.arange(self.k)]
         self.similarity[ours], self.which[ours] = similarity[best], theirs[best]
