@@ -22,6 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "report")
 
 from made_up_study import MadeUp
 
+LANGUAGES = (
+    "en af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr ur vi "
+    "yo zh"
+).split()
+"""Those of XTREME, the train language first."""
 TASKS = ("nli", "paraphrase", "questions", "common_sense", "tags", "names", "choices", "cloze", "toxicity")
 
 
@@ -29,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--targets", type=int, default=9)
-    parser.add_argument("--languages", type=int, default=40)
+    parser.add_argument("--languages", type=int, default=40, choices=range(2, 41), metavar="2-40")
     parser.add_argument("--rows", type=int, default=50, help="scored rows per target, language and split")
     parser.add_argument("--runs", type=Path, help="folder to make the record in, and keep it; else a temporary one")
     given = parser.parse_args()
@@ -50,7 +55,7 @@ def made_up(given: argparse.Namespace) -> MadeUp:
         intermediate=TASKS,
         sources=("en", "zh", "ar", "sw"),
         targets=tuple(f"target_{number}" for number in range(given.targets)),
-        languages=("en", *(f"l{number:02}" for number in range(1, given.languages))),
+        languages=tuple(LANGUAGES[: given.languages]),
         objective="train",
         noise=1.0,
         rows=given.rows,

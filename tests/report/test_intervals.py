@@ -10,17 +10,17 @@ import pytest
 import scipy.stats
 
 from tunexfer.report.intervals import Draws, Sums, draw, holm, mean_draws
-from tunexfer.report.row_sums import row_sums
+from tunexfer.report.row_sums import NUMBERS, TEXTS, row_sums
 from tunexfer.tasks.metrics.labels import macro_f1
 
 
 def percent(sums: Any) -> Any:
     """Share of right rows: of how many are right, and of how many there are."""
-    return 100 * sums[..., 0] / sums[..., 1]
+    return 100 * sums[0] / sums[1]
 
 
 def f1(sums: Any) -> Any:
-    return 200 * sums[..., 0] / (sums[..., 1] + sums[..., 2])
+    return 200 * sums[0] / (sums[1] + sums[2])
 
 
 def accuracy_sums(after: Any, before: Any, clusters: Any = None) -> Sums:
@@ -30,7 +30,7 @@ def accuracy_sums(after: Any, before: Any, clusters: Any = None) -> Sums:
     sides = []
     for right in (after, before):
         rows = np.stack([np.asarray(right, dtype=float), np.ones(len(after))], axis=1)
-        sides.append(np.stack([np.bincount(codes, weights=column) for column in rows.T], axis=1)[:, None, :])
+        sides.append(np.stack([np.bincount(codes, weights=column) for column in rows.T], axis=1)[:, :, None])
     return Sums(clusters=distinct.astype(object), after=sides[0], before=sides[1], score=percent)
 
 
@@ -75,7 +75,7 @@ def test_the_interval_of_a_ratio_of_sums_is_the_one_scipy_gives() -> None:
         method="percentile",
         rng=np.random.default_rng(7),
     ).confidence_interval
-    after, before = (side[:, None, :] for side in sides)
+    after, before = (side[:, :, None] for side in sides)
     mine = only(Sums(clusters=np.arange(200).astype(object), after=after, before=before, score=f1)).interval
     assert mine == pytest.approx((theirs.low, theirs.high), abs=0.4)
 
@@ -138,8 +138,8 @@ def test_several_seeds_give_the_interval_of_their_mean(right: tuple[Any, Any]) -
     none = accuracy_sums(right[1], right[1])
     both = Sums(
         clusters=one.clusters,
-        after=np.concatenate([one.after, none.after], axis=1),
-        before=np.concatenate([one.before, none.before], axis=1),
+        after=np.concatenate([one.after, none.after], axis=2),
+        before=np.concatenate([one.before, none.before], axis=2),
         score=percent,
     )
     assert only(both).delta == pytest.approx(only(one).delta / 2)
@@ -153,10 +153,10 @@ def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_falls() -
     assert holm([0.02, np.nan]) == pytest.approx([0.02, np.nan], nan_ok=True)
 
 
-def rows(**columns: Any) -> pd.DataFrame:
-    size = len(next(iter(columns.values())))
-    every = ("gold", "prediction", "correct", "em", "f1", "tp", "predicted", "gold_count")
-    return pd.DataFrame({name: columns.get(name, [None] * size) for name in every})
+def rows(**columns: Any) -> dict[str, Any]:
+    nothing = [np.nan] * len(next(iter(columns.values())))
+    texts = {name: np.array(columns.get(name, nothing), dtype=object) for name in TEXTS}
+    return texts | {name: np.array(columns.get(name, nothing), dtype=float) for name in NUMBERS}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def rows(**columns: Any) -> pd.DataFrame:
 def test_a_metric_is_made_of_sums_over_rows(metric: str, columns: dict[str, Any], score: float) -> None:
     found = row_sums(metric, rows(**columns))
     assert found is not None
-    assert float(found[1](found[0].sum(axis=0))) == pytest.approx(score)
+    assert float(found[1](found[0].sum(axis=1))) == pytest.approx(score)
 
 
 def test_macro_f1_of_any_drawn_rows_is_the_metrics_own() -> None:
@@ -185,7 +185,7 @@ def test_macro_f1_of_any_drawn_rows_is_the_metrics_own() -> None:
     for drawn in ([0, 1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 5], [4, 4, 4], [2, 3, 6, 6]):
         weights = np.bincount(drawn, minlength=7).astype(float)
         expected = macro_f1([gold[n] for n in drawn], [predicted[n] for n in drawn])
-        assert float(found[1](weights @ found[0])) == pytest.approx(100 * expected)
+        assert float(found[1](found[0] @ weights)) == pytest.approx(100 * expected)
 
 
 def test_rows_that_lack_what_a_metric_is_made_of_give_nothing() -> None:

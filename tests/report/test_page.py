@@ -109,7 +109,7 @@ def test_numbers_in_the_words_are_in_the_tables(written: tuple[Path, Path]) -> N
 def test_the_answer_says_who_chose_what_is_unseen_and_how_sure(tmp_path: Path) -> None:
     study = Study.load(MadeUp(trials=8, rows=20, objective="train").write(tmp_path))
     text = " ".join(answer(study))
-    assert "Against the baseline, mean of 3 targets: " in text
+    assert "Against the baseline, mean of all targets: " in text
     assert "train languages alone, which is the zero-shot protocol" in text
     assert "Seen in training: intent in en; slots in en." in text
     assert "one seed, the one it was chosen by" in text
@@ -162,7 +162,7 @@ def test_a_killed_and_a_damaged_study_are_reported_with_what_is_missing(tmp_path
     head = text[: text.index("<nav>")]
     assert "Trial 2: what it is can&#39;t be read" in head
     assert "Trial 3 is complete, but its scores.jsonl can&#39;t be read" in head
-    assert "Against the baseline, mean of 3 targets: " in text
+    assert "Against the baseline, mean of all targets: " in text
     trials = pd.read_csv(folder / "report_files" / "trials_trials.csv")
     assert trials["state"].value_counts().to_dict() == {"complete": 5, "unfinished": 2}
 
@@ -179,7 +179,7 @@ def test_several_studies_are_reported_together(tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "both")])
     assert done.exit_code == 0, done.output
-    assert done.output.count("Against the baseline, mean of 3 targets: ") == 2
+    assert done.output.count("Against the baseline, mean of all targets: ") == 2
     studies = pd.read_csv(tmp_path / "both" / "report_files" / "trials_studies.csv")
     assert studies["study"].tolist() == ["one", "two"]
     assert "one, trial" in (tmp_path / "both" / "report.html").read_text()

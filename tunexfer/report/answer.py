@@ -18,7 +18,7 @@ _COLUMNS = ("target", "language", "languages", "before", "after", "delta", "low"
 
 def section(studies: Sequence[Study]) -> Section | None:
     """A paragraph or two per study, and the numbers in them as a table."""
-    words = [sentence for study in studies for sentence in answer(study)]
+    words = [sentence for study in studies for sentence in answer(study, named=len(studies) > 1)]
     tables = []
     for study in studies:
         for best in contenders(study)[:1]:
@@ -36,37 +36,36 @@ def section(studies: Sequence[Study]) -> Section | None:
     )
 
 
-def answer(study: Study) -> Iterator[str]:
-    """What a study found, a sentence or a few at a time."""
+def answer(study: Study, *, named: bool = False) -> Iterator[str]:
+    """What a study found, a sentence or a few at a time.
+
+    named: begin with the study's name
+    """
     trials = study.trials()
     states = trials.loc[trials["phase"] != "confirm", "state"].value_counts()
-    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+    done = f"Trials of the search: {', '.join(f'{count} {state}' for state, count in states.items()) or 'none'}."
     found = contenders(study)
-    done = f"{study.name}; trials of the search: {counts}."
+    name = f"{study.name}: " if named else ""
     if not found:
         missing = "the baseline (trial 0) isn't there" if study.baseline() is None else "no other chain is complete"
-        yield f"There is nothing to compare yet: {missing}. {done}"
+        yield f"{name}There is nothing to compare yet: {missing}. {done}"
         return
     best = found[0]
-    yield " ".join((*_headline(best), done))
+    yield f"{name}{_headline(best)}"
+    if best.comparison.languages["target"].nunique() > 1:
+        mean = _mean(best, TARGETS)
+        yield f"Against the baseline, mean of all targets: {_in_words(mean)} in the {mean['language']}."
     for target in best.comparison.languages["target"].unique():
         yield " ".join(_target(best, str(target)))
     yield _chosen_by(study)
     yield _unseen(best)
-    yield " ".join(_certainty(best, len(found)))
+    yield " ".join((*_certainty(best, len(found)), done))
 
 
-def _headline(best: Contender) -> Iterator[str]:
-    yield (
-        f"Best chain (trial {best.trial}): {best.chain}."
-        if best.ahead
-        else f"No chain beat the baseline. The next best (trial {best.trial}): {best.chain}."
-    )
-    targets = best.comparison.languages["target"].nunique()
-    if targets > 1:
-        mean = _mean(best, TARGETS)
-        yield f"Against the baseline, mean of {targets} targets: {_in_words(mean)} in the {mean['language']}."
-    yield f"Its objective is {best.objective:.2f}, the baseline's {best.baseline_objective:.2f}."
+def _headline(best: Contender) -> str:
+    said = "Best chain" if best.ahead else "No chain beat the baseline. The next best"
+    objectives = f"Its objective is {best.objective:.2f}, the baseline's {best.baseline_objective:.2f}."
+    return f"{said} (trial {best.trial}): {best.chain}. {objectives}"
 
 
 def _target(best: Contender, target: str) -> Iterator[str]:
@@ -76,7 +75,7 @@ def _target(best: Contender, target: str) -> Iterator[str]:
     for verdict, verb in (("gain", "helps"), ("loss", "hurts")):
         some = own.loc[own["verdict"] == verdict, "language"].tolist()
         if some:
-            yield f"It {verb} for real in {', '.join(some)}."
+            yield f"Beyond chance it {verb} in {', '.join(some)}."
     if own["low"].notna().any() and not own["verdict"].any():
         yield "In no single language is the difference beyond chance."
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tunexfer.errors import StudyError
 from tunexfer.report.intervals import LEVEL, RESAMPLES, Array, Draws, Sums, draw, holm, mean_draws
-from tunexfer.report.row_sums import Score, columns_for, row_sums
+from tunexfer.report.row_sums import NUMBERS, TEXTS, Rows, Score, columns_for, row_sums
 from tunexfer.report.study import Study
 
 SAME = 0.05
@@ -138,15 +138,25 @@ def _draws(
 
 
 class _Rows:
-    """The scored rows of one run, by target, language and split."""
+    """The scored rows of one run, by target, language and split; each part's rows in the order of their ids."""
 
     def __init__(self, run: Run, columns: Sequence[str]) -> None:
         table = run.study.rows(run.trial, columns)
-        self._parts = dict(iter(table.groupby(["task", "language", "split"], sort=False, observed=True)))
+        # Ids and clusters as 64-bit hashes: their texts would take more room than everything else.
+        hashed = {name: pd.util.hash_array(table[name].to_numpy(dtype=object)) for name in ("id", "cluster")}
+        part = table.groupby(["task", "language", "split"], sort=False, observed=True)
+        numbers = part.ngroup().to_numpy()
+        order = np.lexsort((hashed["id"], numbers))
+        values = {name: table[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in columns if name in NUMBERS}
+        texts = {name: table[name].to_numpy(dtype=object) for name in columns if name in TEXTS}
+        self._columns = {name: column[order] for name, column in (hashed | values | texts).items()}
+        keys = list(part.size().index)
+        ends = np.searchsorted(numbers[order], np.arange(len(keys) + 1))
+        self._parts = {key: slice(*ends[at : at + 2]) for at, key in enumerate(keys)}
 
-    def of(self, target: str, language: str, split: str) -> pd.DataFrame | None:
-        found = self._parts.get((target, language, split))
-        return None if found is None else found.sort_values("id", kind="stable")
+    def of(self, target: str, language: str, split: str) -> Rows | None:
+        part = self._parts.get((target, language, split))
+        return None if part is None else {name: column[part] for name, column in self._columns.items()}
 
 
 def _sums(rows: Sequence[tuple[_Rows, _Rows]], row: object) -> Sums | str:
@@ -154,10 +164,9 @@ def _sums(rows: Sequence[tuple[_Rows, _Rows]], row: object) -> Sums | str:
     target, language, split, metric, afters, befores = (
         getattr(row, name) for name in ("target", "language", "split", "metric", "afters", "befores")
     )
-    ids: pd.Series | None = None
+    first: Rows | None = None
     sides: list[list[Array]] = [[], []]
-    clusters = np.array([], dtype=object)
-    codes = np.array([], dtype=np.intp)
+    clusters, codes = np.array([], dtype=np.uint64), np.array([], dtype=np.intp)
     score: Score | None = None
     for seed, pair in enumerate(rows):
         for side, one, value in zip(sides, pair, (afters[seed], befores[seed]), strict=True):
@@ -165,22 +174,22 @@ def _sums(rows: Sequence[tuple[_Rows, _Rows]], row: object) -> Sums | str:
             made = None if found is None else row_sums(metric, found)
             if found is None or made is None:
                 return "its scored rows aren't in rows.parquet"
-            if ids is None:
-                ids, score = found["id"].reset_index(drop=True), made[1]
-                codes, clusters = pd.factorize(found["cluster"].fillna(found["id"]).to_numpy(dtype=object))
-            elif not ids.equals(found["id"].reset_index(drop=True)):
+            if first is None:
+                first, score = found, made[1]
+                clusters, codes = np.unique(found["cluster"], return_inverse=True)
+            elif not np.array_equal(first["id"], found["id"]):
                 return "the two weren't scored on the same rows"
-            if abs(float(made[1](made[0].sum(axis=0))) - value) > SAME:
+            if abs(float(made[1](made[0].sum(axis=1))) - value) > SAME:
                 return "its rows don't give the recorded score"
             side.append(_by_cluster(made[0], codes, len(clusters)))
     assert score is not None
-    after, before = (np.stack(side, axis=1) for side in sides)
+    after, before = (np.stack(side, axis=2) for side in sides)
     return Sums(clusters=clusters, after=after, before=before, score=score)
 
 
 def _by_cluster(values: Array, codes: np.ndarray[tuple[int], np.dtype[np.intp]], clusters: int) -> Array:
-    """Sums over each cluster's rows, shape (clusters, K)."""
-    return np.stack([np.bincount(codes, weights=column, minlength=clusters) for column in values.T], axis=1)
+    """Sums of each row's values, shape (K, rows), over each cluster's rows: shape (clusters, K)."""
+    return np.stack([np.bincount(codes, weights=one, minlength=clusters) for one in values], axis=1)
 
 
 def _language_rows(part: pd.DataFrame, draws: Mapping[_Cell, Draws]) -> pd.DataFrame:

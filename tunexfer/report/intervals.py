@@ -1,12 +1,13 @@
 """How sure a difference between two chains is: paired bootstrap and random exchange over clusters of scored rows.
 
-Letters in shapes: C clusters, S seeds, K sums that a metric is made of, R resamples.
+Letters in shapes: C clusters, L languages, S seeds, K sums that a metric is made of, R resamples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-_AT_ONCE = 2**22
-"""Weights held at a time."""
+_AT_ONCE = 2**21
+"""Numbers in the largest array held at a time."""
 _ALIKE = 1e-9
 """Points: differences this close are equal, whatever order they were summed in."""
 
@@ -24,36 +25,41 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """The scored rows of two chains in one language, summed by cluster."""
+    """The scored rows of two chains, summed by cluster: of one language, or of several (stacked) with the same ones."""
 
-    clusters: NDArray[np.object_]
-    """Shape (C,): template, parallel id, or the row's own id where it has neither."""
+    clusters: NDArray[Any]
+    """Shape (C,), each once: template, parallel id, or the row's own id where it has neither."""
     after: Array
-    """Shape (C, S, K)."""
+    """Shape (C, K, S), stacked (C, K, S, L)."""
     before: Array
-    """Shape (C, S, K), of the same rows."""
+    """Of the same rows and shape."""
     score: Callable[[Array], Array]
-    """From sums, shape (..., K), to percentages, shape (...)."""
+    """From sums, shape (K, ...), to percentages, shape (...)."""
 
     @property
-    def delta(self) -> float:
-        """Points, the mean over seeds."""
-        return float((self.score(self.after.sum(axis=0)) - self.score(self.before.sum(axis=0))).mean())
+    def delta(self) -> Array:
+        """Points, the mean over seeds; shape () or (L,)."""
+        deltas: Array = (self.score(self.after.sum(axis=0)) - self.score(self.before.sum(axis=0))).mean(axis=0)
+        return deltas
 
     def resampled(self, weights: Array) -> Array:
-        """The difference where each cluster counts as often as its weight, shape (R, C), says: shape (R,)."""
-        both = np.stack([self.after, self.before], axis=1)
-        sums = (weights @ both.reshape(len(both), -1)).reshape(len(weights), *both.shape[1:])
-        scores = self.score(sums)
-        means: Array = (scores[:, 0] - scores[:, 1]).mean(axis=-1)
+        """The difference where each cluster counts as often as its weight, shape (R, C), says: shape (R,) or (R, L)."""
+        scores = self.score(_weighted(weights, np.stack([self.after, self.before], axis=2)))
+        means: Array = (scores[:, 0] - scores[:, 1]).mean(axis=1)
         return means
 
     def exchanged(self, flips: Array) -> Array:
-        """The difference where the chains' rows change places in the clusters with a 1 in `flips`, shape (R, C)."""
-        moved = (flips @ (self.after - self.before).reshape(len(self.after), -1)).reshape(-1, *self.after.shape[1:])
-        scores = self.score(self.after.sum(axis=0) - moved) - self.score(self.before.sum(axis=0) + moved)
-        means: Array = scores.mean(axis=-1)
+        """The difference where rows change places in the clusters with a 1 in `flips`, shape (R, C): as `resampled`."""
+        moved = _weighted(flips, self.after - self.before)
+        after, before = (side.sum(axis=0)[:, None] for side in (self.after, self.before))
+        means: Array = (self.score(after - moved) - self.score(before + moved)).mean(axis=1)
         return means
+
+
+def _weighted(weights: Array, sums: Array) -> Array:
+    """Clusters' sums, shape (C, K, ...), added up by weights, shape (R, C): shape (K, R, ...)."""
+    added = (weights @ sums.reshape(len(sums), -1)).reshape(len(weights), *sums.shape[1:])
+    return np.moveaxis(added, 1, 0)
 
 
 @dataclass(frozen=True)
@@ -100,23 +106,43 @@ def draw(languages: Mapping[str, Sums], *, resamples: int = RESAMPLES, seed: int
     """
     if not languages:
         return {}
-    every = np.concatenate([sums.clusters for sums in languages.values()])
-    codes, names = pd.factorize(every)
+    codes, names = pd.factorize(np.concatenate([sums.clusters for sums in languages.values()]))
     ends = np.cumsum([len(sums.clusters) for sums in languages.values()])
     places = dict(zip(languages, np.split(codes, ends[:-1]), strict=True))
-    found = {language: (np.empty(resamples), np.empty(resamples)) for language in languages}
+    stacks = _stacks(languages, places)
+    found = {name: np.empty((2, resamples)) for name in languages}
     rng = np.random.default_rng(seed)
-    size = max(1, _AT_ONCE // len(names))
+    size = max(1, _AT_ONCE // max(len(names), *(2 * stack.after[0].size for _, stack in stacks)))
     for start in range(0, resamples, size):
         part = slice(start, min(start + size, resamples))
         shape = (part.stop - start, len(names))
         weights = _multinomial(rng, *shape)
         flips = rng.integers(0, 2, size=shape, dtype=np.int8).astype(np.float64)
-        for language, sums in languages.items():
-            resampled, exchanged = found[language]
-            resampled[part] = sums.resampled(weights[:, places[language]])
-            exchanged[part] = sums.exchanged(flips[:, places[language]])
-    return {language: Draws(languages[language].delta, *arrays) for language, arrays in found.items()}
+        for members, stack in stacks:
+            place = places[members[0]]
+            drawn = stack.resampled(weights[:, place]), stack.exchanged(flips[:, place])
+            for at, name in enumerate(members):
+                found[name][0, part], found[name][1, part] = drawn[0][:, at], drawn[1][:, at]
+    return {name: Draws(float(languages[name].delta), *found[name]) for name in languages}
+
+
+def _stacks(languages: Mapping[str, Sums], places: Mapping[str, NDArray[np.intp]]) -> list[tuple[list[str], Sums]]:
+    """Languages with the same clusters and the same metric, stacked: one multiplication does for all of them."""
+    groups: dict[object, list[str]] = {}
+    for name, sums in languages.items():
+        groups.setdefault((places[name].tobytes(), sums.score, sums.after.shape), []).append(name)
+    return [
+        (
+            members,
+            Sums(
+                clusters=languages[members[0]].clusters,
+                after=np.stack([languages[name].after for name in members], axis=-1),
+                before=np.stack([languages[name].before for name in members], axis=-1),
+                score=languages[members[0]].score,
+            ),
+        )
+        for members in groups.values()
+    ]
 
 
 def _multinomial(rng: np.random.Generator, draws: int, clusters: int) -> Array:

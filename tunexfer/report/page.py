@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 import tunexfer
 from tunexfer.core.folder import write_whole
-from tunexfer.report import answer, gains, overview, per_language
+from tunexfer.report import answer, cost, gains, importance, overview, per_language, reference, typology
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
 from tunexfer.report.style import inline, png, svg
@@ -28,6 +28,8 @@ LONG = 15
 MOST_ROWS = 500
 """Of a longer table the page shows the first ones; its CSV has all."""
 MOST_COLUMNS = 30
+LONG_TEXT = 240
+"""Characters; of a longer text the page shows the beginning."""
 _NOTHING = 1e-12
 """What rounding leaves of a difference between equal numbers."""
 _FILE = re.compile(r"[^0-9A-Za-z_]+")
@@ -36,6 +38,10 @@ SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
     answer.section,
     gains.section,
     per_language.section,
+    importance.section,
+    typology.section,
+    cost.section,
+    reference.section,
     overview.section,
 )
 """In the page's order."""
@@ -53,6 +59,7 @@ def write_report(studies: Sequence[Study], out: Path) -> Path:
         figures = {}
         for title, figure in section.figures.items():
             text = svg(figure)
+            figure.set_layout_engine("none")  # everything has its place now: finding it again takes as long
             write_whole(out / BESIDE / f"{names[title]}.svg", text)
             write_whole(out / BESIDE / f"{names[title]}.png", png(figure))
             figures[title] = _Drawn(Markup(inline(text, names[title])), round(96 * figure.get_figwidth()))
@@ -146,7 +153,8 @@ def _cell(value: Any, column: str, number: bool, limit: float) -> _Cell:
     if isinstance(value, bool):
         return _Cell("yes" if value else "no", False)
     if not isinstance(value, int | float):
-        return _Cell(str(value), number)
+        text = str(value)
+        return _Cell(text if len(text) <= LONG_TEXT else f"{text[:LONG_TEXT]} ...", number)
     signed = limit > 0 or column in ("delta", "low", "high")
     style = ""
     if limit:

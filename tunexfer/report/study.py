@@ -131,7 +131,7 @@ class Study:
         steps_trained, steps_reused, seconds_trained: of its fine-tunings, targets' own included
         stages, chain:  in words, one line
         """
-        return self._trials_table.copy()
+        return self._trials_table.copy(deep=False)
 
     def stages(self) -> pd.DataFrame:
         """One row a fine-tuning of an ended trial, in the order they ran.
@@ -174,7 +174,7 @@ class Study:
         delta:      value - baseline, points
         delta_own:  against the chain without stages that has the trial's own target values, where one was trained
         """
-        return self._scores.copy()
+        return self._scores.copy(deep=False)
 
     def rows(self, trial: int, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every scored row of a complete trial: gold, prediction and the row's own statistics, as in `rows.parquet`.
