@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from tests.tracking.made_up import PLAN, chain, run, trial
+from tests.tracking.made_up import PLAN, chain, run, stage, trial
 from tunexfer.cli import app, main
+from tunexfer.core.chain import Chain, Target
 from tunexfer.core.folder import StudyFolder
 from tunexfer.tasks.kinds.base import ROWS_SCHEMA
 from tunexfer.tasks.xtreme import TARGETS, score_folders
@@ -47,11 +49,11 @@ BUCC = rows("bucc2018", ("en-1", "en-1"), ("en-2", None), (None, "en-3"))
 ALL = [*XNLI, *PAWSX, *UDPOS, *XQUAD, *TATOEBA, *BUCC]
 
 
-def study(path: Path, made: list[dict[str, Any]] = ALL, *, best: int = 1) -> Path:
+def study(path: Path, made: list[dict[str, Any]] = ALL, *, best: int = 1, of: Chain | None = None) -> Path:
     """Trials 0 and 1 are complete, with the same rows; 2 failed; 3 was begun."""
     with Record.drive(StudyFolder(path), PLAN) as record:
         for number in (0, 1):
-            run(record, trial(number, of=chain()), 60.0 if number == best else 50.0)
+            run(record, trial(number, of=of or chain()), 60.0 if number == best else 50.0)
             kept = record.ended[number].scores
             write_result(record.folder.trial(number), kept, pa.Table.from_pylist(made, schema=ROWS_SCHEMA))
         run(record, trial(2, of=chain()), state="failed")
@@ -140,7 +142,27 @@ def test_parts_of_speech_of_the_treebanks_go_before_the_hubs(tmp_path: Path) -> 
         assert (tmp_path / name / "to/udpos/test-fr.tsv").read_text() == expected
 
 
+def test_a_target_by_another_name_is_still_its_task(tmp_path: Path) -> None:
+    other = [row | {"task": "english"} for row in XNLI]
+    export(study(tmp_path / "study", other, of=renamed("english")), tmp_path / "to")
+    assert (tmp_path / "to/xnli/test-sw.tsv").read_text() == "entailment\ncontradiction\n"
+
+
 # What is left out
+
+
+def test_of_several_targets_of_a_task_the_one_with_its_name_is_taken_or_none(tmp_path: Path) -> None:
+    rows = [row | {"task": name} for name in ("english", "xnli", "german") for row in XNLI]
+    export(study(tmp_path / "named", rows, of=renamed("english", "xnli")), tmp_path / "to")
+    assert (tmp_path / "to/xnli/test-sw.tsv").exists()
+    said = export(study(tmp_path / "other", [*rows, *PAWSX], of=renamed("english", "german")), tmp_path / "none")
+    assert "left out: xnli: several targets are of this task, english, german, and none has its name" in said
+
+
+def renamed(*names: str) -> Chain:
+    """The made-up chain with a target of the task xnli for each name."""
+    more = (Target(task="xnli", stage=stage(name, "xnli", "en")) for name in names)
+    return replace(chain(), targets=(*chain().targets, *more))
 
 
 def test_tasks_that_the_study_lacks_are_left_out_and_said(made: Path, tmp_path: Path) -> None:
