@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,15 +18,30 @@ SAME = 0.05
 """Points by which a score computed from its rows may miss the recorded one: rows are kept in single precision."""
 UNSEEN, EVERY, TARGETS = "mean of unseen languages", "mean of all languages", "mean of targets"
 
-_Cell = tuple[str, str]
-"""Target and language."""
-
 
 class Run(NamedTuple):
     """One trial of one study."""
 
     study: Study
     trial: int
+
+
+class _Scored(NamedTuple):
+    """What both chains scored in one language of a target."""
+
+    target: str
+    language: str
+    metric: str
+    split: str
+    unseen: bool
+    """By both."""
+    befores: Array
+    """Shape (S,), one per seed."""
+    afters: Array
+
+
+_Drawn = Mapping[tuple[str, str], Draws]
+"""By target and language; not there where rows are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +74,15 @@ def compare_runs(
 
     cells: the targets and languages to compare; by default all
     """
-    scores = _scores(pairs)
-    if cells is not None:
-        scores = scores[[cell in cells for cell in zip(scores["target"], scores["language"], strict=True)]]
-    if scores.empty:
+    scored = [one for one in _scores(pairs) if cells is None or (one.target, one.language) in cells]
+    if not scored:
         return Comparison(
             languages=pd.DataFrame(columns=[*_LANGUAGES]), means=pd.DataFrame(columns=[*_MEANS]), remarks=()
         )
-    draws, remarks = _draws(pairs, scores, resamples)
-    languages = pd.concat([_language_rows(part, draws) for _, part in scores.groupby("target", sort=False)])
-    return Comparison(
-        languages=languages[[*_LANGUAGES]].reset_index(drop=True),
-        means=_mean_rows(scores, draws)[[*_MEANS]],
-        remarks=remarks,
-    )
+    targets = _by_target(scored)
+    drawn, remarks = _draws(pairs, targets, resamples)
+    languages = pd.concat([_language_rows(part, drawn) for part in targets.values()], ignore_index=True)
+    return Comparison(languages=languages[[*_LANGUAGES]], means=_mean_rows(targets, drawn)[[*_MEANS]], remarks=remarks)
 
 
 _LANGUAGES = (
@@ -90,50 +100,52 @@ def main_scores(study: Study) -> pd.DataFrame:
     return main[(main["split"] == "test") | (~main["task"].isin(tested) & (main["split"] == "validation"))]
 
 
-def _scores(pairs: Sequence[tuple[Run, Run]]) -> pd.DataFrame:
-    """A row per target and language: target, language, metric, split, unseen (by both); befores, afters: shape (S,)."""
-    tables: dict[int, pd.DataFrame] = {}
+def _scores(pairs: Sequence[tuple[Run, Run]]) -> list[_Scored]:
+    tables = {id(run.study): main_scores(run.study) for pair in pairs for run in pair}
+    keys = ["task", "language", "metric", "split"]
     sides: list[list[pd.DataFrame]] = [[], []]
     for pair in pairs:
         for side, run in zip(sides, pair, strict=True):
-            if id(run.study) not in tables:
-                tables[id(run.study)] = main_scores(run.study)
             table = tables[id(run.study)]
-            side.append(
-                table[table["trial"] == run.trial].astype({"task": str, "language": str, "split": str, "metric": str})
-            )
-    keys = ["task", "language", "split", "metric"]
-    values = [[one.set_index(keys)["value"] for one in side] for side in sides]
-    joined = pd.concat([*values[0], *values[1]], axis=1, join="inner")
-    unseen = np.all([side[0].set_index(keys)["unseen"].reindex(joined.index) for side in sides], axis=0)
-    found = joined.index.to_frame(index=False).rename(columns={"task": "target"})
-    found["unseen"] = unseen.astype(bool)
-    array = joined.to_numpy(dtype=np.float64)
-    found["afters"], found["befores"] = list(array[:, : len(pairs)]), list(array[:, len(pairs) :])
+            side.append(table[table["trial"] == run.trial].astype(dict.fromkeys(keys, "str")).set_index(keys))
+    values = [pd.concat([one["value"] for one in side], axis=1, join="inner") for side in sides]
+    both = values[0].join(values[1], how="inner", lsuffix="_after", rsuffix="_before").index
+    afters, befores = (value.reindex(both).to_numpy(dtype=np.float64) for value in values)
+    unseen = np.all([side[0]["unseen"].reindex(both) for side in sides], axis=0)
+    return [
+        _Scored(*map(str, key), bool(unseen[at]), befores[at], afters[at])  # type: ignore[call-arg]
+        for at, key in enumerate(both)
+    ]
+
+
+def _by_target(scored: Sequence[_Scored]) -> dict[str, list[_Scored]]:
+    found: dict[str, list[_Scored]] = {}
+    for one in scored:
+        found.setdefault(one.target, []).append(one)
     return found
 
 
 def _draws(
-    pairs: Sequence[tuple[Run, Run]], scores: pd.DataFrame, resamples: int
-) -> tuple[dict[_Cell, Draws], tuple[str, ...]]:
+    pairs: Sequence[tuple[Run, Run]], targets: Mapping[str, Sequence[_Scored]], resamples: int
+) -> tuple[_Drawn, tuple[str, ...]]:
     """For every target and language whose rows give back the recorded scores of all runs."""
     try:
-        columns = columns_for(set(scores["metric"]))
+        columns = columns_for({one.metric for part in targets.values() for one in part})
         rows = [(_Rows(after, columns), _Rows(before, columns)) for after, before in pairs]
     except StudyError as error:
         return {}, (f"There are no intervals: {error}",)
-    found: dict[_Cell, Draws] = {}
+    found: dict[tuple[str, str], Draws] = {}
     remarks: list[str] = []
-    for place, (target, part) in enumerate(scores.groupby("target", sort=False)):
+    for place, (target, part) in enumerate(targets.items()):
         sums: dict[str, Sums] = {}
-        for row in part.itertuples():
-            one = _sums(rows, row)
-            if isinstance(one, Sums):
-                sums[str(row.language)] = one
+        for one in part:
+            made = _sums(rows, one)
+            if isinstance(made, Sums):
+                sums[one.language] = made
             else:
-                remarks.append(f"{target}, {row.language}: no interval, for {one}.")
+                remarks.append(f"{target}, {one.language}: no interval, for {made}.")
         drawn = draw(sums, resamples=resamples, seed=place)
-        found |= {(str(target), language): draws for language, draws in drawn.items()}
+        found |= {(target, language): draws for language, draws in drawn.items()}
     return found, tuple(remarks)
 
 
@@ -159,19 +171,16 @@ class _Rows:
         return None if part is None else {name: column[part] for name, column in self._columns.items()}
 
 
-def _sums(rows: Sequence[tuple[_Rows, _Rows]], row: object) -> Sums | str:
+def _sums(rows: Sequence[tuple[_Rows, _Rows]], scored: _Scored) -> Sums | str:
     """One language's rows summed by cluster; in words why that can't be, where it can't."""
-    target, language, split, metric, afters, befores = (
-        getattr(row, name) for name in ("target", "language", "split", "metric", "afters", "befores")
-    )
     first: Rows | None = None
     sides: list[list[Array]] = [[], []]
     clusters, codes = np.array([], dtype=np.uint64), np.array([], dtype=np.intp)
     score: Score | None = None
     for seed, pair in enumerate(rows):
-        for side, one, value in zip(sides, pair, (afters[seed], befores[seed]), strict=True):
-            found = one.of(target, language, split)
-            made = None if found is None else row_sums(metric, found)
+        for side, one, value in zip(sides, pair, (scored.afters[seed], scored.befores[seed]), strict=True):
+            found = one.of(scored.target, scored.language, scored.split)
+            made = None if found is None else row_sums(scored.metric, found)
             if found is None or made is None:
                 return "its scored rows aren't in rows.parquet"
             if first is None:
@@ -192,45 +201,48 @@ def _by_cluster(values: Array, codes: np.ndarray[tuple[int], np.dtype[np.intp]],
     return np.stack([np.bincount(codes, weights=one, minlength=clusters) for one in values], axis=1)
 
 
-def _language_rows(part: pd.DataFrame, draws: Mapping[_Cell, Draws]) -> pd.DataFrame:
-    rows = [
-        {name: getattr(row, name) for name in ("target", "language", "metric", "split", "unseen")}
-        | _numbers(row.befores, row.afters, draws.get((row.target, row.language)))
-        for row in part.itertuples()
-    ]
-    table = pd.DataFrame(rows)
+def _language_rows(part: Sequence[_Scored], drawn: _Drawn) -> pd.DataFrame:
+    table = pd.DataFrame(
+        [
+            {name: getattr(one, name) for name in ("target", "language", "metric", "split", "unseen")}
+            | _numbers(one.befores, one.afters, drawn.get((one.target, one.language)))
+            for one in part
+        ]
+    )
     table["p_holm"] = holm(table["p"])
-    deltas = [after - before for after, before in zip(part["afters"], part["befores"], strict=True)]
-    agree = np.array([bool((np.sign(one) == np.sign(one.mean())).all()) for one in deltas])
+    signs = [np.sign(one.afters - one.befores) for one in part]
+    agree = np.array([bool((sign == sign[0]).all()) for sign in signs])
     real = (table["p_holm"] < 1 - LEVEL) & agree
     table["verdict"] = np.where(real & (table["delta"] > 0), "gain", np.where(real & (table["delta"] < 0), "loss", ""))
     return table
 
 
-def _mean_rows(scores: pd.DataFrame, draws: Mapping[_Cell, Draws]) -> pd.DataFrame:
-    rows = []
+def _mean_rows(targets: Mapping[str, Sequence[_Scored]], drawn: _Drawn) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
     over_targets: dict[str, list[tuple[Array, Array, Draws | None]]] = {UNSEEN: [], EVERY: []}
-    for target, part in scores.groupby("target", sort=False):
-        for name, some in ((UNSEEN, part[part["unseen"]]), (EVERY, part)):
-            if some.empty:
-                continue
-            before, after = (np.mean(np.stack(some[column].tolist()), axis=0) for column in ("befores", "afters"))
-            own = [draws.get((str(target), str(language))) for language in some["language"]]
-            drawn = mean_draws([one for one in own if one]) if all(own) else None
-            over_targets[name].append((before, after, drawn))
-            head = {"target": target, "language": name, "languages": len(some), "split": some["split"].iloc[0]}
-            rows.append(head | _numbers(before, after, drawn))
+    for target, part in targets.items():
+        for name, some in ((UNSEEN, [one for one in part if one.unseen]), (EVERY, part)):
+            if some:
+                own = [(one.befores, one.afters, drawn.get((target, one.language))) for one in some]
+                mean = _mean_of(own)
+                over_targets[name].append(mean)
+                head = {"target": target, "language": name, "languages": len(some), "split": some[0].split}
+                rows.append(head | _numbers(*mean))
     for name, parts in over_targets.items():
         if len(parts) > 1:
-            before, after = (np.mean([part[side] for part in parts], axis=0) for side in (0, 1))
-            own = [part[2] for part in parts]
-            drawn = mean_draws([one for one in own if one]) if all(own) else None
-            rows.append({"target": TARGETS, "language": name} | _numbers(before, after, drawn))
+            rows.append({"target": TARGETS, "language": name} | _numbers(*_mean_of(parts)))
     return pd.DataFrame(rows, columns=[*_MEANS])
 
 
+def _mean_of(parts: Sequence[tuple[Array, Array, Draws | None]]) -> tuple[Array, Array, Draws | None]:
+    """Before, after and what was drawn, of the mean; nothing drawn where one of them has nothing."""
+    before, after = (np.mean([part[side] for part in parts], axis=0) for side in (0, 1))
+    drawn = [part[2] for part in parts if part[2] is not None]
+    return before, after, mean_draws(drawn) if len(drawn) == len(parts) else None
+
+
 def _numbers(before: Array, after: Array, drawn: Draws | None) -> dict[str, float]:
-    """before, after: one score per seed, shape (S,)"""
+    """before, after: shape (S,)"""
     delta = after - before
     low, high = drawn.interval if drawn else (np.nan, np.nan)
     return {

@@ -55,13 +55,14 @@ def contenders(study: Study) -> tuple[Contender, ...]:
     objectives = trials["objective"]
     own = trials[(trials["phase"] == "search") & objectives.notna() & trials.index.isin(study.scores()["trial"])]
     ranked = [int(number) for number in own.sort_values("objective", ascending=False, kind="stable").index]
-    seeds = {int(trials.loc[number, "seed"]): number for number in study.repeats(baseline)}
+    seed_of = trials["seed"].to_dict()
+    baselines = {seed_of[number]: number for number in study.repeats(baseline)}
     found = []
     for number in ranked:
         if study.chain(number) == study.chain(baseline):
             continue
-        again = [n for n in study.repeats(number) if int(trials.loc[n, "seed"]) in seeds]
-        runs = [(n, seeds[int(trials.loc[n, "seed"])]) for n in again] or [(number, baseline)]
+        again = [n for n in study.repeats(number) if seed_of[n] in baselines]
+        runs = [(n, baselines[seed_of[n]]) for n in again] or [(number, baseline)]
         found.append(
             Contender(
                 study,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,8 @@ class Transfer:
 
 def transfer(studies: Sequence[Study]) -> Transfer:
     """Of the search's own trials, each beside its own study's baseline; confirmations run the same chains again."""
-    deltas, chains = [], {}
+    deltas: list[pd.DataFrame] = []
+    chains: dict[tuple[int, int], Chain] = {}
     for place, study in enumerate(studies):
         scores = main_scores(study)
         scores = scores[(scores["phase"] != "confirm") & scores["delta"].notna()]
@@ -151,7 +153,7 @@ def _long(averages: Averages) -> pd.DataFrame:
 
 def _language_table(averages: Averages, target: str) -> pd.DataFrame:
     """One row per language of the target, one column per task; the heading says over how many trials."""
-    mean, trials = averages.mean[target], averages.trials[target]
+    mean, trials = pd.DataFrame(averages.mean[target]), pd.DataFrame(averages.trials[target])
     made = mean.T.rename_axis(index="language")
     made.columns = pd.Index([f"{task} ({_span(trials.loc[task, ANY])})" for task, _ in mean.index])
     return made.reset_index()
@@ -165,8 +167,11 @@ def _span(counts: pd.Series) -> str:
 def _by_mixture(found: Transfer) -> pd.DataFrame:
     """One row per set of sources that some trial trained on, whatever their shares and learning rates."""
     sources = found.trained.loc[:, found.trained.columns.get_level_values(1) != ANY]
-    names = np.array([f"{task}/{language}" for task, language in sources.columns], dtype=object)
-    keys = pd.Series([" + ".join(names[row]) for row in sources.to_numpy()], index=sources.index, name="sources")
+    pairs: list[Any] = sources.columns.tolist()
+    names = np.array([f"{task}/{language}" for task, language in pairs])
+    keys = pd.Series(
+        [" + ".join(names[row].tolist()) for row in sources.to_numpy()], index=sources.index, name="sources"
+    )
     grouped = found.targets.groupby(keys)
     made = grouped.mean()
     made.insert(0, "trials", grouped.size())
@@ -175,7 +180,7 @@ def _by_mixture(found: Transfer) -> pd.DataFrame:
 
 def _words(studies: Sequence[Study], whole: Averages) -> Iterator[str]:
     mean = whole.mean[whole.mean.index.get_level_values(1) == ANY]
-    cells = mean.stack(future_stack=True).dropna()
+    cells = pd.Series(mean.stack(future_stack=True)).dropna()
     down = int((cells < 0).sum())
     yield (
         "Mean difference to the baseline, in points, over the trials whose stages trained on a task, alone or mixed "
@@ -183,7 +188,8 @@ def _words(studies: Sequence[Study], whole: Averages) -> Iterator[str]:
         + (" Trials of all studies together, each beside its own baseline." if len(studies) > 1 else "")
     )
     if down:
-        (task, _, target), worst = cells.idxmin(), float(cells.min())
+        place: Any = cells.idxmin()
+        (task, _, target), worst = place, float(cells.min())
         yield (
             f"{down} of {len(cells)} pairs of intermediate task and target are below the baseline on average; the "
             f"lowest is {task} before {target}, {worst:+.1f} points."
@@ -206,7 +212,7 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
         return heat_map(made.mean, made.trials)
     if target not in found.targets.columns:
         raise StudyError(f"There is no target {target!r}. Targets: {', '.join(map(str, found.targets.columns))}.")
-    made = average(_tasks(found.trained), found.languages[target])
+    made = average(_tasks(found.trained), pd.DataFrame(found.languages[target]))
     return heat_map(made.mean.T, made.trials.T)
 
 

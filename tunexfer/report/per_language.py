@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,8 @@ def section(studies: Sequence[Study]) -> Section | None:
                 title = f"{prefix}trial {one.trial}: {target}"
                 tables[title] = part[[*_SHOWN]].sort_values("delta", ascending=False, kind="stable")
                 if rank == 0:
-                    figures[f"{title}, differences and intervals"] = forest(part, f"{target} ({part['metric'].iloc[0]}, {part['split'].iloc[0]})")
+                    scored = f"{target} ({part['metric'].iloc[0]}, {part['split'].iloc[0]})"
+                    figures[f"{title}, differences and intervals"] = forest(part, scored)
     if not chains:
         return None
     overview = pd.DataFrame(chains)
@@ -43,10 +45,10 @@ def section(studies: Sequence[Study]) -> Section | None:
         words=(
             "Each chain beside the baseline of the same seeds; before and after are percentages, delta is in points, "
             "all are means over seeds. low and high: 95 % interval of the delta by paired bootstrap over the scored "
-            "rows, 10,000 times, rows of one template or of parallel text drawn together. p: how often chance alone gives a "
-            "difference as large, had the two chains' rows changed places at random; p_holm: after Holm's correction "
-            "over the target's languages. sd: of the delta over seeds. A gain or a loss is marked where p_holm is "
-            "below 0.05 and all seeds agree on the sign.",
+            "rows, 10,000 times, rows of one template or of parallel text drawn together. p: how often chance alone "
+            "gives a difference as large, had the two chains' rows changed places at random; p_holm: after Holm's "
+            "correction over the target's languages. sd: of the delta over seeds. A gain or a loss is marked where "
+            "p_holm is below 0.05 and all seeds agree on the sign.",
         ),
         tables={CHAINS: overview, **tables},
         figures=figures,
@@ -87,7 +89,7 @@ def forest(part: pd.DataFrame, title: str) -> Figure:
     for verdict, marker in (("gain", "o"), ("loss", "s"), ("", "o")):
         some = (part["verdict"] == verdict).to_numpy()
         face = "none" if verdict == "" else _COLOURS[verdict]
-        look = {"marker": marker, "facecolors": face, "edgecolors": _COLOURS[verdict]}
+        look: dict[str, Any] = {"marker": marker, "facecolors": face, "edgecolors": _COLOURS[verdict]}
         axes.scatter(part["delta"][some], places[some], s=16, zorder=3, **look)
     axes.set_yticks(places, [_label(row) for row in part.itertuples()])
     axes.set_ylim(-0.8, len(part) - 0.2)

@@ -48,7 +48,8 @@ _MEANS = {"accuracy": ("correct",), "exact_match": ("em",), "f1": ("f1",), "mean
 def _mean(sums: Array) -> Array:
     """Of sum and count; NaN without rows."""
     with np.errstate(invalid="ignore"):
-        return 100 * sums[0] / sums[1]
+        means: Array = 100 * sums[0] / sums[1]
+    return means
 
 
 def _ratio(hits: Array, of: Array) -> Array:
@@ -76,4 +77,5 @@ def _macro(rows: Rows) -> tuple[Array, Score]:
 def _macro_f1(sums: Array) -> Array:
     """Mean over the labels that have gold rows, as `tasks.metrics.labels.macro_f1`."""
     hits, predicted, gold = sums.reshape(3, -1, *sums.shape[1:])
-    return (_ratio(2 * hits, predicted + gold) * (gold > 0)).sum(axis=0) / (gold > 0).sum(axis=0)
+    means: Array = (_ratio(2 * hits, predicted + gold) * (gold > 0)).sum(axis=0) / (gold > 0).sum(axis=0)
+    return means

@@ -113,7 +113,7 @@ class Study:
         """Of the search's own complete trials, the baseline among them, the one with the highest objective."""
         own = self.trials()
         own = own[own.index.isin(self._scored) & (own["phase"] != "confirm") & own["objective"].notna()]
-        return None if own.empty else int(own["objective"].idxmax())
+        return None if own.empty else int(own.index.to_numpy()[own["objective"].argmax()])
 
     def repeats(self, trial: int) -> list[int]:
         """The complete trials that ran the same chain with fresh seeds, to confirm it."""
@@ -188,7 +188,8 @@ class Study:
             table = pq.read_table(path, columns=wanted, read_dictionary=["task", "language", "split"])
             if missing := set(wanted or ()) - set(table.column_names):
                 raise ValueError(f"it has no column {', '.join(sorted(missing))}")
-            return table.to_pandas()
+            rows: pd.DataFrame = table.to_pandas()
+            return rows
         except (OSError, ValueError) as error:
             raise StudyError(f"{path} can't be read ({next(iter(str(error).splitlines()), '')}).") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,12 @@ def scores_of(complete: Iterable[Ended]) -> pd.DataFrame:
         (ended.trial.number, *(getattr(score, name) for name in _NAMES)) for ended in complete for score in ended.scores
     ]
     table = pd.DataFrame(rows, columns=["trial", *_NAMES])
-    kinds = {name: "category" for name in WORDS} | {"trial": "int64", "value": "float64", "main": bool, "unseen": bool}
+    kinds: dict[str, Any] = {name: "category" for name in WORDS} | {
+        "trial": "int64",
+        "value": "float64",
+        "main": bool,
+        "unseen": bool,
+    }
     return table.astype(kinds)
 
 

@@ -43,11 +43,11 @@ def find_pages(base: str, folder: StudyFolder) -> Pages:
     except MlflowException as error:
         raise StudyError(f"MLflow at {base} can't be asked: {str(error).splitlines()[0][:300]}") from error
     parents = [run.info.run_id for run in runs if TRIAL not in run.data.tags]
-    if not parents:
+    if experiment is None or not parents:
         raise StudyError(
             f"MLflow at {base} doesn't know {folder.path}. Start the search again: it sends what is missing."
         )
-    number, study_id = experiment.experiment_id, record.study_id
+    number, study_id = str(runs[0].info.experiment_id), record.study_id
     compared = _best(record, {int(run.data.tags[TRIAL]): run for run in runs if TRIAL in run.data.tags})
     return Pages(
         best=trials_address(base, number, study_id, charts=True),
