@@ -29,7 +29,7 @@ def test_every_file_of_its_tree_is_there() -> None:
         folders[depth:] = [name.strip()]
 
 
-@pytest.mark.parametrize("command", ["search", "plan", "score", "watch"])
+@pytest.mark.parametrize("command", ["search", "plan", "score", "watch", "ui", "register"])
 def test_every_option_of_a_command_is_told(command: str) -> None:
     options = get_command(app).commands[command].params  # type: ignore[attr-defined]
     names = {max(option.opts, key=len) for option in options if option.opts[0].startswith("--")} - {"--help"}
