@@ -12,17 +12,18 @@ import optuna
 import pandas as pd
 import pytest
 from made_up_study import MadeUp
-from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from tracking import made_up
 
 from tunexfer import Study
+from tunexfer.core.domains import Point
 from tunexfer.core.folder import StudyFolder
 from tunexfer.report.explored import Explored
 from tunexfer.report.importance import section
 from tunexfer.report.mixtures import shares
 from tunexfer.report.ped_anova import LEAST_TRIALS, importances
+from tunexfer.report.section import Section
 from tunexfer.report.style import svg
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.trial import Trial
@@ -32,6 +33,17 @@ from tunexfer.tracking.trial import Trial
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Sixty trials and two of them again with fresh seeds: nli helps, paraphrase does nothing, questions hurts."""
     return Study.load(MadeUp(trials=60, seeds=1).write(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture(scope="module")
+def found(study: Study) -> Section:
+    return said_of(study)
+
+
+def said_of(*studies: Study) -> Section:
+    found = section(studies)
+    assert found is not None
+    return found
 
 
 def own(study: Study) -> pd.DataFrame:
@@ -73,9 +85,7 @@ def test_no_coordinate_is_dropped_and_each_says_in_how_many_trials_it_is(study: 
     assert estimated["stages[0].languages"]
 
 
-def test_coordinates_with_too_few_trials_are_named_and_not_estimated(study: Study) -> None:
-    found = section([study])
-    assert found
+def test_coordinates_with_too_few_trials_are_named_and_not_estimated(study: Study, found: Section) -> None:
     counts = own(study).filter(like="mixing").notna().sum()
     for name, count in counts[counts < LEAST_TRIALS].items():
         assert any(f"{name} ({count})" in words for words in found.words)
@@ -83,16 +93,13 @@ def test_coordinates_with_too_few_trials_are_named_and_not_estimated(study: Stud
 
 def test_importances_of_few_trials_are_refused(tmp_path: Path) -> None:
     few = Study.load(MadeUp(trials=LEAST_TRIALS - 1).write(tmp_path))
-    found = section([few])
-    assert found
+    found = said_of(few)
     assert importances(Explored(few)).empty
     assert "Importance of each choice" not in found.tables
     assert any("9 trials are too few" in words for words in found.words)
 
 
-def test_each_option_has_the_mean_objective_of_the_searchs_trials_that_drew_it(study: Study) -> None:
-    found = section([study])
-    assert found
+def test_each_option_has_the_mean_objective_of_the_searchs_trials_that_drew_it(study: Study, found: Section) -> None:
     table = found.tables["Objective by option"].set_index(["coordinate", "option"])
     rows = own(study)
     nli = rows.loc[rows["stages[0].tasks"] == "nli", "objective"]
@@ -107,9 +114,7 @@ def test_each_option_has_the_mean_objective_of_the_searchs_trials_that_drew_it(s
     assert table.index[0] == ("stages[0].tasks", "nli")
 
 
-def test_learning_rates_go_by_stage_and_target(study: Study) -> None:
-    found = section([study])
-    assert found
+def test_learning_rates_go_by_stage_and_target(study: Study, found: Section) -> None:
     table = found.tables["Objective by learning rate"]
     assert table[["stage", "learning_rate"]].to_numpy().tolist() == [
         *(["intermediate", rate] for rate in (1e-5, 3e-5)),
@@ -129,31 +134,26 @@ def test_a_mixture_has_each_tasks_share_over_its_languages(study: Study) -> None
     assert len(mixed) > 0
 
 
-def drawn_mixture(study: Study) -> Figure:
-    found = section([study])
-    assert found
-    return found.figures["Mixture of intermediate"]
-
-
-def test_mixtures_of_three_tasks_are_drawn_in_a_triangle(study: Study) -> None:
-    text = svg(drawn_mixture(study))
+def test_mixtures_of_three_tasks_are_drawn_in_a_triangle(found: Section) -> None:
+    text = svg(found.figures["Mixture of intermediate"])
     assert all(f"all {task}" in text for task in ("nli", "paraphrase", "questions"))
-    found = section([study])
-    assert found
     trials = found.tables["Mixture of intermediate"]["trials"]
     assert sorted(int(count) for count in re.findall(r"7px[^>]*>(\d+)<", text)) == sorted(trials)
 
 
 def test_mixtures_of_two_tasks_are_a_line_and_of_four_a_panel_each(tmp_path: Path) -> None:
     two = Study.load(MadeUp(name="two", trials=30, intermediate=("nli", "qa")).write(tmp_path))
-    assert len([axes for axes in drawn_mixture(two).axes if axes.get_visible()]) == 1
+    assert len([axes for axes in said_of(two).figures["Mixture of intermediate"].axes if axes.get_visible()]) == 1
     four = Study.load(MadeUp(name="four", trials=30, intermediate=("nli", "qa", "tags", "copa")).write(tmp_path))
-    assert {axes.get_title(loc="left") for axes in drawn_mixture(four).axes} >= {"nli", "qa", "tags", "copa"}
+    assert {axes.get_title(loc="left") for axes in said_of(four).figures["Mixture of intermediate"].axes} >= {
+        "nli",
+        "qa",
+        "tags",
+        "copa",
+    }
 
 
-def test_deltas_by_source_language_are_objectives_minus_the_baselines(study: Study) -> None:
-    found = section([study])
-    assert found
+def test_deltas_by_source_language_are_objectives_minus_the_baselines(study: Study, found: Section) -> None:
     table = found.tables["Delta by source language"].set_index(["stage", "option"])
     rows = own(study)
     both = rows.loc[rows["stages[0].languages"] == "en+zh", "objective"]
@@ -161,18 +161,23 @@ def test_deltas_by_source_language_are_objectives_minus_the_baselines(study: Stu
     assert set(table.index) == {("intermediate", languages) for languages in ("en", "zh", "en+zh")}
 
 
-def numeric(folder: Path, trials: int = 20) -> Study:
-    """A stage that is always there; open is its rate alone, from a range, and the higher it is, the better."""
-    space = {"stages": [{"learning_rate": {"log_uniform": [1e-5, 1e-2]}}], "targets": [{"task": "intent"}]}
-    plan: dict[str, Any] = {"name": "numeric", "identity": space}
+def numeric(folder: Path) -> Study:
+    """A stage that is always there, with two numbers from ranges: its rate, the higher the better, and its decay."""
+    plan: dict[str, Any] = {
+        "name": "numeric",
+        "identity": {
+            "stages": [{"learning_rate": {"log_uniform": [1e-5, 1e-2]}}],
+            "training": {"weight_decay": {"uniform": [0.0, 0.1]}},
+        },
+    }
     rng = random.Random(3)
     with Record.drive(StudyFolder(folder), plan) as record:
         made_up.run(record, made_up.trial(0, phase="baseline", of=made_up.chain()), 20.0)
-        for number in range(1, trials):
+        for number in range(1, 20):
             rate = 10 ** rng.uniform(-5, -2)
             stage = made_up.stage("intermediate", "intent", "de", rate)
             chain = made_up.Chain(**{**_fields(made_up.chain()), "stages": (stage,)})
-            point = {"stages[0].learning_rate": rate}
+            point: Point = {"stages[0].learning_rate": rate, "training.weight_decay": rng.uniform(0.0, 0.1)}
             trial = Trial(number=number, phase="search", seed=7, point=point, chain=chain)
             made_up.run(record, trial, 60 + 10 * math.log10(rate))
     return Study.load(folder)
@@ -189,31 +194,33 @@ def test_the_baseline_is_no_point_of_a_space_in_which_a_stage_is_always_there(tm
     assert explored.objective.min() > 0
 
 
-def test_ranges_keep_their_scale_and_are_binned(tmp_path: Path) -> None:
+def test_numbers_from_ranges_keep_their_range_and_its_scale(tmp_path: Path) -> None:
     study = numeric(tmp_path / "numeric")
-    rates = own(study)["stages[0].learning_rate"].dropna()
     plain = optuna.create_study(direction="maximize")
-    distribution = FloatDistribution(1e-5, 1e-2, log=True)
-    for rate in rates:
-        trial = optuna.create_trial(params={"rate": rate}, distributions={"rate": distribution}, value=math.log(rate))
-        plain.add_trial(trial)
-    expected = get_param_importances(
-        plain, evaluator=PedAnovaImportanceEvaluator(target_quantile=5 / 19), normalize=False
-    )
-    found = importances(Explored(study))
-    assert found["importance"].tolist() == [1.0]
-    assert found["matters"].tolist() == [True]
-    assert expected["rate"] > 0
-    table = section([study]).tables["Objective by option"]  # type: ignore[union-attr]
-    assert table["trials"].sum() == 19
+    distributions = {
+        "stages[0].learning_rate": FloatDistribution(1e-5, 1e-2, log=True),
+        "training.weight_decay": FloatDistribution(0.0, 0.1),
+    }
+    for _, row in own(study).loc[1:].iterrows():
+        params = {name: row[name] for name in distributions}
+        plain.add_trial(optuna.create_trial(params=params, distributions=distributions, value=row["objective"]))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=5 / 19)
+    expected = get_param_importances(plain, evaluator=evaluator)
+    found = importances(Explored(study)).set_index("coordinate")
+    assert found["importance"].to_dict() == pytest.approx(expected)
+    assert found.index[0] == "stages[0].learning_rate"
+
+
+def test_numbers_from_ranges_are_binned(tmp_path: Path) -> None:
+    found = said_of(numeric(tmp_path / "numeric"))
+    table = found.tables["Objective by option"].set_index("coordinate").loc["stages[0].learning_rate"]
+    assert table["trials"].tolist() == [5, 4, 5, 5]  # quarters of 19 trials, those with the highest rates first
     assert table["mean"].is_monotonic_decreasing
-    assert len(table) == 4
 
 
 def test_several_studies_stand_side_by_side(study: Study, tmp_path: Path) -> None:
     other = Study.load(MadeUp(name="other", trials=12).write(tmp_path))
-    found = section([study, other])
-    assert found
+    found = said_of(study, other)
     assert set(found.tables["Objective by option"]["study"]) == {study.name, "other"}
     assert {"Objective by option (other)", f"Objective by option ({study.name})"} <= set(found.figures)
 
@@ -221,8 +228,7 @@ def test_several_studies_stand_side_by_side(study: Study, tmp_path: Path) -> Non
 def test_a_lost_plan_or_baseline_leaves_the_rest(tmp_path: Path) -> None:
     folder = MadeUp(trials=20, states=((0, "failed"),)).write(tmp_path)
     StudyFolder(folder).plan.unlink()
-    found = section([Study.load(folder)])
-    assert found
+    found = said_of(Study.load(folder))
     assert found.tables["Importance of each choice"]["trials"].max() == 19
     assert "delta" not in found.tables["Objective by option"]
     assert any("the baseline is missing" in words for words in found.words)
