@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -112,10 +112,10 @@ def _scores(pairs: Sequence[tuple[Run, Run]]) -> list[_Scored]:
     both = values[0].join(values[1], how="inner", lsuffix="_after", rsuffix="_before").index
     afters, befores = (value.reindex(both).to_numpy(dtype=np.float64) for value in values)
     unseen = np.all([side[0]["unseen"].reindex(both) for side in sides], axis=0)
-    return [
-        _Scored(*map(str, key), bool(unseen[at]), befores[at], afters[at])  # type: ignore[call-arg]
-        for at, key in enumerate(both)
-    ]
+    found = []
+    for at, (target, language, metric, split) in enumerate(both.tolist()):
+        found.append(_Scored(target, language, metric, split, bool(unseen[at]), befores[at], afters[at]))
+    return found
 
 
 def _by_target(scored: Sequence[_Scored]) -> dict[str, list[_Scored]]:
@@ -227,16 +227,17 @@ def _mean_rows(targets: Mapping[str, Sequence[_Scored]], drawn: _Drawn) -> pd.Da
                 mean = _mean_of(own)
                 over_targets[name].append(mean)
                 head = {"target": target, "language": name, "languages": len(some), "split": some[0].split}
-                rows.append(head | _numbers(*mean))
+                rows.append({**head, **_numbers(*mean)})
     for name, parts in over_targets.items():
         if len(parts) > 1:
-            rows.append({"target": TARGETS, "language": name} | _numbers(*_mean_of(parts)))
+            rows.append({"target": TARGETS, "language": name, **_numbers(*_mean_of(parts))})
     return pd.DataFrame(rows, columns=[*_MEANS])
 
 
 def _mean_of(parts: Sequence[tuple[Array, Array, Draws | None]]) -> tuple[Array, Array, Draws | None]:
     """Before, after and what was drawn, of the mean; nothing drawn where one of them has nothing."""
-    before, after = (np.mean([part[side] for part in parts], axis=0) for side in (0, 1))
+    before: Array = np.mean([part[0] for part in parts], axis=0)
+    after: Array = np.mean([part[1] for part in parts], axis=0)
     drawn = [part[2] for part in parts if part[2] is not None]
     return before, after, mean_draws(drawn) if len(drawn) == len(parts) else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -167,11 +168,8 @@ def _span(counts: pd.Series) -> str:
 def _by_mixture(found: Transfer) -> pd.DataFrame:
     """One row per set of sources that some trial trained on, whatever their shares and learning rates."""
     sources = found.trained.loc[:, found.trained.columns.get_level_values(1) != ANY]
-    pairs: list[Any] = sources.columns.tolist()
-    names = np.array([f"{task}/{language}" for task, language in pairs])
-    keys = pd.Series(
-        [" + ".join(names[row].tolist()) for row in sources.to_numpy()], index=sources.index, name="sources"
-    )
+    names = ["/".join(pair) for pair in sources.columns.to_flat_index()]
+    keys = pd.Series([" + ".join(compress(names, row)) for row in sources.to_numpy()], sources.index, name="sources")
     grouped = found.targets.groupby(keys)
     made = grouped.mean()
     made.insert(0, "trials", grouped.size())
