@@ -18,7 +18,7 @@ from tunexfer.tracking.datasets import read_datasets
 from tunexfer.tracking.deltas import Deltas
 from tunexfer.tracking.listener import Listener
 from tunexfer.tracking.mlflow.description import NOTE, description
-from tunexfer.tracking.mlflow.store import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
+from tunexfer.tracking.mlflow.store import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs, without_password
 from tunexfer.tracking.mlflow.trial_run import (
     dataset_inputs,
     metrics,
@@ -112,7 +112,7 @@ class Mirror(Listener):
         if not self._complained:
             self._complained = True
             self.say(
-                f"MLflow at {self.uri} can't be used ({why}). The search goes on; "
+                f"MLflow at {without_password(self.uri)} can't be used ({why}). The search goes on; "
                 f"what is missing there is sent when the same command is next started."
             )
 

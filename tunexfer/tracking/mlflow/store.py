@@ -47,7 +47,7 @@ def settle() -> None:
 def remember(folder: StudyFolder, uri: str) -> None:
     """Note beside the record where it is mirrored, so that a later command finds it; a password is left out."""
     file = sqlite_file(uri)
-    plain = f"sqlite:///{file.absolute()}" if file else _without_password(uri)
+    plain = f"sqlite:///{file.absolute()}" if file else without_password(uri)
     write_whole(folder.tracking, json.dumps({"uri": plain}, indent=2) + "\n")
 
 
@@ -105,7 +105,8 @@ def study_runs(client: Any, experiment: str, study_id: str) -> list[Any]:
             return sorted(found, key=lambda run: (run.info.status != "FINISHED", run.info.start_time))
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """As it may be shown and kept."""
     parts = urlsplit(uri)
     if not parts.password:
         return uri
