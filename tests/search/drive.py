@@ -20,7 +20,8 @@ from pico import pico_suite
 from tunexfer.core.folder import StudyFolder
 from tunexfer.plan import Plan
 from tunexfer.tracking.live import LiveView
-from tunexfer.tracking.mlflow import Mirror, default_uri
+from tunexfer.tracking.mlflow.mirror import Mirror
+from tunexfer.tracking.mlflow.store import default_uri
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.summary import summarise
 from tunexfer.tracking.trial import Ended, Trial
