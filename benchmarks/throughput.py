@@ -305,7 +305,7 @@ def report(doing: str, taken: dict[str, Taken], steps: Sequence[str]) -> None:
         chain = [first, *steps, OURS]
         gains = [own.ratio(new, old) for old, new in itertools.pairwise(chain)]
         lines.append([kind, own.ratio(LESS, SHIPPED), *gains, own.encoded_before()])
-    last = "batches of 2,048 pieces" if "by length" in steps else "batches by length"
+    last = "batches by pieces" if "by length" in steps else "batches by length"
     table(f"{doing}: what each part is worth", ["kind", LESS, *steps, last, "rows encoded before"], lines)
 
 

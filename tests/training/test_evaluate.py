@@ -37,9 +37,15 @@ def scorer(encoder: PlanEncoder, prepared: Prepared, *tasks: str, seed: int = 0)
     return Scorer(Model(encoder.module, heads, "first"), lookup, device=CPU, precision="fp32")
 
 
-def test_batches_are_sorted_and_hold_so_many_pieces() -> None:
+def test_batches_are_sorted_and_hold_so_many_pieces_of_like_length() -> None:
+    lengths = np.array([8, 9, 8, 9, 5, 30, 8])
+    batches = [batch.tolist() for batch in _batches(lengths, 30)]
+    assert batches == [[5], [1, 3, 0], [2, 6], [4]]
+
+
+def test_a_few_short_features_run_together_though_their_lengths_differ() -> None:
     lengths = np.array([3, 9, 4, 8, 2, 30])
-    batches = [batch.tolist() for batch in _batches(lengths, 18)]
+    batches = [batch.tolist() for batch in _batches(lengths, 8 * 12)]
     assert batches == [[5], [1, 3], [2, 0, 4]]
 
 

@@ -23,6 +23,8 @@ from tunexfer.training.model import INPUTS, Model, mean_vector
 
 PIECES_AT_ONCE = {"cpu": 2048, "cuda": 32768}
 """Padded pieces in a batch."""
+ALIKE = 0.8
+"""Of the longest feature's pieces: a shorter one would be padded too much."""
 
 
 class Scorer:
@@ -92,10 +94,17 @@ class Scorer:
 
 
 def _batches(lengths: NDArray[np.int64], pieces: int) -> Iterator[NDArray[np.int64]]:
-    """Positions of features, longest first, as many together as fit `pieces` when padded, at least one."""
+    """Positions of features, longest first: as many together as fit `pieces` when padded and are nearly as long.
+
+    Where few are, those that fit an eighth of `pieces` run together all the same; one always does.
+    """
     order = np.argsort(-lengths, kind="stable")
+    falling = lengths[order]
     start = 0
     while start < len(order):
-        count = max(1, pieces // int(lengths[order[start]]))
+        longest = int(falling[start])
+        fitting = falling[start : start + max(1, pieces // longest)]
+        alike = int((fitting >= ALIKE * longest).sum())
+        count = max(alike, 1, pieces // 8 // longest)
         yield order[start : start + count]
         start += count
