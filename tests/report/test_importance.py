@@ -222,7 +222,16 @@ def test_several_studies_stand_side_by_side(study: Study, tmp_path: Path) -> Non
     other = Study.load(MadeUp(name="other", trials=12).write(tmp_path))
     found = said_of(study, other)
     assert set(found.tables["Objective by option"]["study"]) == {study.name, "other"}
+    assert "languages: all" in found.words[0]
+    assert "which differs" not in found.words[0]
     assert {"Objective by option (other)", f"Objective by option ({study.name})"} <= set(found.figures)
+
+
+def test_studies_with_objectives_of_their_own_say_so(study: Study, tmp_path: Path) -> None:
+    other = Study.load(MadeUp(name="other", trials=4, objective="train").write(tmp_path))
+    words = said_of(study, other).words[0]
+    assert f"which differs: {study.name}, " in words
+    assert "other, the mean over targets of each one's mean in validation scores (languages: train)" in words
 
 
 def test_a_lost_plan_or_baseline_leaves_the_rest(tmp_path: Path) -> None:

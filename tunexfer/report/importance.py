@@ -28,7 +28,7 @@ def section(studies: Sequence[Study]) -> Section | None:
     if not explored:
         return None
     words = [
-        f"Everything here is measured by the objective, {_objective(explored[0].study)}. Other choices vary along with "
+        f"Everything here is measured by the objective, {_objectives(explored)}. Other choices vary along with "
         "the one that is shown, and a searcher goes back to what looks promising: read differences as hints."
     ]
     tables: dict[str, list[pd.DataFrame]] = {}
@@ -62,8 +62,15 @@ def _of(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.Series(study.name, index=table.index, name="study"), table], axis="columns")
 
 
+def _objectives(explored: Sequence[Explored]) -> str:
+    """In words: the one that all studies have, or each one's own."""
+    own = {one.study.name: _objective(one.study) for one in explored}
+    if len(set(own.values())) == 1:
+        return next(iter(own.values()))
+    return "which differs: " + "; ".join(f"{name}, {words}" for name, words in own.items())
+
+
 def _objective(study: Study) -> str:
-    """Of the plan, in words; which validation scores it reads is the same for all that a report compares."""
     found = study.objective
     if not found:
         return "which reads validation scores alone"
