@@ -1,6 +1,7 @@
-"""A search with the fake runner, as a process of its own for tests that kill it.
+"""A search as a process of its own, for tests that kill it.
 
-`python drive.py FOLDER STEP_S [MOMENT COMPLETE]`: the space is FOLDER/space.yaml, for the rest see `Mortal`.
+`python drive.py FOLDER RUNNER [MOMENT COMPLETE]`: the space is FOLDER/space.yaml; the runner is the `real` one, or the
+fake one that takes so many seconds a step; for the rest see `Mortal`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,19 @@ class Mortal(Record):
         self._reached("finished")
 
 
-def main(root: Path, step_s: float, moment: str = "never", wanted: int = 0) -> int:
+def make_real(plan: Plan, root: Path) -> Any:
+    """What a worker makes its runner with, once the plan's rows are encoded."""
+    from rich.console import Console
+
+    from tunexfer.launch import make_runner, prepare_all
+
+    prepared = prepare_all(plan, root / "cache", Console(quiet=True), quiet=True)
+    return functools.partial(
+        make_runner, prepared, str(root / "store"), store_bytes=10**9, device="cpu", threads=plan.resources.cpus
+    )
+
+
+def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
     from tunexfer.search.study import SearchOptions, run_search
 
     Mortal.moment, Mortal.wanted = moment, wanted
@@ -90,7 +103,8 @@ def main(root: Path, step_s: float, moment: str = "never", wanted: int = 0) -> i
         mirror = Mirror(record, default_uri(root / "runs"), live.warned).start()
         state = "interrupted"
         try:
-            runner = functools.partial(FakeRunner, root / "store", step_s)
+            fake = functools.partial(FakeRunner, root / "store")
+            runner = make_real(plan, root) if which == "real" else functools.partial(fake, float(which))
             state = run_search(plan, record, runner, SearchOptions(), [live, mirror]).state
         finally:
             mirror.close(finished=state != "interrupted")
@@ -103,6 +117,6 @@ if __name__ == "__main__":
     from tunexfer.errors import TunexferError
 
     try:
-        sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:4], *map(int, sys.argv[4:])))
+        sys.exit(main(Path(sys.argv[1]), sys.argv[2], *sys.argv[3:4], *map(int, sys.argv[4:])))
     except TunexferError as error:
         sys.exit(f"{type(error).__name__}: {error}")

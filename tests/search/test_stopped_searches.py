@@ -13,6 +13,7 @@ from typing import Any
 import drive
 import pytest
 from command import Finished, Home, process, runs, statuses, trained, wait_until
+from pico import pico_encoder
 
 from tunexfer.core.folder import StudyFolder
 from tunexfer.tracking.progress import Standing, read_standing
@@ -20,9 +21,9 @@ from tunexfer.tracking.progress import Standing, read_standing
 pytestmark = pytest.mark.slow
 
 
-def start(root: Path, step_s: float, *death: Any) -> subprocess.Popen[str]:
-    """A search with the fake runner."""
-    return process([sys.executable, drive.__file__, str(root), str(step_s), *map(str, death)], root)
+def start(root: Path, runner: str, *death: Any) -> subprocess.Popen[str]:
+    """A search with the `real` runner, or with the fake one that takes so many seconds a step."""
+    return process([sys.executable, drive.__file__, str(root), runner, *map(str, death)], root)
 
 
 def standings(study: StudyFolder, since: float) -> list[Standing]:
@@ -32,59 +33,59 @@ def standings(study: StudyFolder, since: float) -> list[Standing]:
     return [standing for trial in open_ones if (standing := read_standing(trial.progress))]
 
 
-def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_path: Path) -> None:
-    drive.plan_in(tmp_path, search={"trials": 8, "seed": 3, "algorithm": "random", "concurrent": 2})
-    study, log = StudyFolder(tmp_path / "runs" / "fake"), tmp_path / "store" / "trained.log"
-    step_s, kept = 0.15, {}
-
-    def mid_stage() -> bool:
-        return any(at.stage == "intermediate" and 0 < at.step < 10 for at in standings(study, started))
-
-    def between_stage_and_scores() -> bool:
-        after = (at for at in standings(study, started) if at.stage == "choice" and not at.scores)
-        return any(after) and log.exists() and len(log.read_text().split()) > len(done)
-
-    for moment in (("begin", 0), mid_stage, between_stage_and_scores, ("finish", 5), ("finished", 8)):
-        done = log.read_text().split() if log.exists() else []
-        started = time.time()
-        driver = start(tmp_path, step_s, *(moment if isinstance(moment, tuple) else ()))
-        if not isinstance(moment, tuple):
-            wait_until(moment, driver)
-            driver.kill()
-        assert Finished(driver).code == -signal.SIGKILL
-        assert statuses(study).items() >= kept.items()
-        kept = statuses(study)
-
-    finished = Finished(start(tmp_path, step_s))
-    assert finished.summary["trials"]["complete"] == 8
-    after = statuses(study)
-    assert after.items() >= kept.items()
-    assert len({status["fingerprint"] for status in after.values()}) == 8
-    marks = log.read_text().split()
-    assert len(marks) == len(set(marks))
-    found = runs(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}", "fake")
-    assert found.keys() == {"parent", *map(str, range(8))}
-    assert {run.info.status for run in found.values()} == {"FINISHED"}
-
-
 def written(store: Path) -> dict[str, float]:
     """Entry of a stage store -> when it was written."""
     return {mark.parent.name: json.loads(mark.read_text())["written"] for mark in store.glob("entries/*/*/mark.json")}
 
 
-def test_a_killed_and_then_a_stopped_search_continue_and_train_no_stage_twice(home: Home) -> None:
-    """With the real runner: killed between a trial's stage and its target, then Ctrl-C in the middle of training."""
+def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_path: Path) -> None:
+    """With the real runner: no file of a finished trial, and no stage or evaluation in the store, is written again."""
+    stages = [drive.SPACE["stages"][0] | {"steps": 100}]
+    targets = [drive.SPACE["targets"][0] | {"steps": 100}, {"task": "pairs"}]
+    search = {"trials": 8, "seed": 3, "algorithm": "random", "concurrent": 2}
+    encoder = str(pico_encoder(tmp_path / "encoder"))
+    drive.plan_in(tmp_path, encoder=encoder, stages=stages, targets=targets, search=search)
+    study, store = StudyFolder(tmp_path / "runs" / "fake"), tmp_path / "store"
+    ended: dict[int, dict[str, Any]] = {}
+    kept: dict[str, float] = {}
+
+    def mid_stage() -> bool:
+        return any(at.stage == "intermediate" and at.step < at.steps for at in standings(study, started))
+
+    def between_stage_and_scores() -> bool:
+        after = (at for at in standings(study, started) if at.stage == "choice" and not at.scores)
+        return any(after) and len(written(store)) > len(kept)
+
+    for moment in (("begin", 0), mid_stage, between_stage_and_scores, ("finish", 5), ("finished", 8)):
+        started = time.time()
+        driver = start(tmp_path, "real", *(moment if isinstance(moment, tuple) else ()))
+        if not isinstance(moment, tuple):
+            wait_until(moment, driver)
+            driver.kill()
+        killed = Finished(driver)
+        assert killed.code == -signal.SIGKILL, killed.said
+        assert statuses(study).items() >= ended.items()
+        assert written(store).items() >= kept.items()
+        ended, kept = statuses(study), written(store)
+
+    finished = Finished(start(tmp_path, "real"))
+    assert finished.summary["trials"]["complete"] == 8
+    assert written(store).items() >= kept.items()
+    after = statuses(study)
+    assert after.items() >= ended.items()
+    assert len({status["fingerprint"] for status in after.values()}) == 8
+    assert len(set(trained(study))) == len(trained(study))
+    found = runs(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}", "fake")
+    assert found.keys() == {"parent", *map(str, range(8))}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+
+
+def test_a_search_stopped_in_the_middle_of_training_continues_and_trains_no_stage_twice(home: Home) -> None:
+    """The search command, Ctrl-C, and the same command."""
     space, study, store = home.space("stopped", steps=300), home.study("stopped"), home.path / "store-stopped"
     started = time.time()
     driver = home.start(space, "--json", store=store.name)
-    wait_until(lambda: any(at.stage == "choice" for at in standings(study, started)) and bool(written(store)), driver)
-    driver.kill()
-    assert Finished(driver).code == -signal.SIGKILL
-    finished, trained_before = statuses(study), written(store)
-
-    restarted = time.time()
-    driver = home.start(space, "--json", store=store.name)
-    wait_until(lambda: any(at.stage in ("intermediate", "choice") for at in standings(study, restarted)), driver)
+    wait_until(lambda: any(at.stage == "choice" for at in standings(study, started)), driver)
     driver.send_signal(signal.SIGINT)
     asked = time.monotonic()
     stopped = Finished(driver)
@@ -92,8 +93,7 @@ def test_a_killed_and_then_a_stopped_search_continue_and_train_no_stage_twice(ho
     assert time.monotonic() - asked < 30
     assert "Stopping. The same command continues" in stopped.said
     assert "Traceback" not in stopped.said
-    before = statuses(study)
-    assert before.items() >= finished.items()
+    before, trained_before = statuses(study), written(store)
     states = [status["state"] for status in before.values()]
     assert "stopped" in states
     assert set(states) <= {"complete", "stopped"}
@@ -120,7 +120,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_
     targets = [{"task": "choice", "train_language": "en", "learning_rate": 0.001, "steps": 10}]
     search = {"trials": 9, "seed": 3, "algorithm": "grid", "concurrent": 1}
     drive.plan_in(tmp_path, stages=stages, targets=targets, search=search)
-    finished = Finished(start(tmp_path, 0.0))
+    finished = Finished(start(tmp_path, "0"))
     trials = finished.summary["trials"]
     assert (trials["complete"], trials["failed"]) == (6, 3)
     found = statuses(StudyFolder(tmp_path / "runs" / "fake"))
@@ -143,7 +143,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_
 def test_a_baseline_that_fails_stops_the_study(tmp_path: Path) -> None:
     targets = [{"task": "choice", "train_language": "en", "learning_rate": 0.5, "steps": 10}]
     drive.plan_in(tmp_path, targets=targets)
-    finished = Finished(start(tmp_path, 0.0))
+    finished = Finished(start(tmp_path, "0"))
     assert finished.code == 1
     assert (
         "StudyError: the baseline failed, so no chain can be compared with it: the loss is not finite" in finished.said
