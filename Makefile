@@ -22,7 +22,7 @@ test: $(INSTALLED)
 
 # End-to-end runs of minutes: real searches, killed drivers, a real MLflow server.
 slow: $(INSTALLED)
-	.venv/bin/python -m pytest -q -m slow
+	.venv/bin/python -m pytest -q -m slow -n 2 --dist loadfile
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
