@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,7 @@ def the_chain(encoder: Path) -> Chain:
 
 
 def run_trial(prepared: Path, folder: Path) -> None:
-    """In a process of its own; prints the peak in bytes."""
+    """In a process of its own; prints what `resident` says."""
     from tunexfer.training.chain import ChainRunner
     from tunexfer.training.store import StageStore
 
@@ -96,13 +97,17 @@ def run_trial(prepared: Path, folder: Path) -> None:
     trial = TrialFolder(folder / "0000")
     trial.path.mkdir()
     write_result(trial, result.scores, result.rows)
-    print(peak())
+    print(*resident())
 
 
-def peak() -> int:
-    """Most memory that was resident, in bytes, by Linux' own account: `getrusage` counts the parent's in as well."""
+def resident() -> tuple[int, int]:
+    """By Linux' own account, in bytes: the most that was resident, and how much is of mapped files, which may go.
+
+    `getrusage` counts the parent's memory in as well.
+    """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    found = {name: int(value.split()[0]) * 1024 for name, value in re.findall(r"(VmHWM|RssFile):(.*) kB", status)}
+    return found["VmHWM"], found["RssFile"]
 
 
 def main(
@@ -113,8 +118,8 @@ def main(
 ) -> None:
     if alone and folder:
         return run_trial(alone, folder)
-    print(f"{rows:,} rows of each of two tasks in each language\n\n| languages | peak, MiB | if held, MiB more |")
-    print("| ---: | ---: | ---: |")
+    print(f"{rows:,} rows of each of two tasks in each language\n")
+    print("| languages | peak, MiB | of it mapped files | if held, MiB more |\n| ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as scratch:
         encoder = write_encoder(Path(scratch) / "encoder")
         suite = Suite(name="made-up", root="rows", tasks=TASKS)
@@ -137,7 +142,8 @@ def main(
             command = [sys.executable, __file__, "--alone", str(prepared.path), "--folder", str(own)]
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             held = sum(file.stat().st_size for place in prepared.folders.values() for file in place.glob("*.arrow"))
-            print(f"| {count} | {int(said.split()[-1]) / MIB:,.0f} | {held / MIB:,.0f} |", flush=True)
+            peak, files = (int(one) for one in said.split()[-2:])
+            print(f"| {count} | {peak / MIB:,.0f} | {files / MIB:,.0f} | {held / MIB:,.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tunexfer.errors import StudyError
 from tunexfer.report.intervals import LEVEL, RESAMPLES, Array, Draws, Sums, draw, holm, mean_draws
-from tunexfer.report.row_sums import NUMBERS, TEXTS, Rows, Score, columns_for, row_sums
+from tunexfer.report.row_sums import NUMBERS, TEXTS, Rows, Score, columns_for, mean_score, row_sums
 from tunexfer.report.study import Study
 
 SAME = 0.05
@@ -193,6 +193,8 @@ def _sums(rows: Sequence[tuple[_Rows, _Rows]], scored: _Scored) -> Sums | str:
             side.append(_by_cluster(made[0], codes, len(clusters)))
     assert score is not None
     after, before = (np.stack(side, axis=2) for side in sides)
+    if score is mean_score:  # the same rows in every seed, so the mean over seeds may as well be taken first
+        after, before = (side.mean(axis=2, keepdims=True) for side in (after, before))
     return Sums(clusters=clusters, after=after, before=before, score=score)
 
 

@@ -132,7 +132,7 @@ def section(studies: Sequence[Study]) -> Section | None:
         title="What helps and what hurts",
         words=tuple(_words(studies, whole)),
         tables=tables,
-        figures={"Mean gain by intermediate task and target": draw_gains(studies)},
+        figures={"Mean gain by intermediate task and target": _draw_targets(found)},
         folded=frozenset(tables),
         shaded=shaded,
     )
@@ -205,13 +205,16 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
     if found.trained.empty:
         raise StudyError("There is no complete trial with an intermediate stage and a baseline yet: nothing to draw.")
     if target is None:
-        rows = found.trained if _worth_splitting(found.trained) else _tasks(found.trained)
-        made = average(rows, found.targets)
-        return heat_map(made.mean, made.trials)
+        return _draw_targets(found)
     if target not in found.targets.columns:
         raise StudyError(f"There is no target {target!r}. Targets: {', '.join(map(str, found.targets.columns))}.")
     made = average(_tasks(found.trained), pd.DataFrame(found.languages[target]))
     return heat_map(made.mean.T, made.trials.T)
+
+
+def _draw_targets(found: Transfer) -> Figure:
+    made = average(found.trained if _worth_splitting(found.trained) else _tasks(found.trained), found.targets)
+    return heat_map(made.mean, made.trials)
 
 
 def _worth_splitting(trained: pd.DataFrame) -> bool:
@@ -239,9 +242,10 @@ def heat_map(mean: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     for (y, x), value in np.ndenumerate(mean.to_numpy()):
         if not np.isnan(value):
             colour = _LIGHT if abs(value) > 0.62 * limit else _DARK
-            axes.text(x + 0.5, y + 0.4, f"{value:+.1f}", ha="center", va="center", color=colour, fontsize=8)
-            count = str(trials.iat[y, x])
-            axes.text(x + 0.5, y + 0.78, count, ha="center", va="center", color=colour, fontsize=5.5)
+            for text, size, down in ((f"{round(value, 1) + 0.0:+.1f}", 8, 0.4), (str(trials.iat[y, x]), 5.5, 0.78)):
+                axes.text(
+                    x + 0.5, y + down, text, ha="center", va="center", color=colour, fontsize=size, in_layout=False
+                )
     bar = figure.colorbar(cells, ax=axes, label="points over the baseline", shrink=min(1.0, 2.5 / height), aspect=12)
     bar.outline.set_visible(False)
     return figure

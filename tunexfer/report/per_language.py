@@ -80,8 +80,12 @@ def forest(part: pd.DataFrame, title: str) -> Figure:
     part: rows of `Comparison.languages`, of one target
     """
     part = part.sort_values("delta", kind="stable")
-    figure = new_figure(WIDTH, 0.17 * len(part) + 1.0)
-    axes = figure.add_subplot(title=title, xlabel="points over the baseline")
+    height = 0.17 * len(part) + 1.0
+    figure = new_figure(WIDTH, height)
+    figure.set_layout_engine("none")  # labels are short and alike, so their room is known without measuring them
+    axes = figure.add_axes(
+        (0.12, 0.55 / height, 0.86, 1 - 0.85 / height), title=title, xlabel="points over the baseline"
+    )
     places = np.arange(len(part))
     colours = [_COLOURS[str(verdict)] for verdict in part["verdict"]]
     axes.axvline(0.0, color=INK, linewidth=0.6)

@@ -39,13 +39,13 @@ def row_sums(metric: str, rows: Rows) -> tuple[Array, Score] | None:
     if metric not in _MEANS:
         return None
     values = np.mean([rows[name] for name in _MEANS[metric]], axis=0)
-    return None if np.isnan(values).any() else (np.stack([values, np.ones_like(values)]), _mean)
+    return None if np.isnan(values).any() else (np.stack([values, np.ones_like(values)]), mean_score)
 
 
 _MEANS = {"accuracy": ("correct",), "exact_match": ("em",), "f1": ("f1",), "mean": ("f1", "em")}
 
 
-def _mean(sums: Array) -> Array:
+def mean_score(sums: Array) -> Array:
     """Of sum and count; NaN without rows."""
     with np.errstate(invalid="ignore"):
         means: Array = 100 * sums[0] / sums[1]
