@@ -27,6 +27,14 @@ def test_a_trial_is_read_back_as_it_was_written(folder: StudyFolder) -> None:
     assert json.loads(folder.trial(0).status.read_text())["state"] == "complete"
 
 
+def test_the_command_is_kept_without_the_passwords_in_it(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["tunexfer", "search", "toy", "--tracking-uri=http://me:s3@cret@mlflow.example:8080/x@y", "--seed", "3"]
+    monkeypatch.setattr("sys.argv", command)
+    with Record.drive(folder, PLAN):
+        kept = json.loads(folder.environment.read_text())["command"]
+    assert kept == [*command[:3], "--tracking-uri=http://me:***@mlflow.example:8080/x@y", "--seed", "3"]
+
+
 def test_a_trial_that_was_begun_and_not_finished_is_to_be_run_again_as_the_same_trial(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
         record.begin(trial(2))

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tunexfer.core.folder import StudyFolder
+from tunexfer.core.passwords import without_passwords
 from tunexfer.errors import StudyError
 from tunexfer.export.trial import find_trial
-from tunexfer.tracking.mlflow.store import STUDY, TRIAL, study_runs, without_password
+from tunexfer.tracking.mlflow.store import STUDY, TRIAL, study_runs
 from tunexfer.tracking.mlflow.trial_run import mlflow_name
 from tunexfer.tracking.record import read_plan
 from tunexfer.tracking.trial import Ended
@@ -68,9 +69,8 @@ def register_models(
         names = {target: mlflow_name(f"{name}-{target}") if len(targets) > 1 else name for target in targets}
         return [_register(client, target, names[target], logged[target], run) for target in targets]
     except MlflowException as error:
-        raise StudyError(
-            f"MLflow at {without_password(uri)} can't be used: {str(error).splitlines()[0][:300]}"
-        ) from error
+        said = f"MLflow at {uri} can't be used: {str(error).splitlines()[0][:300]}"
+        raise StudyError(without_passwords(said)) from error
 
 
 def _run_of(client: Any, study: StudyFolder, ended: Ended, uri: str) -> Any:
@@ -81,7 +81,7 @@ def _run_of(client: Any, study: StudyFolder, ended: Ended, uri: str) -> Any:
         if run.data.tags.get(TRIAL) == str(ended.trial.number):
             return run
     raise StudyError(
-        f"MLflow at {without_password(uri)} doesn't know trial {ended.trial.number} of {study.path}. Start the search "
+        f"MLflow at {without_passwords(uri)} doesn't know trial {ended.trial.number} of {study.path}. Start the search "
         "again: it sends what is missing."
     )
 

@@ -9,6 +9,8 @@ from typing import Any
 import matplotlib
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -81,8 +83,10 @@ def scatter(axes: Axes, x: ArrayLike, y: ArrayLike, **look: Any) -> PathCollecti
 @matplotlib.rc_context(STYLE)
 def svg(figure: Figure) -> str:
     """The figure as an SVG element: the same text for the same figure; text stays text."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    file, dpi = io.StringIO(), figure.dpi
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    FigureCanvasSVG(figure).print_svg(file, metadata=nothing)  # not `savefig`, which draws everything twice
+    figure.dpi = dpi
     return file.getvalue()[file.getvalue().index("<svg") :]
 
 
@@ -99,6 +103,8 @@ def inline(text: str, key: str) -> str:
 @matplotlib.rc_context(STYLE)
 def png(figure: Figure) -> bytes:
     """The figure on white, as PNG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", facecolor="white")
+    file, face = io.BytesIO(), figure.get_facecolor()
+    figure.set_facecolor("white")
+    FigureCanvasAgg(figure).print_png(file)
+    figure.set_facecolor(face)
     return file.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,19 +36,6 @@ class Work:
     objective: Objective
     make_runner: Callable[[], Runner]
     """Called in the worker, so that only workers import torch."""
-
-
-def study_runner(
-    *, prepared: Mapping[str, Path], store: str, limit_bytes: int | None, device: str, cpus: int
-) -> Runner:
-    """The real runner, as a `make_runner` with its arguments bound: `functools.partial(study_runner, prepared=...)`.
-
-    prepared: encoder's identity -> the file that `data.prepare.Prepared.load` takes
-    """
-    from tunexfer.training.runner import StudyRunner
-    from tunexfer.training.store import StageStore
-
-    return StudyRunner(prepared, StageStore(store, limit_bytes), device=device, threads=cpus)
 
 
 class Stopped(Exception):

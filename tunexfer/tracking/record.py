@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder, TrialFolder, write_whole
+from tunexfer.core.passwords import without_passwords
 from tunexfer.core.scores import Score
 from tunexfer.errors import StudyError
 from tunexfer.tracking.deltas import SCORES_SCHEMA
@@ -307,7 +308,7 @@ def _environment() -> dict[str, Any]:
     installed = {name: _version(name) for name in LIBRARIES}
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv,
+        "command": [without_passwords(word) for word in sys.argv],
         "folder": os.getcwd(),
         "git_commit": _git_commit(),
         "python": platform.python_version(),

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from tunexfer.core.passwords import without_passwords
 from tunexfer.tracking.datasets import read_datasets
 from tunexfer.tracking.deltas import Deltas
 from tunexfer.tracking.listener import Listener
 from tunexfer.tracking.mlflow.description import NOTE, description
-from tunexfer.tracking.mlflow.store import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs, without_password
+from tunexfer.tracking.mlflow.store import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
 from tunexfer.tracking.mlflow.trial_run import (
     dataset_inputs,
     metrics,
@@ -111,10 +112,8 @@ class Mirror(Listener):
     def _complain(self, why: str) -> None:
         if not self._complained:
             self._complained = True
-            self.say(
-                f"MLflow at {without_password(self.uri)} can't be used ({why}). The search goes on; "
-                f"what is missing there is sent when the same command is next started."
-            )
+            said = f"MLflow at {self.uri} can't be used ({why}). The search goes on; "
+            self.say(without_passwords(said) + "what is missing there is sent when the same command is next started.")
 
     def _sync(self, closing: bool) -> None:
         if self._client is None or (closing and self._complained):

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from tunexfer.core.folder import StudyFolder, write_whole
+from tunexfer.core.passwords import HIDDEN, without_passwords
 from tunexfer.errors import StudyError
 
 STUDY, TRIAL, PARENT = "tunexfer.study_id", "tunexfer.trial", "mlflow.parentRunId"
@@ -26,7 +26,6 @@ SETTINGS = {
 """A dead server holds a call for minutes by default. No retries: one after a time-out could create a run twice."""
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 """In the runs folder, where no other place is asked for."""
-_HIDDEN = "***"
 
 
 def default_uri(runs: Path) -> str:
@@ -47,7 +46,7 @@ def settle() -> None:
 def remember(folder: StudyFolder, uri: str) -> None:
     """Note beside the record where it is mirrored, so that a later command finds it; a password is left out."""
     file = sqlite_file(uri)
-    plain = f"sqlite:///{file.absolute()}" if file else without_password(uri)
+    plain = f"sqlite:///{file.absolute()}" if file else without_passwords(uri)
     write_whole(folder.tracking, json.dumps({"uri": plain}, indent=2) + "\n")
 
 
@@ -60,7 +59,7 @@ def find_uri(folder: StudyFolder, given: str | None) -> str:
         return given
     runs = folder.path.resolve().parent
     remembered = json.loads(folder.tracking.read_text(encoding="utf-8"))["uri"] if folder.tracking.is_file() else None
-    if remembered and f":{_HIDDEN}@" in remembered:
+    if remembered and f":{HIDDEN}@" in remembered:
         raise StudyError(f"{folder.path} is mirrored in {remembered}. Give the URI with its password: --tracking-uri.")
     file = sqlite_file(remembered) if remembered else None
     if remembered and (file is None or file.is_file()):
@@ -103,12 +102,3 @@ def study_runs(client: Any, experiment: str, study_id: str) -> list[Any]:
         token = page.token
         if not token:
             return sorted(found, key=lambda run: (run.info.status != "FINISHED", run.info.start_time))
-
-
-def without_password(uri: str) -> str:
-    """As it may be shown and kept."""
-    parts = urlsplit(uri)
-    if not parts.password:
-        return uri
-    user, _, place = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}:{_HIDDEN}@{place}").geturl()
