@@ -67,6 +67,16 @@ def test_an_address_without_a_cluster_is_an_error_within_seconds(home: Home, add
     assert time.monotonic() - started < 30
 
 
+def test_a_ray_that_does_not_start_is_an_error_of_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: Any, **__: Any) -> None:
+        raise Exception("The current node timed out during startup")  # as Ray raises it
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    opened = cluster.cluster(None, cpus_per_trial=1, name="toy")
+    with pytest.raises(StudyError, match=r"a local Ray cluster can't be used: The current node timed out"), opened:
+        pass
+
+
 def test_a_folder_that_a_node_does_not_see_is_an_error_that_names_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import drive
+import psutil
 import pytest
 from command import Finished, process, statuses, wait_until
 from prometheus_client.parser import text_string_to_metric_families
@@ -105,6 +107,17 @@ def test_the_job_has_the_studys_name(study: tuple[StudyFolder, subprocess.Popen[
     """Ray's page of jobs shows `job_name` of a job's metadata as its name."""
     jobs = json.loads(ask(f"{study[2]}/api/jobs/"))
     assert [job["metadata"]["job_name"] for job in jobs] == ["fake"]
+
+
+@pytest.mark.slow
+def test_nothing_of_a_local_ray_listens_beyond_this_machine(
+    study: tuple[StudyFolder, subprocess.Popen[str], str],
+) -> None:
+    driver = psutil.Process(study[1].pid)
+    sockets = [one for process in (driver, *driver.children(recursive=True)) for one in process.net_connections()]
+    listening = {ipaddress.ip_address(one.laddr.ip) for one in sockets if one.status == psutil.CONN_LISTEN}
+    assert listening
+    assert {place for place in listening if not (getattr(place, "ipv4_mapped", None) or place).is_loopback} == set()
 
 
 @pytest.mark.slow

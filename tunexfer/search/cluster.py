@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -21,6 +23,8 @@ from tunexfer.errors import StudyError
 
 PROBE_S = 60
 CONNECT_S = 5
+MANY_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch for clusters of several machines; without it a node's address is loopback, the default off Linux."""
 
 
 @contextmanager
@@ -30,8 +34,13 @@ def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[
     address: of an existing cluster; None starts one on this machine, for this study alone
     name:    the study's, by which the dashboard names the job
     yields: the dashboard's URL, empty where there is none
-    raises: StudyError, if there is no cluster at that address
+    raises: StudyError, if there is no cluster at that address, or none can be started
     """
+    with contextlib.nullcontext() if address else _loopback():
+        yield from _connected(address, cpus_per_trial, name)
+
+
+def _connected(address: str | None, cpus_per_trial: int, name: str) -> Iterator[str]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     threads = {name: str(cpus_per_trial) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
@@ -47,17 +56,33 @@ def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[
     with redirect_stdout(sys.stderr):  # Ray tells of dead workers on standard output, where the summary goes
         try:
             context = ray.init(address or "local", **settings)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises whatever it meets, a full disk or a long path, or a bare Exception
+            ray.shutdown()
             where = f"the Ray cluster at {address}" if address else "a local Ray cluster"
             hint = ""
             if address and "RAY_AUTH_MODE" not in os.environ:
                 hint = ". If it asks for a token (`ray get-auth-token` on its head shows one), set RAY_AUTH_MODE=token"
-            raise StudyError(f"{where} can't be used: {error}{hint}") from error
+            raise StudyError(f"{where} can't be used: {str(error) or type(error).__name__}{hint}") from error
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         try:
             yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """A Ray that is started meanwhile listens on loopback alone, with all that it opens."""
+    before, ours = os.environ.get(MANY_NODES), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[MANY_NODES] = "0"  # for the processes that Ray starts; this one has read it
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = ours
+        os.environ.pop(MANY_NODES)
+        if before is not None:
+            os.environ[MANY_NODES] = before
 
 
 def room(*, cpus: int, gpus: float) -> int:
