@@ -160,3 +160,23 @@ def test_the_best_trial_has_the_highest_objective_of_the_search_itself(folder: S
     best = Record(folder).best()
     assert best is not None
     assert best.trial.number == 1
+
+
+def test_of_confirmed_chains_the_mean_over_fresh_seeds_decides_and_the_others_are_out(folder: StudyFolder) -> None:
+    lucky, steady, unconfirmed = (chain(stages=1, target_rate=rate) for rate in (1e-3, 2e-3, 3e-3))
+    with Record.drive(folder, PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        for number, (of, objective) in enumerate([(lucky, 58.0), (steady, 57.0), (unconfirmed, 60.0)], start=1):
+            run(record, trial(number, of=of), objective)
+        run(record, trial(4, phase="confirm", seed=8, of=chain()), 51.0)
+        best = record.best()
+        assert best is not None
+        assert best.trial.number == 3  # the baseline alone is confirmed so far
+        for number, (of, objective) in enumerate([(lucky, 52.0), (steady, 55.0)], start=5):
+            run(record, trial(number, phase="confirm", seed=8, of=of), objective)
+        run(record, trial(7, phase="confirm", seed=9, of=chain()), 51.0)
+        for number, (of, objective) in enumerate([(lucky, 59.0), (steady, 57.0)], start=8):
+            run(record, trial(number, phase="confirm", seed=9, of=of), objective)
+    best = Record(folder).best()
+    assert best is not None
+    assert best.trial.number == 2  # (55 + 57) / 2 against (52 + 59) / 2

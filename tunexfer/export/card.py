@@ -20,7 +20,7 @@ from tunexfer.space_file import Objective
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.tracking.deltas import Deltas
 from tunexfer.tracking.record import Record, read_plan
-from tunexfer.tracking.trial import Ended, chain_in_words
+from tunexfer.tracking.trial import Ended, chain_in_words, fresh_objectives
 
 CARD = "README.md"
 STARTER_BASE = "intfloat/multilingual-e5-small"
@@ -229,6 +229,8 @@ def _chosen(facts: _Facts) -> str:
     objective = Objective.model_validate(facts.plan["identity"]["objective"])
     own = [one for one in facts.record.complete if one.trial.phase != "confirm" and one.objective is not None]
     best, mine = facts.record.best(), facts.ended
+    again = fresh_objectives(facts.record.complete)
+    own_again = again.get(mine.trial.chain, [])
     what = "mean" if objective.maximize == "mean" else "lowest"
     if objective.languages == "train":
         whose = (
@@ -240,14 +242,22 @@ def _chosen(facts: _Facts) -> str:
             f"Validation rows {which} had a say, so labelled rows of languages that are called unseen here may have "
             "helped to choose: this is not the zero-shot protocol."
         )
-    if best and mine.trial.number == best.trial.number == 0:
+    if best and mine.trial.number == best.trial.number and own_again:
+        how = (
+            f"Of the {len(again)} chains that were run again with {len(own_again)} fresh seeds it has the highest mean "
+            f"objective, {_number(statistics.fmean(own_again))}; by the seed of the search it is "
+            f"{_number(mine.objective)}"
+        )
+    elif best and mine.trial.number == best.trial.number == 0:
         how = f"It is the baseline: none of {len(own)} trials has a higher objective"
     elif best and mine.trial.number == best.trial.number:
         how = f"It has the highest objective of {len(own)} trials, {_number(mine.objective)}"
     else:
         how = f"It was named by its number; its objective is {_number(mine.objective)}"
         how += (
-            f", the highest of {len(own)} trials {_number(best.objective)} (trial {best.trial.number})" if best else ""
+            f", that of the best of {len(own)} trials {_number(best.objective)} (trial {best.trial.number})"
+            if best
+            else ""
         )
     baseline = next((one.objective for one in own if one.trial.number == 0), None)
     return (

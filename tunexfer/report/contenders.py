@@ -74,5 +74,7 @@ def contenders(study: Study) -> tuple[Contender, ...]:
             )
         )
     confirmed = [one for one in found if one.fresh]
-    best = sorted(confirmed, key=lambda one: -one.objective) if confirmed else found[:SHOWN]
-    return tuple(best)
+    if not confirmed:
+        return tuple(found[:SHOWN])
+    best = study.best()
+    return tuple(sorted(confirmed, key=lambda one: (one.trial != best, -one.objective)))

@@ -15,7 +15,7 @@ from tunexfer.core.folder import StudyFolder
 from tunexfer.errors import StudyError
 from tunexfer.tracking.record import read_ended, read_plan, read_trial
 from tunexfer.tracking.scores_table import read_scores, with_deltas
-from tunexfer.tracking.trial import Ended, Trial, chain_in_words, stages_in_words
+from tunexfer.tracking.trial import Ended, Trial, best_of, chain_in_words, stages_in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,10 +110,10 @@ class Study:
         return next((n for n in self._scored if self._trials[n].phase == "baseline"), None)
 
     def best(self) -> int | None:
-        """Of the search's own complete trials, the baseline among them, the one with the highest objective."""
-        own = self.trials()
-        own = own[own.index.isin(self._scored) & (own["phase"] != "confirm") & own["objective"].notna()]
-        return None if own.empty else int(own.index.to_numpy()[own["objective"].argmax()])
+        """The complete trial whose chain the study recommends: the one with the highest objective, or of chains that
+        were confirmed the one with the highest mean over fresh seeds. It may be the baseline."""
+        best = best_of(self._ended[number] for number in self._scored if number in self._ended)
+        return None if best is None else best.trial.number
 
     def repeats(self, trial: int) -> list[int]:
         """The complete trials that ran the same chain with fresh seeds, to confirm it."""

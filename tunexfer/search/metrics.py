@@ -90,7 +90,8 @@ class StudyMetrics(Listener):
 
     def _settle(self) -> None:
         """Read the record, on the thread that writes it."""
-        study, ended, best = {"study": self.record.folder.name}, self.record.ended, self.record.best()
+        study, ended = {"study": self.record.folder.name}, self.record.ended
+        own = [one for one in self.record.complete if one.objective is not None and one.trial.phase != "confirm"]
         states = Counter({"running": 0, "complete": 0, "failed": 0, "stopped": 0})
         states.update(one.state for one in ended)
         stages = Counter((run.name, "reused" if run.reused else "trained") for one in ended for run in one.stages)
@@ -101,10 +102,9 @@ class StudyMetrics(Listener):
                 found.append(Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
             for name, seconds in seconds_saved(ended).items():
                 found.append(Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
-            if best and best.objective is not None:
-                found.append(
-                    Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective)
-                )
+            if own:
+                objective, negative = max((one.objective or 0.0, -one.trial.number) for one in own)
+                found.append(Sample("tunexfer_best_objective", study | {"trial": str(-negative)}, objective))
             self._settled = found
 
     def _rates(self) -> Iterator[Sample]:

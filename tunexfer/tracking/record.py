@@ -27,7 +27,7 @@ from tunexfer.core.passwords import without_passwords
 from tunexfer.core.scores import Score
 from tunexfer.errors import StudyError
 from tunexfer.tracking.deltas import SCORES_SCHEMA
-from tunexfer.tracking.trial import Ended, StageRun, State, Trial
+from tunexfer.tracking.trial import Ended, StageRun, State, Trial, best_of
 
 LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -132,9 +132,8 @@ class Record:
         return ended
 
     def best(self) -> Ended | None:
-        """Of the search's own complete trials, the baseline among them, the one with the highest objective."""
-        own = [ended for ended in self.complete if ended.trial.phase != "confirm" and ended.objective is not None]
-        return max(own, key=lambda ended: (ended.objective, -ended.trial.number), default=None)
+        """The complete trial whose chain the study recommends, as `best_of` chooses it."""
+        return best_of(self.complete)
 
     def scores_table(self) -> pa.Table:
         """Every score of every complete trial beside the baseline's, in the columns of `scores.parquet`."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tunexfer.core.scores import Split
 from tunexfer.tracking.record import Record
-from tunexfer.tracking.trial import Ended, chain_in_words
+from tunexfer.tracking.trial import Ended, chain_in_words, fresh_objectives
 
 
 def summarise(
@@ -37,7 +37,12 @@ def summarise(
             "confirm": sum(one.trial.phase == "confirm" for one in record.complete),
         },
         "objective": {**objective, "baseline": baseline and baseline.objective, "best": best and best.objective},
-        "best": best and {"trial": best.trial.number, "chain": chain_in_words(best.trial.chain)},
+        "best": best
+        and {
+            "trial": best.trial.number,
+            "chain": chain_in_words(best.trial.chain),
+            "fresh_seeds": len(fresh_objectives(record.complete).get(best.trial.chain, ())),
+        },
         "targets": _targets(baseline, best) if baseline and best else {},
         "confirmation": _confirmation(record),
         "steps": {
@@ -140,6 +145,8 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
         )
         said = "No chain beat the baseline" if best["trial"] == 0 else "Best chain"
         console.print(f"{said}: {best['chain']}", highlight=False)
+        if best["fresh_seeds"]:
+            console.print(f"Of the confirmed chains it has the highest mean objective, {_over(best['fresh_seeds'])}.")
         for task, found in summary["targets"].items():
             console.print(_languages_table(task, found))
             if "forgetting" in found:
@@ -156,8 +163,7 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
 def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Each confirmed chain's gain on unseen languages, and for each target whether any is beyond the spread."""
     table = Table(
-        title=f"gain over the baseline in unseen languages: mean ± standard deviation over {confirmed[0]['seeds']} "
-        f"fresh seeds",
+        title=f"gain over the baseline in unseen languages: mean ± standard deviation {_over(confirmed[0]['seeds'])}",
         title_justify="left",
     )
     table.add_column("trial", justify="right")
@@ -177,6 +183,10 @@ def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console)
         best = max(beyond, key=lambda trial: beyond[trial]["mean"], default=None)
         says = "no chain helps beyond the spread" if best is None else f"trial {best} helps, {_signed(beyond[best])}"
         console.print(f"{task}: {says}")
+
+
+def _over(fresh_seeds: int) -> str:
+    return f"over {fresh_seeds} fresh seed{'s' * (fresh_seeds > 1)}"
 
 
 def _chosen_by(languages: str | list[str]) -> str:

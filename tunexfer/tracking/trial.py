@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +82,31 @@ class Ended:
         """Language -> share of the target's score that those trained on top of it lost; empty where none is."""
         mine = [s for s in self.scores if s.metric == FORGETTING and s.task == task and s.split == split]
         return {score.language: score.value for score in mine}
+
+
+def best_of(complete: Iterable[Ended]) -> Ended | None:
+    """Of the search's own trials, the baseline among them, the one whose chain the study recommends.
+
+    It is the one with the highest objective; of chains that were run again with fresh seeds, which then are the only
+    ones in question, the one with the highest mean over these: the highest of many objectives is partly luck.
+    """
+    ended = [one for one in complete if one.objective is not None]
+    own = [one for one in ended if one.trial.phase != "confirm"]
+    again = fresh_objectives(ended)
+    most = max(map(len, again.values()), default=0)
+    confirmed = [one for one in own if most and len(again.get(one.trial.chain, ())) == most]
+    if len(confirmed) < 2:  # the baseline alone is confirmed so far
+        return max(own, key=lambda one: (one.objective, -one.trial.number), default=None)
+    return max(confirmed, key=lambda one: (statistics.fmean(again[one.trial.chain]), -one.trial.number))
+
+
+def fresh_objectives(complete: Iterable[Ended]) -> dict[Chain, list[float]]:
+    """Chain -> its objectives by the fresh seeds that it was confirmed with."""
+    found: dict[Chain, list[float]] = {}
+    for one in complete:
+        if one.trial.phase == "confirm" and one.objective is not None:
+            found.setdefault(one.trial.chain, []).append(one.objective)
+    return found
 
 
 def chain_in_words(chain: Chain) -> str:

@@ -27,6 +27,10 @@ def description(summary: Mapping[str, Any]) -> str:
     lines.append(f"{_best_in_words(best)}: {_plain(best['chain'])}")
     if chosen := _chosen_in_words(summary["objective"]):
         lines.append(chosen)
+    if best["fresh_seeds"]:
+        lines.append(
+            f"Of the confirmed chains it has the highest mean objective over {best['fresh_seeds']} fresh seeds."
+        )
     if summary["confirmation"]:
         lines.append("\n".join(_confirmed(summary["confirmation"])))
     text = "\n\n".join(lines)
