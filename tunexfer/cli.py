@@ -246,7 +246,10 @@ def search(
     runs: Annotated[Path, typer.Option(help="Folder that holds a folder per study.")] = Path("runs"),
     store: StoreOption = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's tracking URI; a SQLite file in the runs folder by default.")
+        str | None,
+        typer.Option(
+            envvar="MLFLOW_TRACKING_URI", help="MLflow's tracking URI; a SQLite file in the runs folder by default."
+        ),
     ] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")] = None,
     address: Annotated[

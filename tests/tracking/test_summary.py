@@ -55,6 +55,7 @@ def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
     assert "mean of validation scores, languages: de ru): baseline 50.00, best 53.00 (trial 1)" in text.replace(
         "\n", " "
     )
+    assert "Of the confirmed chains it has the highest mean objective over 1 fresh seeds." in text.replace("\n", " ")
     assert "over 1 fresh seeds" in text
     assert "intent: trial 1 helps, +5.00 ± 0.00" in text
     assert f"tunexfer ui {summary['folder']} opens MLflow on it" in text

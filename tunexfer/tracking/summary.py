@@ -146,7 +146,9 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
         said = "No chain beat the baseline" if best["trial"] == 0 else "Best chain"
         console.print(f"{said}: {best['chain']}", highlight=False)
         if best["fresh_seeds"]:
-            console.print(f"Of the confirmed chains it has the highest mean objective, {_over(best['fresh_seeds'])}.")
+            console.print(
+                f"Of the confirmed chains it has the highest mean objective over {best['fresh_seeds']} fresh seeds."
+            )
         for task, found in summary["targets"].items():
             console.print(_languages_table(task, found))
             if "forgetting" in found:
@@ -163,7 +165,8 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
 def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Each confirmed chain's gain on unseen languages, and for each target whether any is beyond the spread."""
     table = Table(
-        title=f"gain over the baseline in unseen languages: mean ± standard deviation {_over(confirmed[0]['seeds'])}",
+        title=f"gain over the baseline in unseen languages: mean ± standard deviation over {confirmed[0]['seeds']} "
+        f"fresh seeds",
         title_justify="left",
     )
     table.add_column("trial", justify="right")
@@ -183,10 +186,6 @@ def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console)
         best = max(beyond, key=lambda trial: beyond[trial]["mean"], default=None)
         says = "no chain helps beyond the spread" if best is None else f"trial {best} helps, {_signed(beyond[best])}"
         console.print(f"{task}: {says}")
-
-
-def _over(fresh_seeds: int) -> str:
-    return f"over {fresh_seeds} fresh seed{'s' * (fresh_seeds > 1)}"
 
 
 def _chosen_by(languages: str | list[str]) -> str:
