@@ -205,9 +205,9 @@ def report(
     """
     from tunexfer.report.answer import answer
     from tunexfer.report.page import write_report
-    from tunexfer.report.study import Study
+    from tunexfer.report.study import Study, named_apart
 
-    studies = [Study.load(folder) for folder in study]
+    studies = named_apart([Study.load(folder) for folder in study])
     page = write_report(studies, out or (study[0] if len(study) == 1 else Path()))
     for one in studies:
         for line in (*one.problems, *answer(one)):

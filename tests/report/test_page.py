@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -162,6 +163,7 @@ def test_a_killed_and_a_damaged_study_are_reported_with_what_is_missing(tmp_path
     head = text[: text.index("<nav>")]
     assert "Trial 2: what it is can&#39;t be read" in head
     assert "Trial 3 is complete, but its scores.jsonl can&#39;t be read" in head
+    assert "Trial 4: rows.parquet can&#39;t be read, so its scores have no intervals" in head
     assert "Against the baseline, mean of all targets: " in text
     trials = pd.read_csv(folder / "report_files" / "trials_trials.csv")
     assert trials["state"].value_counts().to_dict() == {"complete": 5, "unfinished": 2}
@@ -183,6 +185,38 @@ def test_several_studies_are_reported_together(tmp_path: Path) -> None:
     studies = pd.read_csv(tmp_path / "both" / "report_files" / "trials_studies.csv")
     assert studies["study"].tolist() == ["one", "two"]
     assert "one, trial" in (tmp_path / "both" / "report.html").read_text()
+
+
+def test_studies_of_the_same_name_have_every_table_and_figure_each(tmp_path: Path) -> None:
+    made_up = {"suite": "xtreme", "targets": ("xnli",), "trials": 8, "rows": 4}
+    folders = [MadeUp(seed=seed, **made_up).write(tmp_path / runs) for seed, runs in ((1, "A"), (2, "B"))]  # type: ignore[arg-type]
+    apart = [MadeUp(name=name, seed=seed, **made_up).write(tmp_path) for seed, name in ((1, "one"), (2, "two"))]  # type: ignore[arg-type]
+    kinds = {}
+    for name, some in (("alike", folders), ("apart", apart)):
+        page = write_report([Study.load(folder) for folder in some], tmp_path / name)
+        kinds[name] = Counter(path.suffix for path in (page.parent / "report_files").iterdir())
+    assert kinds["alike"] == kinds["apart"]
+    text = (tmp_path / "alike" / "report.html").read_text()
+    assert "<h1>A/made_up and B/made_up: what the search found</h1>" in text
+    for title in ("{}, trial", "Stage tree ({})", "Objective by option ({})", "{} beside what is published"):
+        assert all(title.format(study) in text for study in ("A/made_up", "B/made_up")), title
+
+
+def test_a_report_takes_the_place_of_an_earlier_one_with_its_files_and_of_nothing_else(tmp_path: Path) -> None:
+    one, other = (
+        Study.load(MadeUp(name=target, trials=4, targets=(target,)).write(tmp_path / "runs")) for target in ("x", "y")
+    )
+    beside = tmp_path / "report_files"
+    write_report([one], tmp_path)
+    assert list(beside.glob("gains_x_*.csv"))
+    mine = [beside / "gains_of_mine.csv", beside / "cost_notes.txt", tmp_path / "gains_x.csv"]
+    for path in mine:
+        path.write_text("mine")
+    write_report([other], tmp_path)
+    write_report([other], tmp_path / "fresh")
+    fresh = {path.name for path in (tmp_path / "fresh" / "report_files").iterdir()}
+    assert {path.name for path in beside.iterdir()} == fresh | {"gains_of_mine.csv", "cost_notes.txt"}
+    assert [path.read_text() for path in mine] == ["mine"] * 3
 
 
 def test_the_command_prints_the_answer_and_the_page_without_importing_torch_ray_or_mlflow(tmp_path: Path) -> None:

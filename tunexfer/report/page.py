@@ -17,7 +17,7 @@ import tunexfer
 from tunexfer.core.folder import write_whole
 from tunexfer.report import answer, cost, gains, importance, overview, per_language, reference, typology
 from tunexfer.report.section import Section
-from tunexfer.report.study import Study
+from tunexfer.report.study import Study, named_apart
 from tunexfer.report.style import inline, png, svg
 
 PAGE = "report.html"
@@ -48,27 +48,42 @@ SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
 
 
 def write_report(studies: Sequence[Study], out: Path) -> Path:
-    """Write the report of some studies into a folder; an earlier report there is replaced.
+    """Write the report of some studies into a folder; an earlier report there is replaced, with the files beside it.
 
     returns: the page, `out/report.html`
+    raises:  StudyError, if a study is given twice
     """
+    studies = named_apart(studies)
     sections = [made for section in SECTIONS if (made := section(studies))]
-    parts = []
+    parts, written = [], set[str]()
+
+    def write(name: str, data: str | bytes) -> None:
+        write_whole(out / BESIDE / name, data)
+        written.add(name)
+
     for section in sections:
         names = _file_names(section)
         figures = {}
         for title, figure in section.figures.items():
-            text = svg(figure)
+            drawn = svg(figure)
             figure.set_layout_engine("none")  # everything has its place now: finding it again takes as long
-            write_whole(out / BESIDE / f"{names[title]}.svg", text)
-            write_whole(out / BESIDE / f"{names[title]}.png", png(figure))
-            figures[title] = _Drawn(Markup(inline(text, names[title])), round(96 * figure.get_figwidth()))
+            write(f"{names[title]}.svg", drawn)
+            write(f"{names[title]}.png", png(figure))
+            figures[title] = _Drawn(Markup(inline(drawn, names[title])), round(96 * figure.get_figwidth()))
         for title, table in section.tables.items():
-            write_whole(out / BESIDE / f"{names[title]}.csv", table.to_csv(index=False, lineterminator="\n"))
+            write(f"{names[title]}.csv", table.to_csv(index=False, lineterminator="\n"))
         parts.append(_Part(section, names, figures))
-    page = out / PAGE
-    write_whole(page, _render(studies, parts))
+    page, text = out / PAGE, _render(studies, parts)
+    for name in _beside(page) - written:
+        (out / BESIDE / name).unlink(missing_ok=True)
+    write_whole(page, text)
     return page
+
+
+def _beside(page: Path) -> set[str]:
+    """Names of the files beside an earlier page that are its own: those that it links to."""
+    found = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    return set(re.findall(rf'href="{BESIDE}/(\w+\.(?:csv|svg|png))"', found))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,8 @@ class Study:
 
     def __init__(self, folder: StudyFolder, plan: dict[str, Any], problems: list[str]) -> None:
         self.folder = folder
+        self.name = folder.path.resolve().name
+        """Its folder's, unless it stands beside a study of the same name: `named_apart`."""
         self.plan = plan
         """`plan.yaml`, the resolved plan; empty where that file can't be read."""
         self.problems = problems
@@ -78,10 +81,6 @@ class Study:
             plan = {}
             problems.append("plan.yaml can't be read: the space, the objective and the trials wanted are unknown.")
         return cls(folder, plan, problems)
-
-    @property
-    def name(self) -> str:
-        return self.folder.path.resolve().name
 
     @property
     def suite(self) -> str | None:
@@ -219,6 +218,13 @@ class Study:
 
         return draw_gains([self], target)
 
+    def _called(self, name: str) -> Self:
+        if name == self.name:
+            return self
+        found = copy.copy(self)
+        found.name = name
+        return found
+
     def _known(self, trial: int) -> Trial:
         if trial in self._trials:
             return self._trials[trial]
@@ -265,8 +271,31 @@ class Study:
         if self.baseline() is None:
             self.problems.append("There is no complete baseline (trial 0), so there is nothing to compare with.")
         for number in self._scored:
-            if not self.folder.trial(number).rows.exists():
+            try:
+                pq.read_metadata(self.folder.trial(number).rows)
+            except FileNotFoundError:
                 self.problems.append(f"Trial {number}: rows.parquet is missing, so its scores have no intervals.")
+            except (OSError, ValueError) as error:
+                why = next(iter(str(error).splitlines()), "")
+                self.problems.append(
+                    f"Trial {number}: rows.parquet can't be read, so its scores have no intervals ({why})."
+                )
+
+
+def named_apart(studies: Sequence[Study]) -> list[Study]:
+    """The studies, each under a name that no other has: of those with the same name, the ends of their paths.
+
+    raises: StudyError, if a study is given twice
+    """
+    paths = [study.folder.path.resolve() for study in studies]
+    if twice := [path for at, path in enumerate(paths) if path in paths[:at]]:
+        raise StudyError(f"{twice[0]} is given twice. Give each study once.")
+    found = []
+    for study, path in zip(studies, paths, strict=True):
+        alike = [other.parts for other in paths if other.name == path.name]
+        length = next(n for n in range(1, max(map(len, alike)) + 1) if len({one[-n:] for one in alike}) == len(alike))
+        found.append(study._called(Path(*path.parts[-length:]).as_posix()))
+    return found
 
 
 _COLUMNS = {
