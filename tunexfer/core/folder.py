@@ -51,6 +51,11 @@ class StudyFolder:
         return self.path / "tracking.json"
 
     @property
+    def ending(self) -> Path:
+        """How the last search ended; not there while one is at work."""
+        return self.path / "ending.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / ".lock"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import tunexfer
 from tunexfer.core.folder import write_whole
@@ -69,7 +70,8 @@ def write_report(studies: Sequence[Study], out: Path) -> Path:
             figure.set_layout_engine("none")  # everything has its place now: finding it again takes as long
             write(f"{names[title]}.svg", drawn)
             write(f"{names[title]}.png", png(figure))
-            figures[title] = _Drawn(Markup(inline(drawn, names[title])), round(96 * figure.get_figwidth()))
+            image = inline(drawn, names[title]).replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+            figures[title] = _Drawn(Markup(image), round(96 * figure.get_figwidth()))
         for title, table in section.tables.items():
             write(f"{names[title]}.csv", table.to_csv(index=False, lineterminator="\n"))
         parts.append(_Part(section, names, figures))
@@ -130,6 +132,8 @@ def _render(studies: Sequence[Study], parts: Sequence[_Part]) -> str:
     problems = [f"{study.name}: {one}" if several else one for study in studies for one in study.problems]
     return environment.get_template("page.html.j2").render(
         title=" and ".join(study.name for study in studies) if len(studies) < 4 else f"{len(studies)} studies",
+        standing=[study.standing() for study in studies],
+        made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         problems=problems,
         parts=parts,
         version=tunexfer.__version__,

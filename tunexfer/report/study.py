@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder
 from tunexfer.errors import StudyError
+from tunexfer.tracking.ending import Stand
+from tunexfer.tracking.live_table import trials_wanted
 from tunexfer.tracking.record import read_ended, read_plan, read_trial
 from tunexfer.tracking.scores_table import read_scores, with_deltas
 from tunexfer.tracking.trial import Ended, Trial, chain_in_words, stages_in_words
@@ -81,6 +83,15 @@ class Study:
             plan = {}
             problems.append("plan.yaml can't be read: the space, the objective and the trials wanted are unknown.")
         return cls(folder, plan, problems)
+
+    def standing(self) -> str:
+        """How many trials there are of how many, whether a search is at work now, and how the last one ended."""
+        complete = sum(ended.state == "complete" for ended in self.ended)
+        if not self.plan:
+            return f"{self.name}: {complete} trials are complete; how many were wanted is unknown."
+        wanted = trials_wanted(self.plan)
+        words = Stand.of(self.folder, wanted - complete).in_words("It")
+        return f"{self.name}: {complete} of {wanted} trials wanted are complete. {words}"
 
     @property
     def suite(self) -> str | None:
