@@ -17,8 +17,8 @@ from rich.console import Console
 
 from tunexfer.core.folder import StudyFolder
 from tunexfer.errors import StudyError
-from tunexfer.tracking.live_table import LiveTable
 from tunexfer.tracking.ending import How, is_driven
+from tunexfer.tracking.live_table import LiveTable
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.trial import Ended
 from tunexfer.tracking.watch import News, watch
