@@ -58,7 +58,7 @@ def by_tunexfer(plan: Plan, folder: Path, make: Callable[[], Any]) -> tuple[list
     with Record.drive(StudyFolder(folder / "study"), plan.as_dict()) as record:
         mirror = Mirror(record, f"sqlite:///{folder}/mlflow.db", say).start()
         run_search(plan, record, make, SearchOptions(), [mirror])
-        mirror.close(finished=True)
+        mirror.close("finished")
         ended = record.ended
     assert all(one.state == "complete" for one in ended), [one.reason for one in ended]
     return ended, time.perf_counter() - started

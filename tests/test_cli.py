@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pico import pico_suite
+from tracking.made_up import study
+
+from tunexfer.cli import main
+from tunexfer.core.folder import StudyFolder
+from tunexfer.tracking.record import Record
+from tunexfer.tracking.summary import summarise
 
 SPACE = {
     "name": "toy",
@@ -101,6 +109,29 @@ def test_a_search_that_cannot_start_is_notified_and_keeps_its_exit_code(folder: 
     assert f"--notify: `{tell}` ended with exit code 5." in shown.stderr
     assert "holds trials but no plan.yaml" in shown.stderr
     assert (folder / "told").read_text().startswith("toy failed: ")
+
+
+def test_a_registration_that_fails_comes_after_the_summary_and_gives_exit_code_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The study's own MLflow has never heard of it."""
+
+    def launched(*_: Any, name: str, **__: Any) -> dict[str, Any]:
+        done = StudyFolder(folder / "runs" / name)
+        study(done)
+        return summarise(Record(done), state="finished", objective={}, wanted=3, seconds=1.0)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TUNEXFER_CACHE", str(folder / "cache"))
+    monkeypatch.setattr("tunexfer.launch.launch", launched)
+    monkeypatch.setattr("sys.argv", ["tunexfer", "search", "toy.yaml", "--json", "--register", "mine"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert json.loads(out)["best"]["trial"] == 1
+    assert "The search has ended, but its models aren't registered: MLflow at sqlite:" in said
+    assert f"`tunexfer register {folder / 'runs' / 'toy'} mine` tries that again." in said
 
 
 def test_watching_a_folder_that_is_not_there_is_an_error(folder: Path) -> None:

@@ -31,10 +31,21 @@ def test_a_panel_uses_only_tags_that_its_metric_has(panel: dict[str, Any]) -> No
     for target in panel["targets"]:
         [name] = re.findall(r"ray_(\w+)", target["expr"])
         tags = set(METRICS[name][1])
-        by = set(re.findall(r"by \(([^)]*)\)", target["expr"])[0].split(", "))
+        by, *inner = (set(found.split(", ")) for found in re.findall(r"by \(([^)]*)\)", target["expr"]))
         assert set(re.findall(r"(\w+)=~", target["expr"])) <= tags
-        assert by <= tags
+        assert all(found <= tags for found in (by, *inner))
         assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) == by
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_series_that_an_earlier_driver_left_are_never_added_to_those_of_its_successor(panel: dict[str, Any]) -> None:
+    """A driver's process and node are tags too: of series that differ in those alone the largest is taken first."""
+    for target in panel["targets"]:
+        [(how, by)] = re.findall(r"(\w+) by \(([^)]*)\) \(ray_", target["expr"])
+        assert how == "max"
+        if "sum" in target["expr"]:
+            [name] = re.findall(r"ray_(\w+)", target["expr"])
+            assert by.split(", ") == list(METRICS[name][1])
 
 
 def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -205,12 +207,20 @@ def report(
     """
     from tunexfer.report.answer import answer
     from tunexfer.report.page import write_report
-    from tunexfer.report.study import Study
+    from tunexfer.report.study import Study, named_apart
 
-    studies = [Study.load(folder) for folder in study]
-    page = write_report(studies, out or (study[0] if len(study) == 1 else Path()))
+    studies = named_apart([Study.load(folder) for folder in study])
+    to = out or (study[0] if len(study) == 1 else Path())
+    try:
+        page = write_report(studies, to)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise StudyError(
+            f"{to}: the report can't be written there ({error.strerror}). Give a folder: --out."
+        ) from error
     for one in studies:
-        for line in (*one.problems, *answer(one)):
+        for line in (one.standing(), *one.problems, *answer(one)):
             print(line)
     print(page)
 
@@ -289,15 +299,22 @@ def search(
         summary = launch(made, places, said, name=name, concurrent=concurrent, address=address, quiet=quiet)
         best = summary["objective"]["best"]
         about |= {"state": summary["state"], "best": "" if best is None else f"{best:.2f}"}
-    if register and summary["best"] and summary["state"] != "interrupted":
-        for line in _registered(StudyFolder(runs / name), None, register, store, uri):
-            said.print(line, highlight=False, soft_wrap=True)
     if json_:
-        print(json.dumps(summary, indent=2, ensure_ascii=False))
+        print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
     else:
         show_summary(summary, console())
     if summary["state"] == "interrupted":
         raise typer.Exit(130)
+    if register and summary["best"]:
+        try:
+            lines = _registered(StudyFolder(runs / name), None, register, store, uri)
+        except TunexferError as error:
+            raise StudyError(
+                f"The search has ended, but its models aren't registered: {error}\n"
+                f"`tunexfer register {shlex.quote(str(runs / name))} {shlex.quote(register)}` tries that again."
+            ) from error
+        for line in lines:
+            said.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -324,7 +341,8 @@ def watch(
         raise typer.Exit(130) from None
     print(stands.ending)
     best = "" if stands.best is None else f"{stands.best.objective:.2f}"
-    run_notify(notify, study, state=stands.state, best=best)
+    reason = {"reason": stands.stand.reason} if stands.stand and stands.stand.reason else {}
+    run_notify(notify, study, state=stands.state, best=best, **reason)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from tunexfer.plan import Plan
 
 if TYPE_CHECKING:
     from tunexfer.tracking.datasets import Dataset
+    from tunexfer.tracking.ending import How
     from tunexfer.training.runner import StudyRunner
 
 GIGABYTE = 10**9
@@ -68,7 +69,7 @@ def launch(
         wanted = trials_wanted(plan.as_dict())
         view = LiveView(folder, wanted=wanted, before=record.ended, quiet=quiet, console=console)
         mirror = Mirror(record, places.tracking_uri, view.warned, draw=partial(draw_report, folder)).start()
-        state = "interrupted"
+        state: How = "failed"
         try:
             with view:
                 wants = plan.resources
@@ -84,8 +85,11 @@ def launch(
                 options = SearchOptions(concurrent=concurrent, address=address, shared=shared)
                 outcome = run_search(plan, record, runner, options, [view, mirror])
             state = outcome.state
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
         finally:
-            mirror.close(finished=state in ("finished", "exhausted"))
+            mirror.close(state)
         return summarise(
             record,
             state=state,

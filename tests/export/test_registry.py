@@ -46,7 +46,7 @@ class Case:
 def registered(path: Path, **space: Any) -> Case:
     made = study(path, **space)
     uri, said = default_uri(path), list[str]()
-    Mirror(Record(made.folder), uri, said.append).start().close(finished=True)
+    Mirror(Record(made.folder), uri, said.append).start().close("finished")
     assert said == []
     return Case(made, uri, register_models(made.folder, None, "pico", uri, made.store, cache=made.cache))
 

@@ -111,6 +111,22 @@ def test_a_lost_file_of_rows_costs_the_intervals_and_is_told(tmp_path: Path) -> 
     assert "rows.parquet can't be read" in found.remarks[0]
 
 
+def test_a_seed_whose_rows_are_damaged_is_left_out_and_the_others_keep_their_intervals(tmp_path: Path) -> None:
+    folder = MadeUp(trials=6, rows=20, seeds=3).write(tmp_path)
+    whole = contenders(Study.load(folder))[0]
+    assert [run.trial for _, run in whole.pairs] == [6, 8, 10]
+    StudyFolder(folder).trial(8).rows.write_bytes(b"PAR1")
+    found = contenders(Study.load(folder))[0].comparison
+    wanted = compare_runs([whole.pairs[0], whole.pairs[2]])
+    pd.testing.assert_frame_equal(found.languages, wanted.languages)
+    pd.testing.assert_frame_equal(found.means, wanted.means)
+    assert found.languages["low"].notna().all()
+    assert set(found.languages["seeds"]) == {2}
+    [remark] = found.remarks
+    assert remark.startswith("Seed 1001 is left out of scores and intervals: ")
+    assert "0008/rows.parquet can't be read" in remark
+
+
 def test_rows_that_do_not_give_the_recorded_score_have_no_interval(tmp_path: Path) -> None:
     folder = MadeUp(trials=3, rows=20, targets=("intent",)).write(tmp_path)
     path = StudyFolder(folder).trial(1).rows

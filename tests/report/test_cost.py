@@ -12,7 +12,7 @@ from tracking.made_up import chain, stage
 
 from tunexfer import Study
 from tunexfer.core.chain import Chain
-from tunexfer.report.cost import improvements, section, spent
+from tunexfer.report.cost import section, spent
 from tunexfer.report.stage_tree import MOST_BRANCHES, draw_tree, stage_tree, tree_table
 from tunexfer.report.style import svg
 
@@ -102,7 +102,27 @@ def test_the_best_score_so_far_goes_by_the_order_in_which_trials_ended() -> None
     assert so_far["steps"].tolist() == [100.0, 110.0, 130.0, 330.0]
     assert so_far["steps_apart"].tolist() == [100.0, 110.0, 210.0, 410.0]
     assert so_far["seconds"].tolist() == [10.0, 15.0, 21.0, 71.0]
-    assert improvements(so_far)["trial"].tolist() == [0, 3, 1]
+
+
+def test_every_point_and_line_of_the_curve_is_in_its_table(study: Study) -> None:
+    found = section([study])
+    assert found
+    table = found.tables["Best score against cost"]
+    pd.testing.assert_frame_equal(table.set_index("trial").drop(columns="study"), spent(study.trials()))
+    assert table["objective"].notna().sum() == 28  # 30 of the search, of which one failed and one has no end
+
+
+def test_every_number_in_the_words_is_in_the_tables(study: Study, tmp_path: Path) -> None:
+    """In the words' own units: seconds are shown as minutes and hours, too, shares in percent."""
+    found = section([study, Study.load(MadeUp(name="other", trials=40).write(tmp_path))])
+    assert found
+    values = [value for _, row in found.tables["Cost"].iterrows() for value in row if not isinstance(value, str)]
+    known = {f"{value:,.0f}" for value in values} | {f"{100 * value:.0f}" for value in values}
+    known |= {f"{value / 60:.0f} min" for value in values} | {f"{value / 3600:.1f} h" for value in values}
+    said = re.findall(r"\d(?:[\d,.]*\d)?(?: min| h\b)?", " ".join(found.words))
+    assert len(said) == 2 * 6
+    assert any(one.endswith("min") for one in said)
+    assert set(said) <= known
 
 
 def test_several_studies_stand_side_by_side(study: Study, tmp_path: Path) -> None:

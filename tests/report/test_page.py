@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from tunexfer import Study
 from tunexfer.cli import app
 from tunexfer.core.folder import StudyFolder
 from tunexfer.report.answer import answer
-from tunexfer.report.page import write_report
+from tunexfer.report.page import SECTIONS, write_report
+from tunexfer.tracking.record import Record
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -81,6 +84,43 @@ def test_every_table_is_a_csv_and_every_figure_an_svg_and_a_png(written: tuple[P
     page = written[1].read_text()
     assert page.count("<table>") == len(kinds[".csv"])
     assert page.count("<svg") == len(kinds[".svg"])
+
+
+def test_the_top_says_how_far_the_study_is_and_when_the_page_was_made(written: tuple[Path, Path]) -> None:
+    head = written[1].read_text().partition("<nav")[0]
+    assert "made_up: 11 of 12 trials wanted are complete. It isn&#39;t running; trials missing: 1." in head
+    [made] = re.findall(r">(\d{4}-\d\d-\d\d \d\d:\d\d) UTC<", head)
+    age = datetime.now(UTC) - datetime.strptime(made, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    assert timedelta(0) <= age < timedelta(minutes=10)
+
+
+def test_the_top_says_whether_a_search_is_at_work_and_how_the_last_one_ended(tmp_path: Path) -> None:
+    made_up = MadeUp(trials=4, states=((3, "unfinished"),))
+    folder = made_up.write(tmp_path)
+    with Record.drive(StudyFolder(folder), made_up.plan()) as record:
+        assert (
+            "made_up: 3 of 4 trials wanted are complete. It is running."
+            in write_report([Study.load(folder)], tmp_path).read_text()
+        )
+        record.end("out of time")
+    text = write_report([Study.load(folder)], tmp_path).read_text()
+    assert "It has used its minutes up; trials missing: 1." in text
+
+
+def test_every_image_and_every_table_that_scrolls_has_a_name_and_every_heading_says_of_what(
+    written: tuple[Path, Path],
+) -> None:
+    text = written[1].read_text()
+    titles = [title for section in SECTIONS if (made := section([Study.load(written[0])])) for title in made.figures]
+    assert re.findall(r'<svg role="img" aria-label="([^"]+)"', text) == titles
+    assert text.count("<svg") == len(titles)
+    regions = re.findall(r'<div class="wide table" tabindex="0" role="region" aria-label="[^"]+">', text)
+    assert len(regions) == text.count("<table>")
+    assert set(re.findall(r"<th\b[^>]*>", text)) == {
+        '<th scope="col">',
+        '<th scope="col" class="n">',
+        '<th scope="row">',
+    }
 
 
 def test_every_number_of_a_shown_table_is_in_its_csv(written: tuple[Path, Path]) -> None:
@@ -159,9 +199,10 @@ def test_a_killed_and_a_damaged_study_are_reported_with_what_is_missing(tmp_path
     files.trial(4).rows.write_bytes(b"PAR1")
     files.environment.unlink()
     text = write_report([Study.load(folder)], folder).read_text()
-    head = text[: text.index("<nav>")]
+    head = text[: text.index("<nav")]
     assert "Trial 2: what it is can&#39;t be read" in head
     assert "Trial 3 is complete, but its scores.jsonl can&#39;t be read" in head
+    assert "Trial 4: rows.parquet can&#39;t be read, so its scores have no intervals" in head
     assert "Against the baseline, mean of all targets: " in text
     trials = pd.read_csv(folder / "report_files" / "trials_trials.csv")
     assert trials["state"].value_counts().to_dict() == {"complete": 5, "unfinished": 2}
@@ -183,6 +224,38 @@ def test_several_studies_are_reported_together(tmp_path: Path) -> None:
     studies = pd.read_csv(tmp_path / "both" / "report_files" / "trials_studies.csv")
     assert studies["study"].tolist() == ["one", "two"]
     assert "one, trial" in (tmp_path / "both" / "report.html").read_text()
+
+
+def test_studies_of_the_same_name_have_every_table_and_figure_each(tmp_path: Path) -> None:
+    made_up = {"suite": "xtreme", "targets": ("xnli",), "trials": 8, "rows": 4}
+    folders = [MadeUp(seed=seed, **made_up).write(tmp_path / runs) for seed, runs in ((1, "A"), (2, "B"))]  # type: ignore[arg-type]
+    apart = [MadeUp(name=name, seed=seed, **made_up).write(tmp_path) for seed, name in ((1, "one"), (2, "two"))]  # type: ignore[arg-type]
+    kinds = {}
+    for name, some in (("alike", folders), ("apart", apart)):
+        page = write_report([Study.load(folder) for folder in some], tmp_path / name)
+        kinds[name] = Counter(path.suffix for path in (page.parent / "report_files").iterdir())
+    assert kinds["alike"] == kinds["apart"]
+    text = (tmp_path / "alike" / "report.html").read_text()
+    assert "<h1>A/made_up and B/made_up: what the search found</h1>" in text
+    for title in ("{}, trial", "Stage tree ({})", "Objective by option ({})", "{} beside what is published"):
+        assert all(title.format(study) in text for study in ("A/made_up", "B/made_up")), title
+
+
+def test_a_report_takes_the_place_of_an_earlier_one_with_its_files_and_of_nothing_else(tmp_path: Path) -> None:
+    one, other = (
+        Study.load(MadeUp(name=target, trials=4, targets=(target,)).write(tmp_path / "runs")) for target in ("x", "y")
+    )
+    beside = tmp_path / "report_files"
+    write_report([one], tmp_path)
+    assert list(beside.glob("gains_x_*.csv"))
+    mine = [beside / "gains_of_mine.csv", beside / "cost_notes.txt", tmp_path / "gains_x.csv"]
+    for path in mine:
+        path.write_text("mine")
+    write_report([other], tmp_path)
+    write_report([other], tmp_path / "fresh")
+    fresh = {path.name for path in (tmp_path / "fresh" / "report_files").iterdir()}
+    assert {path.name for path in beside.iterdir()} == fresh | {"gains_of_mine.csv", "cost_notes.txt"}
+    assert [path.read_text() for path in mine] == ["mine"] * 3
 
 
 def test_the_command_prints_the_answer_and_the_page_without_importing_torch_ray_or_mlflow(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from made_up_study import MadeUp
 from tunexfer import Study
 from tunexfer.core.folder import StudyFolder
 from tunexfer.errors import StudyError
+from tunexfer.report.study import named_apart
 from tunexfer.tracking.record import Record
 
 
@@ -89,6 +91,7 @@ def test_a_killed_study_has_the_same_scores_without_the_table_of_the_search(fold
         ("scores.jsonl", b"", "its scores.jsonl can't be read"),
         ("scores.jsonl", None, "its scores.jsonl can't be read"),
         ("rows.parquet", None, "rows.parquet is missing, so its scores have no intervals"),
+        ("rows.parquet", b"PAR1", "rows.parquet can't be read, so its scores have no intervals"),
     ],
 )
 def test_a_damaged_file_is_told_and_the_rest_is_there(
@@ -101,6 +104,36 @@ def test_a_damaged_file_is_told_and_the_rest_is_there(
     assert [sentence in problem for problem in study.problems] == [True]
     assert {0, 1, 3} <= set(study.scores()["trial"])
     assert (2 in set(study.scores()["trial"])) == (file == "rows.parquet")
+
+
+def test_what_is_no_trial_among_the_trials_is_passed_over(folder: Path, study: Study, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    trials = StudyFolder(tmp_path / "copy").trials
+    for stray in ("0003_old", "3", "0004 (copy)"):
+        shutil.copytree(trials / "0002", trials / stray)
+    (trials / "0099").touch()
+    found = Study.load(tmp_path / "copy")
+    assert found.problems == study.problems
+    pd.testing.assert_frame_equal(found.trials(), study.trials())
+    assert [one.trial.number for one in Record(found.folder).ended] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+
+
+def test_studies_of_the_same_name_are_told_apart_by_as_much_of_their_paths_as_it_takes(tmp_path: Path) -> None:
+    runs = [tmp_path / "x" / "runs", tmp_path / "y" / "runs", tmp_path / "x" / "old"]
+    studies = [Study.load(MadeUp(trials=1).write(folder)) for folder in runs]
+    other = Study.load(MadeUp(name="other", trials=1).write(tmp_path))
+    names = [study.name for study in named_apart([*studies, other])]
+    assert names == ["x/runs/made_up", "y/runs/made_up", "x/old/made_up", "other"]
+    assert [study.name for study in named_apart([studies[0], studies[2]])] == ["runs/made_up", "old/made_up"]
+    assert named_apart([studies[0], other]) == [studies[0], other]
+    assert studies[0].name == "made_up"
+
+
+def test_a_study_that_is_given_twice_is_an_error(tmp_path: Path) -> None:
+    folder = MadeUp(trials=1).write(tmp_path)
+    (tmp_path / "again").symlink_to(folder)
+    with pytest.raises(StudyError, match="made_up is given twice"):
+        named_apart([Study.load(folder), Study.load(tmp_path / "again")])
 
 
 def test_a_lost_plan_or_baseline_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tunexfer.core.chain import Chain
 from tunexfer.report import typology
 from tunexfer.report.distances import MEASURES, distances
 from tunexfer.report.source_gains import resamples
-from tunexfer.report.study import Study
+from tunexfer.report.study import Study, named_apart
 from tunexfer.report.typology import Findings, draw_pairs, findings
 
 XTREME = (
@@ -132,9 +132,9 @@ def test_studies_of_the_same_name_are_kept_apart(
         Study.load(MadeUp(languages=tuple(XTREME[:12]), seed=seed).write(tmp_path / str(seed))) for seed in (1, 2)
     ]
     monkeypatch.setattr(typology, "distances", lambda codes: matrices)
-    found = findings(studies)
+    found = findings(named_apart(studies))
     assert found is not None
-    assert set(found.pairs["study"]) == {str(tmp_path / "1" / "made_up"), str(tmp_path / "2" / "made_up")}
+    assert set(found.pairs["study"]) == {"1/made_up", "2/made_up"}
 
 
 def test_without_the_extra_the_section_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
             runner = make_real(plan, root) if which == "real" else functools.partial(fake, float(which))
             state = run_search(plan, record, runner, SearchOptions(), [live, mirror]).state
         finally:
-            mirror.close(finished=state != "interrupted")
+            mirror.close(state)
         objective = plan.objective.model_dump()
         print(json.dumps(summarise(record, state=state, objective=objective, wanted=plan.trials, seconds=0)))
     return 130 if state == "interrupted" else 0

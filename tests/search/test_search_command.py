@@ -52,7 +52,8 @@ def test_the_users_command_is_run_when_it_ends(home: Home, first: Finished) -> N
 
 def test_the_record_has_its_files(study: StudyFolder) -> None:
     assert {path.name for path in study.path.iterdir()} - {".lock"} == {
-        "plan.yaml", "environment.json", "datasets.jsonl", "tracking.json", "scores.parquet", "trials"
+        "plan.yaml", "environment.json", "datasets.jsonl", "tracking.json", "scores.parquet", "trials",
+        "ending.json"
     }  # fmt: skip
     assert json.loads(study.environment.read_text())["libraries"]["torch"]
     assert yaml.safe_load(study.plan.read_text())["identity"]["encoder"]

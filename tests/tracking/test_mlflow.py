@@ -13,6 +13,7 @@ from servers import free_port, mlflow_server
 
 from tunexfer.core.folder import StudyFolder
 from tunexfer.tracking.deltas import Deltas
+from tunexfer.tracking.ending import How
 from tunexfer.tracking.mlflow.mirror import Mirror
 from tunexfer.tracking.mlflow.store import default_uri
 from tunexfer.tracking.mlflow.trial_run import metrics, params
@@ -26,10 +27,10 @@ def folder(tmp_path: Path) -> StudyFolder:
     return folder
 
 
-def mirror(folder: StudyFolder, uri: str | None = None, *, finished: bool = True) -> list[str]:
+def mirror(folder: StudyFolder, uri: str | None = None, *, state: How = "finished") -> list[str]:
     """Mirror a record once; returns what the user is told."""
     said: list[str] = []
-    Mirror(Record(folder), uri or default_uri(folder.path.parent), said.append).start().close(finished=finished)
+    Mirror(Record(folder), uri or default_uri(folder.path.parent), said.append).start().close(state)
     return said
 
 
@@ -110,7 +111,7 @@ def test_what_a_killed_driver_left_half_sent_is_completed(folder: StudyFolder) -
 
 
 def test_a_failed_trial_that_succeeds_later_keeps_its_run(folder: StudyFolder) -> None:
-    mirror(folder, finished=False)
+    mirror(folder, state="interrupted")
     assert runs_of(client_of(folder))["parent"].info.status == "KILLED"
     with Record.drive(folder, PLAN) as record:
         run(record, trial(2, of=chain(stages=2)), 54.0)
@@ -118,6 +119,28 @@ def test_a_failed_trial_that_succeeds_later_keeps_its_run(folder: StudyFolder) -
     runs = runs_of(client_of(folder))
     assert runs["2"].info.status == "FINISHED"
     assert runs["2"].data.metrics["objective"] == 54.0
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "files"),
+    [
+        ("out of time", "FINISHED", {"plan.yaml", "environment.json", "scores.parquet", "report.html"}),
+        ("failed", "FAILED", {"plan.yaml", "environment.json", "scores.parquet", "report.html"}),
+        ("interrupted", "KILLED", {"plan.yaml", "environment.json", "scores.parquet"}),
+    ],
+)
+def test_the_parent_run_says_how_the_search_ended_and_has_what_there_is(
+    folder: StudyFolder, state: How, status: str, files: set[str]
+) -> None:
+    def draw(to: Path) -> None:
+        (to / "report.html").write_text("<h1>toy</h1>")
+
+    Mirror(Record(folder), default_uri(folder.path.parent), print, draw=draw).start().close(state)
+    client = client_of(folder)
+    parent = runs_of(client)["parent"]
+    assert parent.info.status == status
+    assert parent.data.tags["mlflow.note.content"].startswith(f"**toy**: {state}; trials: ")
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == files
 
 
 def test_trials_wait_for_the_baseline_they_are_compared_with(tmp_path: Path) -> None:

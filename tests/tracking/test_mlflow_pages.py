@@ -66,7 +66,7 @@ def sent(path: Path) -> StudyFolder:
     folder = StudyFolder(path / "runs" / "toy")
     study(folder)
     uri, said = default_uri(folder.path.parent), list[str]()
-    Mirror(Record(folder), uri, said.append, draw=partial(draw_report, folder)).start().close(finished=True)
+    Mirror(Record(folder), uri, said.append, draw=partial(draw_report, folder)).start().close("finished")
     assert said == []
     return folder
 
@@ -165,7 +165,7 @@ def test_of_a_study_in_a_server_the_addresses_are_printed_and_nothing_is_started
         unknown = CliRunner().invoke(app, ["ui", str(folder.path), "--tracking-uri", uri])
         assert isinstance(unknown.exception, StudyError)
         assert f"MLflow at {uri} doesn't know {folder.path}" in str(unknown.exception)
-        Mirror(Record(folder), uri, print).start().close(finished=True)
+        Mirror(Record(folder), uri, print).start().close("finished")
         done = CliRunner().invoke(app, ["ui", str(folder.path)])
     assert done.exit_code == 0
     assert all(f" {uri}/#/" in line for line in done.stdout.splitlines())

@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     write_datasets(folder, datasets())
     for _ in range(2):
         said: list[str] = []
-        Mirror(Record(folder), default_uri(folder.path.parent), said.append, draw=draw).start().close(finished=True)
+        Mirror(Record(folder), default_uri(folder.path.parent), said.append, draw=draw).start().close("finished")
         assert said == []
     return folder
 
@@ -113,7 +113,7 @@ def test_a_report_that_fails_is_said_and_the_study_still_ends(tmp_path: Path) ->
         raise RuntimeError("no ink")
 
     uri = default_uri(folder.path.parent)
-    Mirror(Record(folder), uri, said.append, draw=fail).start().close(finished=True)
+    Mirror(Record(folder), uri, said.append, draw=fail).start().close("finished")
     assert said == [f"MLflow shows no report of toy: no ink. `tunexfer report {folder.path}` makes it."]
     from mlflow import MlflowClient
 
@@ -208,6 +208,16 @@ def test_a_study_remembers_where_it_is_mirrored_and_no_password(tmp_path: Path) 
     assert "secret" not in folder.tracking.read_text()
     with pytest.raises(StudyError, match=r"postgresql://me:\*\*\*@db.example/mlflow. Give the URI with its password"):
         find_uri(folder, None)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", "{}", '{"uri": 3}', "\0"])
+def test_a_damaged_note_of_the_mirror_is_an_error_that_says_what_to_do(tmp_path: Path, damage: str) -> None:
+    folder = StudyFolder(tmp_path / "toy")
+    remember(folder, "http://mlflow.example:8080")
+    folder.tracking.write_text(damage)
+    with pytest.raises(StudyError, match=r"tracking\.json can't be read .*--tracking-uri, or delete that file"):
+        find_uri(folder, None)
+    assert find_uri(folder, "http://other.example") == "http://other.example"
 
 
 def test_a_runs_folder_may_be_moved_with_its_database(tmp_path: Path) -> None:

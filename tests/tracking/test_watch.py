@@ -17,8 +17,9 @@ from rich.console import Console
 
 from tunexfer.core.folder import StudyFolder
 from tunexfer.errors import StudyError
+from tunexfer.tracking.ending import How, is_driven
 from tunexfer.tracking.live_table import LiveTable
-from tunexfer.tracking.record import Record, is_driven
+from tunexfer.tracking.record import Record
 from tunexfer.tracking.trial import Ended
 from tunexfer.tracking.watch import News, watch
 
@@ -102,6 +103,102 @@ def test_a_study_that_is_not_running_is_shown_as_it_stands(folder: StudyFolder) 
     assert stands.ending == "toy isn't running; trials missing: 5. The same `tunexfer search` goes on with it."
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("finished", "toy has finished; trials missing: 5. The same `tunexfer search` runs what failed again."),
+        ("exhausted", "toy has finished: the space has no further chain; trials missing: 5."),
+        ("out of time", "toy has used its minutes up; trials missing: 5. The same `tunexfer search` goes on with it."),
+        ("interrupted", "toy was interrupted; trials missing: 5. The same `tunexfer search` goes on with it."),
+    ],
+)
+def test_how_the_last_search_ended_is_told(folder: StudyFolder, how: How, words: str) -> None:
+    with Record.drive(folder, PLAN | {"search": {"trials": 9}}) as record:
+        assert LiveTable.read(folder.path).state == "running"
+        record.end(how)
+        assert LiveTable.read(folder.path).state == how  # it still tidies up
+    stands = watch(folder, Console(file=io.StringIO()))
+    assert (stands.state, stands.ending) == (how, words)
+    with Record.drive(folder, PLAN):
+        assert LiveTable.read(folder.path).state == "running"
+    assert LiveTable.read(folder.path).state == "finished"  # this driver left no word, and nothing is missing
+
+
+def test_a_search_that_breaks_leaves_the_reason(folder: StudyFolder) -> None:
+    plan = PLAN | {"search": {"trials": 9}}
+    with pytest.raises(StudyError), Record.drive(folder, plan):
+        raise StudyError("too many trials failed, 4 of 5:\n  no memory")
+    stands = LiveTable.read(folder.path)
+    assert stands.state == "failed"
+    assert stands.ending.startswith("toy failed (too many trials failed, 4 of 5:); trials missing: 5.")
+    with pytest.raises(KeyboardInterrupt), Record.drive(folder, plan):
+        raise KeyboardInterrupt
+    assert LiveTable.read(folder.path).state == "interrupted"
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"how": "weird", "reason": ""}', '{"how": ["finished"]}', '{"how'])
+def test_a_damaged_word_of_the_last_search_is_none(folder: StudyFolder, damage: str) -> None:
+    with Record.drive(folder, PLAN | {"search": {"trials": 9}}) as record:
+        record.end("finished")
+    folder.ending.write_text(damage)
+    assert LiveTable.read(folder.path).state == "stopped"
+
+
+READ_ONLY = """
+import os, sys
+
+FOLDER = sys.argv[1]
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
+
+def guard(event, arguments):
+    changes = event in CHANGES or (event == "open" and arguments[2] & WRITES)
+    if changes and str(arguments[0]).startswith(FOLDER):
+        raise PermissionError(13, "Permission denied", str(arguments[0]))
+
+sys.addaudithook(guard)
+from tunexfer.cli import app
+"""
+"""A process to which a folder is as read-only as another user's is, whoever runs the test."""
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_looking_at_a_study_needs_no_right_to_write(
+    folder: StudyFolder, tmp_path: Path, request: pytest.FixtureRequest, at_work: bool
+) -> None:
+    if at_work:
+        request.getfixturevalue("elsewhere")
+    code = (
+        f"{READ_ONLY}\nfrom tunexfer.tracking.live_table import LiveTable\n"
+        "print(LiveTable.read(sys.argv[1]).state)\n"
+        "app(['report', sys.argv[1], '--out', sys.argv[2]], standalone_mode=False)"
+    )
+    command = [sys.executable, "-c", code, str(folder.path), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("running\n" if at_work else "finished\n")
+    assert f"complete. It {'is running' if at_work else 'has finished'}." in done.stdout
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_report_into_a_folder_that_takes_none_is_an_error_that_says_where_else(folder: StudyFolder) -> None:
+    code = f"{READ_ONLY}\nfrom tunexfer.cli import main\nsys.argv[1:] = ['report', sys.argv[1]]\nmain()"
+    done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert (
+        done.stderr == f"{folder.path}: the report can't be written there (Permission denied). Give a folder: --out.\n"
+    )
+
+
+def test_a_lock_that_cannot_be_asked_is_not_taken_for_a_free_one(folder: StudyFolder) -> None:
+    folder.lock.unlink()
+    folder.lock.mkdir()
+    assert is_driven(folder) is None
+    stands = LiveTable.read(folder.path)
+    assert stands.state == "unknown"
+    assert stands.ending.startswith("toy may be running: its .lock can't be asked")
+
+
 def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
         record.begin(trial(5))
@@ -130,7 +227,7 @@ def test_news_are_told_once_and_a_trial_that_runs_again_is_news(folder: StudyFol
 
 def test_asking_whether_a_search_is_at_work_never_makes_one_fail(folder: StudyFolder) -> None:
     """The driver waits for the moment in which somebody else holds the lock to see whether it is free."""
-    code = "import sys, pathlib; from tunexfer.core.folder import StudyFolder; from tunexfer.tracking.record import *\n"
+    code = "import sys, pathlib; from tunexfer.core.folder import StudyFolder; from tunexfer.tracking.ending import *\n"
     code += "while True: is_driven(StudyFolder(pathlib.Path(sys.argv[1])))"
     asking = subprocess.Popen([sys.executable, "-c", code, str(folder.path)])
     try:

@@ -51,6 +51,11 @@ class StudyFolder:
         return self.path / "tracking.json"
 
     @property
+    def ending(self) -> Path:
+        """How the last search ended; not there while one is at work."""
+        return self.path / "ending.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / ".lock"
 
@@ -62,8 +67,9 @@ class StudyFolder:
         return TrialFolder(self.trials / f"{number:04d}")
 
     def all_trials(self) -> list[TrialFolder]:
-        """Every trial folder there is, in the order of their numbers."""
-        return [TrialFolder(path) for path in sorted(self.trials.glob("[0-9]*")) if path.is_dir()]
+        """Every trial folder there is, in the order of their numbers; what else lies there is nobody's."""
+        numbers = sorted(int(path.name) for path in self.trials.glob("[0-9]*") if path.name.isdecimal())
+        return [trial for trial in map(self.trial, dict.fromkeys(numbers)) if trial.path.is_dir()]
 
 
 class TrialFolder:

@@ -70,17 +70,22 @@ def compare_runs(
     """How far the first run of each pair is ahead of the second; a pair is of one seed, all are of the same chains.
 
     Compared are main metrics, on the test split where the target has one, in the languages that both were scored in. A
-    gain or a loss is real where p after Holm's correction is below 0.05 and, of several seeds, all agree on its sign.
+    gain or a loss is real where p after Holm's correction is below 0.05 and, of several seeds, all agree on its sign. A
+    pair whose rows can't be read is left out and told, as long as another is whole.
 
     cells: the targets and languages to compare; by default all
     """
-    scored = [one for one in _scores(pairs) if cells is None or (one.target, one.language) in cells]
+    scored = _scores(pairs, cells)
     if not scored:
         return Comparison(
             languages=pd.DataFrame(columns=[*_LANGUAGES]), means=pd.DataFrame(columns=[*_MEANS]), remarks=()
         )
+    rows, told = _read(pairs, columns_for({one.metric for one in scored}))
+    if 0 < len(rows) < len(pairs):
+        scored = _scores(list(rows), cells)
     targets = _by_target(scored)
-    drawn, remarks = _draws(pairs, targets, resamples)
+    drawn, remarks = _draws(list(rows.values()), targets, resamples) if rows else ({}, ())
+    remarks = (*told, *remarks)
     languages = pd.concat([_language_rows(part, drawn) for part in targets.values()], ignore_index=True)
     return Comparison(languages=languages[[*_LANGUAGES]], means=_mean_rows(targets, drawn)[[*_MEANS]], remarks=remarks)
 
@@ -100,7 +105,7 @@ def main_scores(study: Study) -> pd.DataFrame:
     return main[(main["split"] == "test") | (~main["task"].isin(tested) & (main["split"] == "validation"))]
 
 
-def _scores(pairs: Sequence[tuple[Run, Run]]) -> list[_Scored]:
+def _scores(pairs: Sequence[tuple[Run, Run]], cells: Collection[tuple[str, str]] | None) -> list[_Scored]:
     tables = {id(run.study): main_scores(run.study) for pair in pairs for run in pair}
     keys = ["task", "language", "metric", "split"]
     sides: list[list[pd.DataFrame]] = [[], []]
@@ -114,7 +119,8 @@ def _scores(pairs: Sequence[tuple[Run, Run]]) -> list[_Scored]:
     unseen = np.all([side[0]["unseen"].reindex(both) for side in sides], axis=0)
     found = []
     for at, (target, language, metric, split) in enumerate(both.tolist()):
-        found.append(_Scored(target, language, metric, split, bool(unseen[at]), befores[at], afters[at]))
+        if cells is None or (target, language) in cells:
+            found.append(_Scored(target, language, metric, split, bool(unseen[at]), befores[at], afters[at]))
     return found
 
 
@@ -125,15 +131,26 @@ def _by_target(scored: Sequence[_Scored]) -> dict[str, list[_Scored]]:
     return found
 
 
+def _read(
+    pairs: Sequence[tuple[Run, Run]], columns: Sequence[str]
+) -> tuple[dict[tuple[Run, Run], tuple[_Rows, _Rows]], tuple[str, ...]]:
+    """The scored rows of the pairs that have them; in words, why the others haven't and what that costs."""
+    found: dict[tuple[Run, Run], tuple[_Rows, _Rows]] = {}
+    lost: list[tuple[int, StudyError]] = []
+    for after, before in pairs:
+        try:
+            found[after, before] = _Rows(after, columns), _Rows(before, columns)
+        except StudyError as error:
+            lost.append((int(after.study.trials()["seed"][after.trial]), error))
+    if not found:
+        return {}, tuple(f"There are no intervals: {error}" for _, error in lost[:1])
+    return found, tuple(f"Seed {seed} is left out of scores and intervals: {error}" for seed, error in lost)
+
+
 def _draws(
-    pairs: Sequence[tuple[Run, Run]], targets: Mapping[str, Sequence[_Scored]], resamples: int
+    rows: Sequence[tuple[_Rows, _Rows]], targets: Mapping[str, Sequence[_Scored]], resamples: int
 ) -> tuple[_Drawn, tuple[str, ...]]:
     """For every target and language whose rows give back the recorded scores of all runs."""
-    try:
-        columns = columns_for({one.metric for part in targets.values() for one in part})
-        rows = [(_Rows(after, columns), _Rows(before, columns)) for after, before in pairs]
-    except StudyError as error:
-        return {}, (f"There are no intervals: {error}",)
     found: dict[tuple[str, str], Draws] = {}
     remarks: list[str] = []
     for place, (target, part) in enumerate(targets.items()):

@@ -42,7 +42,7 @@ def section(studies: Sequence[Study]) -> Section | None:
             root = chains[0].encoder.name if len({chain.encoder for chain in chains}) == 1 else "every chain"
             figures[f"Stage tree{name}"] = draw_tree(tree, root)
         so_far = spent(trials)
-        curves.append(improvements(so_far).assign(study=study.name))
+        curves.append(so_far.reset_index().assign(study=study.name))
         if so_far["objective"].notna().sum() > 1:
             figures[f"Best score against cost{name}"] = _draw_spent(so_far)
     tables["Stage tree"] = _study_first(trees)
@@ -61,11 +61,13 @@ def _totals(study: Study) -> dict[str, Any]:
     """Of all phases: the confirmation costs too."""
     trials = study.trials()
     states = trials["state"].value_counts()
+    trained, reused = int(trials["steps_trained"].sum()), int(trials["steps_reused"].sum())
     return {
         "study": study.name,
         **{state: int(states.get(state, 0)) for state in ("complete", "failed", "stopped", UNFINISHED)},
-        "steps_trained": int(trials["steps_trained"].sum()),
-        "steps_reused": int(trials["steps_reused"].sum()),
+        "steps_trained": trained,
+        "steps_reused": reused,
+        "share_reused": reused / (trained + reused) if reused else 0.0,
         "seconds_of_trials": float(trials["seconds"].sum()),
         "seconds_trained": float(trials["seconds_trained"].sum()),
         "seconds_saved": float(sum(seconds_saved(study.ended).values())),
@@ -81,7 +83,7 @@ def _in_words(totals: dict[str, Any]) -> str:
     if not reused:
         return f"{said} Nothing was shared."
     return (
-        f"{said} {reused:,} steps more ({reused / (trained + reused):.0%} of all) were taken from the store, trained "
+        f"{said} {reused:,} steps more ({totals['share_reused']:.0%} of all) were taken from the store, trained "
         f"before by other trials or studies: about {_time(totals['seconds_saved'])} saved."
     )
 
@@ -128,13 +130,6 @@ def spent(trials: pd.DataFrame) -> pd.DataFrame:
             "seconds": own["seconds"].cumsum(),
         }
     )
-
-
-def improvements(so_far: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `spent` where the best score rose, and the last one."""
-    rose = so_far["best"].ne(so_far["best"].shift()) & so_far["best"].notna()
-    rose.iloc[-1:] = True
-    return so_far[rose].reset_index()
 
 
 def _study_first(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import tunexfer
 from tunexfer.core.folder import write_whole
 from tunexfer.report import answer, cost, gains, importance, overview, per_language, reference, typology
 from tunexfer.report.section import Section
-from tunexfer.report.study import Study
+from tunexfer.report.study import Study, named_apart
 from tunexfer.report.style import inline, png, svg
 
 PAGE = "report.html"
@@ -48,27 +49,43 @@ SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
 
 
 def write_report(studies: Sequence[Study], out: Path) -> Path:
-    """Write the report of some studies into a folder; an earlier report there is replaced.
+    """Write the report of some studies into a folder; an earlier report there is replaced, with the files beside it.
 
     returns: the page, `out/report.html`
+    raises:  StudyError, if a study is given twice
     """
+    studies = named_apart(studies)
     sections = [made for section in SECTIONS if (made := section(studies))]
-    parts = []
+    parts, written = [], set[str]()
+
+    def write(name: str, data: str | bytes) -> None:
+        write_whole(out / BESIDE / name, data)
+        written.add(name)
+
     for section in sections:
         names = _file_names(section)
         figures = {}
         for title, figure in section.figures.items():
-            text = svg(figure)
+            drawn = svg(figure)
             figure.set_layout_engine("none")  # everything has its place now: finding it again takes as long
-            write_whole(out / BESIDE / f"{names[title]}.svg", text)
-            write_whole(out / BESIDE / f"{names[title]}.png", png(figure))
-            figures[title] = _Drawn(Markup(inline(text, names[title])), round(96 * figure.get_figwidth()))
+            write(f"{names[title]}.svg", drawn)
+            write(f"{names[title]}.png", png(figure))
+            image = inline(drawn, names[title]).replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+            figures[title] = _Drawn(Markup(image), round(96 * figure.get_figwidth()))
         for title, table in section.tables.items():
-            write_whole(out / BESIDE / f"{names[title]}.csv", table.to_csv(index=False, lineterminator="\n"))
+            write(f"{names[title]}.csv", table.to_csv(index=False, lineterminator="\n"))
         parts.append(_Part(section, names, figures))
-    page = out / PAGE
-    write_whole(page, _render(studies, parts))
+    page, text = out / PAGE, _render(studies, parts)
+    for name in _beside(page) - written:
+        (out / BESIDE / name).unlink(missing_ok=True)
+    write_whole(page, text)
     return page
+
+
+def _beside(page: Path) -> set[str]:
+    """Names of the files beside an earlier page that are its own: those that it links to."""
+    found = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    return set(re.findall(rf'href="{BESIDE}/(\w+\.(?:csv|svg|png))"', found))
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,8 @@ def _render(studies: Sequence[Study], parts: Sequence[_Part]) -> str:
     problems = [f"{study.name}: {one}" if several else one for study in studies for one in study.problems]
     return environment.get_template("page.html.j2").render(
         title=" and ".join(study.name for study in studies) if len(studies) < 4 else f"{len(studies)} studies",
+        standing=[study.standing() for study in studies],
+        made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         problems=problems,
         parts=parts,
         version=tunexfer.__version__,

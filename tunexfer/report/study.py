@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder
 from tunexfer.errors import StudyError
+from tunexfer.tracking.ending import Stand
+from tunexfer.tracking.live_table import trials_wanted
 from tunexfer.tracking.record import read_ended, read_plan, read_trial
 from tunexfer.tracking.scores_table import read_scores, with_deltas
 from tunexfer.tracking.trial import Ended, Trial, best_of, chain_in_words, stages_in_words
@@ -29,6 +32,8 @@ class Study:
 
     def __init__(self, folder: StudyFolder, plan: dict[str, Any], problems: list[str]) -> None:
         self.folder = folder
+        self.name = folder.path.resolve().name
+        """Its folder's, unless it stands beside a study of the same name: `named_apart`."""
         self.plan = plan
         """`plan.yaml`, the resolved plan; empty where that file can't be read."""
         self.problems = problems
@@ -79,9 +84,14 @@ class Study:
             problems.append("plan.yaml can't be read: the space, the objective and the trials wanted are unknown.")
         return cls(folder, plan, problems)
 
-    @property
-    def name(self) -> str:
-        return self.folder.path.resolve().name
+    def standing(self) -> str:
+        """How many trials there are of how many, whether a search is at work now, and how the last one ended."""
+        complete = sum(ended.state == "complete" for ended in self.ended)
+        if not self.plan:
+            return f"{self.name}: {complete} trials are complete; how many were wanted is unknown."
+        wanted = trials_wanted(self.plan)
+        words = Stand.of(self.folder, wanted - complete).in_words("It")
+        return f"{self.name}: {complete} of {wanted} trials wanted are complete. {words}"
 
     @property
     def suite(self) -> str | None:
@@ -219,6 +229,13 @@ class Study:
 
         return draw_gains([self], target)
 
+    def _called(self, name: str) -> Self:
+        if name == self.name:
+            return self
+        found = copy.copy(self)
+        found.name = name
+        return found
+
     def _known(self, trial: int) -> Trial:
         if trial in self._trials:
             return self._trials[trial]
@@ -265,8 +282,31 @@ class Study:
         if self.baseline() is None:
             self.problems.append("There is no complete baseline (trial 0), so there is nothing to compare with.")
         for number in self._scored:
-            if not self.folder.trial(number).rows.exists():
+            try:
+                pq.read_metadata(self.folder.trial(number).rows)
+            except FileNotFoundError:
                 self.problems.append(f"Trial {number}: rows.parquet is missing, so its scores have no intervals.")
+            except (OSError, ValueError) as error:
+                why = next(iter(str(error).splitlines()), "")
+                self.problems.append(
+                    f"Trial {number}: rows.parquet can't be read, so its scores have no intervals ({why})."
+                )
+
+
+def named_apart(studies: Sequence[Study]) -> list[Study]:
+    """The studies, each under a name that no other has: of those with the same name, the ends of their paths.
+
+    raises: StudyError, if a study is given twice
+    """
+    paths = [study.folder.path.resolve() for study in studies]
+    if twice := [path for at, path in enumerate(paths) if path in paths[:at]]:
+        raise StudyError(f"{twice[0]} is given twice. Give each study once.")
+    found = []
+    for study, path in zip(studies, paths, strict=True):
+        alike = [other.parts for other in paths if other.name == path.name]
+        length = next(n for n in range(1, max(map(len, alike)) + 1) if len({one[-n:] for one in alike}) == len(alike))
+        found.append(study._called(Path(*path.parts[-length:]).as_posix()))
+    return found
 
 
 _COLUMNS = {

@@ -102,8 +102,7 @@ def findings(studies: Sequence[Study]) -> Findings | None:
 
     raises: DataError, if there are no distances: `distances`
     """
-    parts = [trial_gains(study).assign(study=name) for study, name in zip(studies, _study_names(studies), strict=True)]
-    gains = pd.concat(parts, ignore_index=True)
+    gains = pd.concat([trial_gains(study).assign(study=study.name) for study in studies], ignore_index=True)
     if gains["baseline"].all():
         return None
     matrices = distances(languages_of(gains))
@@ -123,13 +122,6 @@ def findings(studies: Sequence[Study]) -> Findings | None:
         pairs=pairs,
         advantages=english_languages(compared, matrices),
     )
-
-
-def _study_names(studies: Sequence[Study]) -> list[str]:
-    """Unlike each other: their folders, where two have the same name."""
-    names = [study.name for study in studies]
-    alike = len(set(names)) < len(names)
-    return [str(study.folder.path) for study in studies] if alike else names
 
 
 def language_pairs(tried: pd.DataFrame) -> pd.DataFrame:

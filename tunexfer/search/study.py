@@ -75,6 +75,7 @@ def run_search(
             _fit(drive, make_runner, options)
     if drive.error:
         raise drive.error
+    record.end(drive.state)
     return Outcome(drive.state, time.monotonic() - started)
 
 

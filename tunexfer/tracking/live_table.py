@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -15,8 +15,9 @@ from rich.text import Text
 from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder
 from tunexfer.core.scores import Score
+from tunexfer.tracking.ending import Stand, State
 from tunexfer.tracking.progress import Standing, read_standing
-from tunexfer.tracking.record import Record, is_driven, read_plan
+from tunexfer.tracking.record import Record, read_plan
 from tunexfer.tracking.trial import Ended, Trial
 
 MOST_COLUMNS = 4
@@ -43,8 +44,8 @@ class LiveTable:
     standing: Mapping[int, Standing]
     """Of running trials; one that hasn't said anything yet isn't in it."""
     ended: Sequence[Ended]
-    driven: bool = True
-    """Whether a search is at work; else what was begun and hasn't ended was cut off."""
+    stand: Stand | None = None
+    """How the study stands; None to those who run it."""
     seconds_left: float | None = None
 
     @classmethod
@@ -56,8 +57,8 @@ class LiveTable:
         folder = StudyFolder(Path(path))
         wanted = trials_wanted(read_plan(folder))
         record = Record(folder)
-        driven = is_driven(folder)
-        begun = running(record) if driven else record.waiting
+        stand = Stand.of(folder, wanted - len(record.complete))
+        begun = running(record) if stand.state == "running" else record.waiting
         standing = {trial.number: read_standing(folder.trial(trial.number).progress) for trial in begun}
         return cls(
             name=folder.path.resolve().name,
@@ -65,15 +66,12 @@ class LiveTable:
             running={trial.number: trial for trial in begun},
             standing={number: at for number, at in standing.items() if at},
             ended=record.ended,
-            driven=driven,
+            stand=stand,
         )
 
     @property
-    def state(self) -> Literal["running", "finished", "stopped"]:
-        """`stopped`: no search is at work, and trials are missing."""
-        if self.driven:
-            return "running"
-        return "finished" if len(self._complete()) >= self.wanted else "stopped"
+    def state(self) -> State:
+        return self.stand.state if self.stand else "running"
 
     @property
     def best(self) -> Ended | None:
@@ -94,10 +92,8 @@ class LiveTable:
     @property
     def ending(self) -> str:
         """Whether a search is at work, and what a person can do where none is."""
-        missing = self.wanted - len(self._complete())
-        if self.state == "stopped":
-            return f"{self.name} isn't running; trials missing: {missing}. The same `tunexfer search` goes on with it."
-        return f"{self.name} is running." if self.state == "running" else f"{self.name} has finished."
+        stand = self.stand or Stand(state="running", missing=self.wanted - len(self._complete()))
+        return stand.in_words(self.name)
 
     def rich(self, height: int) -> Group:
         """The table with the headline below it.
@@ -154,7 +150,7 @@ class LiveTable:
         for number, trial in sorted(self.running.items()):
             at = self.standing.get(number, Standing())
             state = f"{at.stage} {at.step}/{at.steps}" if at.steps else at.stage or "starts"
-            style, state = ("running", state) if self.driven else ("stopped", f"unfinished: {state}")
+            style, state = ("running", state) if self.state == "running" else ("stopped", f"unfinished: {state}")
             means = _cells(_means(at.scores), tasks)
             rows.append((style, [str(number), _in_short(trial.chain), state, *means, "", str(len(at.reused) or "")]))
         for ended in sorted(self.ended, key=lambda ended: -(ended.started + ended.seconds))[:most]:

@@ -23,10 +23,11 @@ from filelock import FileLock, Timeout
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder, TrialFolder, write_whole
-from tunexfer.core.passwords import without_passwords
+from tunexfer.core.passwords import HIDDEN, without_passwords
 from tunexfer.core.scores import Score
 from tunexfer.errors import StudyError
 from tunexfer.tracking.deltas import SCORES_SCHEMA
+from tunexfer.tracking.ending import Ending, How, write_ending
 from tunexfer.tracking.trial import Ended, StageRun, State, Trial, best_of
 
 LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
@@ -67,9 +68,15 @@ class Record:
             ) from None
         try:
             _begin(folder, plan)
+            folder.ending.unlink(missing_ok=True)
             record = cls(folder)
             try:
                 yield record
+            except BaseException as error:
+                if not folder.ending.exists():
+                    how: How = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                    record.end(how, str(error) or type(error).__name__)
+                raise
             finally:
                 record.write_scores()
         finally:
@@ -131,6 +138,10 @@ class Record:
         self._ended[ended.trial.number] = ended
         return ended
 
+    def end(self, how: How, reason: str = "") -> None:
+        """Note how the search ended, for those who look later. A driver that is killed notes nothing."""
+        write_ending(self.folder, Ending(how, reason))
+
     def best(self) -> Ended | None:
         """The complete trial whose chain the study recommends, as `best_of` chooses it."""
         return best_of(self.complete)
@@ -173,17 +184,6 @@ class Record:
                 )
             return trial
         return ended
-
-
-def is_driven(folder: StudyFolder) -> bool:
-    """Whether a search is at work on the study right now: its driver holds the lock."""
-    if not folder.lock.exists():
-        return False
-    try:
-        with FileLock(folder.lock, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def write_result(folder: TrialFolder, scores: tuple[Score, ...], rows: pa.Table) -> None:
@@ -307,7 +307,7 @@ def _environment() -> dict[str, Any]:
     installed = {name: _version(name) for name in LIBRARIES}
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [without_passwords(word) for word in sys.argv],
+        "command": _command(),
         "folder": os.getcwd(),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
@@ -316,6 +316,17 @@ def _environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "libraries": installed,
     }
+
+
+def _command() -> list[str]:
+    """The command line without passwords; what `--notify` runs is left out, as it may hold a token."""
+    words = [without_passwords(word) for word in sys.argv]
+    for at, word in enumerate(words):
+        if word.startswith("--notify="):
+            words[at] = f"--notify={HIDDEN}"
+        elif at and words[at - 1] == "--notify":
+            words[at] = HIDDEN
+    return words
 
 
 def _version(library: str) -> str | None:

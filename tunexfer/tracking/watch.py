@@ -9,9 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from tunexfer.core.folder import StudyFolder, TrialFolder
+from tunexfer.tracking.ending import is_driven
 from tunexfer.tracking.live import POLL_S, LiveView
 from tunexfer.tracking.live_table import LiveTable, running, trials_wanted
-from tunexfer.tracking.record import Record, is_driven, read_plan
+from tunexfer.tracking.record import Record, read_plan
 from tunexfer.tracking.trial import Ended, Trial
 
 
@@ -29,7 +30,7 @@ def watch(folder: StudyFolder, console: Console) -> LiveTable:
     news = News(folder)
     record = news.record
     with LiveView(folder, wanted=wanted, before=record.ended, running=running(record), console=console) as view:
-        driven = True
+        driven: bool | None = True
         while driven:
             driven = is_driven(folder)  # asked first, so that what the search did last is told as well
             for what in news.look():

@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tunexfer.core.passwords import without_passwords
 from tunexfer.tracking.datasets import read_datasets
 from tunexfer.tracking.deltas import Deltas
+from tunexfer.tracking.ending import How
 from tunexfer.tracking.listener import Listener
 from tunexfer.tracking.mlflow.description import NOTE, description
 from tunexfer.tracking.mlflow.store import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
@@ -42,6 +43,9 @@ PATIENCE_S = 60.0
 """Seconds without progress after which the end of a search waits no longer. A server that doesn't answer ends a call
 much earlier; a busy machine takes its time to import mlflow and make a database."""
 _ENDS: dict[str, str] = {"complete": "FINISHED", "failed": "FAILED"}
+"""State of a trial -> of its run."""
+_STATUS = {"interrupted": "KILLED", "failed": "FAILED"}
+"""How a search ended -> state of the parent run; all other ends are what was asked for."""
 
 
 class Mirror(Listener):
@@ -55,7 +59,7 @@ class Mirror(Listener):
         *,
         draw: Callable[[Path], None] = lambda folder: None,
     ) -> None:
-        """draw: writes into a folder what the parent run of a finished study shows besides: figures and tables"""
+        """draw: writes into a folder what the parent run of an ended study shows besides: figures and tables"""
         self.record, self.uri, self.say, self._draw = record, uri, say, draw
         self._tags = _study_tags(record)
         self._client: Any = None
@@ -64,7 +68,7 @@ class Mirror(Listener):
         """Trial -> its run's id and status in MLflow."""
         self._shown: dict[str, str] = {}
         """Tags of the experiment and the parent run that sum the study up, as they were sent last."""
-        self._status: Literal["FINISHED", "KILLED"] = "KILLED"
+        self._state: How = "interrupted"
         self._complained = False
         self._beats = 0
         """Grows as long as sending gets on."""
@@ -80,9 +84,12 @@ class Mirror(Listener):
     def ended(self, ended: Ended) -> None:
         self._wake.set()
 
-    def close(self, *, finished: bool) -> None:
-        """Send what is left, waiting as long as it gets on; the parent run ends as finished or killed."""
-        self._status = "FINISHED" if finished else "KILLED"
+    def close(self, state: How) -> None:
+        """Send what is left, waiting as long as it gets on, and end the parent run.
+
+        state: how the search ended
+        """
+        self._state = state
         self._closing.set()
         self._wake.set()
         beats = -1
@@ -215,10 +222,9 @@ class Mirror(Listener):
     def _sum_up(self, closing: bool) -> None:
         """How the study stands: the parent run's description, and a view of its trials. What is new is sent."""
         plan = read_plan(self.record.folder)
-        ends = {"FINISHED": "finished", "KILLED": "interrupted"}
         summary = summarise(
             self.record,
-            state=ends[self._status] if closing else "running",
+            state=self._state if closing else "running",
             objective=plan["identity"].get("objective") or {},
             wanted=plan["search"]["trials"],
             seconds=sum(ended.seconds for ended in self.record.ended),
@@ -249,17 +255,17 @@ class Mirror(Listener):
             metrics=[Metric(key, value, now, 0) for key, value in found.items()],
             tags=[RunTag("tunexfer.best", chain_in_words(best.trial.chain))] if best else [],
         )
-        if self._status == "FINISHED":
-            self._attach()
-        self._client.set_terminated(self._parent, self._status)
+        self._attach()
+        self._client.set_terminated(self._parent, _STATUS.get(self._state, "FINISHED"))
 
     def _attach(self) -> None:
-        """What shows the whole study, as files of its parent run."""
+        """What shows the whole study, as files of its parent run; no report after Ctrl-C, as that takes a while."""
         folder = self.record.folder
         with tempfile.TemporaryDirectory(prefix="tunexfer-mlflow-") as name:
             place, self._drawing = Path(name), True
             try:
-                self._draw(place)
+                if self._state != "interrupted":
+                    self._draw(place)
             except Exception as error:
                 self.say(f"MLflow shows no report of {folder.name}: {error}. `tunexfer report {folder.path}` makes it.")
             finally:

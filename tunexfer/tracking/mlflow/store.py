@@ -53,12 +53,12 @@ def remember(folder: StudyFolder, uri: str) -> None:
 def find_uri(folder: StudyFolder, given: str | None) -> str:
     """The tracking URI of a study: the one given, the one remembered, or that of the database beside the study.
 
-    raises: StudyError, if there is none, or it is remembered without its password
+    raises: StudyError, if there is none, the note can't be read, or it is remembered without its password
     """
     if given:
         return given
     runs = folder.path.resolve().parent
-    remembered = json.loads(folder.tracking.read_text(encoding="utf-8"))["uri"] if folder.tracking.is_file() else None
+    remembered = _remembered(folder)
     if remembered and f":{HIDDEN}@" in remembered:
         raise StudyError(f"{folder.path} is mirrored in {remembered}. Give the URI with its password: --tracking-uri.")
     file = sqlite_file(remembered) if remembered else None
@@ -71,6 +71,21 @@ def find_uri(folder: StudyFolder, given: str | None) -> str:
         f"{folder.path}: there is no MLflow database of this study{where}. Name it with --tracking-uri, or start the "
         "search again: it sends what is missing."
     )
+
+
+def _remembered(folder: StudyFolder) -> str | None:
+    try:
+        uri = json.loads(folder.tracking.read_text(encoding="utf-8"))["uri"]
+        if not isinstance(uri, str):
+            raise ValueError("its uri is no text")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"{folder.tracking} can't be read ({error}), so where the study is mirrored is unknown. Name its MLflow "
+            "with --tracking-uri, or delete that file: then the database beside the study is taken."
+        ) from error
+    return uri
 
 
 def sqlite_file(uri: str) -> Path | None:
