@@ -78,7 +78,7 @@ def paired_rows(foreign: Path, english: Path, pairs: Path) -> Iterator[Row]:
     Lines without a sentence are left out.
 
     foreign, english: an id, a tab and a sentence a line
-    pairs: the ids of a foreign and an English sentence a line, a tab between them
+    pairs: the ids of a foreign and an English sentence a line, a tab between them; one that comes twice counts once
     """
     theirs, ours = _numbered_lines(foreign), _numbered_lines(english)
     partners: dict[str, list[str]] = {}
@@ -86,7 +86,8 @@ def paired_rows(foreign: Path, english: Path, pairs: Path) -> Iterator[Row]:
         for name, there, file in ((one, theirs, foreign), (other, ours, english)):
             if name not in there:
                 raise DataError(f"{pairs}, line {number}: there is no sentence {name!r} in {file}.")
-        partners.setdefault(one, []).append(other)
+        if other not in partners.setdefault(one, []):
+            partners[one].append(other)
     for name, text in theirs.items():
         for other in partners.get(name, [""]):
             yield {"id": name, "text": text, "english_id": other, "english": ours.get(other)}

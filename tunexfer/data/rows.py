@@ -22,13 +22,16 @@ from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, paire
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Row
+from tunexfer.tasks.kinds.columns import lacks
 from tunexfer.tasks.suite import SPLITS, Suite, TaskBlock
 
 READ_SETTINGS = {
     *("kind", "columns", "labels", "label_values", "drop_labels", "unanswerable"),
     *("max_length", "answer_language_rules"),
 }
-"""The fields of a task block that rows, their encoding or their scores depend on."""
+"""The fields of a task block that rows, their encoding or their scores depend on; `drop_without` where it is given."""
+SCORED_ROWS = {"extractive_qa": 2, "mining": 2}
+"""By kind: raise by hand when the canonical rows of a kind come out otherwise, if those to train on stay the same."""
 
 
 CONLLU = ".conllu"
@@ -108,6 +111,10 @@ class Rows:
         parts = []
         for block in self._places(task, language, read):
             settings = block.model_dump(include=READ_SETTINGS) | {"where": _filled(block, language)}
+            if block.drop_without:
+                settings["drop_without"] = block.drop_without
+            if split != "train" and block.kind in SCORED_ROWS:
+                settings["version"] = SCORED_ROWS[block.kind]
             parts.append([settings | {"held_out": held_out}, self._place(task, block, language, read)])
         return fingerprint([task, language, split, *(parts[0] if len(parts) == 1 else parts)])
 
@@ -188,7 +195,7 @@ class Rows:
         files = self._matching(block.files or "", block, language, split)
         if not files:
             return 0
-        if block.where or block.drop_labels:
+        if block.where or block.drop_labels or block.drop_without:
             return int(self._read_place(task, block, language, split).num_rows)
         if block.gold_files:
             foreign, english, pairs = self._files(task, block, language, split)
@@ -298,18 +305,20 @@ def canonical_table(rows: Iterable[Row], block: TaskBlock, where: Mapping[str, s
     """
     kind = KINDS[block.kind]
     others: dict[str, set[str]] = {column: set() for column in where}
+    firsts: dict[Any, str] = {}  # what rows are clustered by -> the first of them, whose id parallel files share
 
     def read() -> Iterator[Row]:
         for position, row in enumerate(rows):
             try:
-                if not _kept(row, where, others):
+                if not _kept(row, where, others) or lacks(row, block):
                     continue
                 found = kind.read(row, block)
             except DataError as error:
                 raise DataError(f"{place}, row {position}: {error}") from error
             if found is not None:
                 identity = found.get("id", str(position))
-                yield {"id": identity, "cluster": found.get("cluster", identity)} | found
+                cluster = firsts.setdefault(found[kind.clustered_by], identity) if kind.clustered_by else identity
+                yield {"id": identity, "cluster": cluster} | found
 
     canonical = read()
     batches = iter(lambda: list(itertools.islice(canonical, BATCH)), [])
