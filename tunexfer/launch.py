@@ -160,6 +160,7 @@ def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = Fals
                 encoder=encoder,
                 sources=plan.possible_sources,
                 evaluated=plan.evaluated,
+                layers=plan.layers(encoder),
                 precision=plan.precision,
                 cache=cache,
                 on_progress=lambda count, of, name=name: show(f"encoding rows for {name}", count / max(of, 1)),  # type: ignore[misc]

@@ -61,8 +61,8 @@ def text(row: Row, task: TaskBlock, field: str) -> str:
 def _text(found: Any, column: str) -> str:
     if not isinstance(found, str):
         raise DataError(
-            f"column {column!r} should hold text, but got {found!r}. Name the right column in `columns:`, or leave rows "
-            f"without a value out with `drop_without: [{column}]`."
+            f"column {column!r} should hold text, but got {found!r}. Name the right column in `columns:`, or leave "
+            f"rows without a value out with `drop_without: [{column}]`."
         )
     return found.strip()
 
