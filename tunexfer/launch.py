@@ -120,7 +120,7 @@ def datasets_read(plan: Plan, prepared: Mapping[str, Path]) -> list[Dataset]:
             rows=plan.rows.count(task, language, split),
             digest=digest,
             suite=plan.suite.name,
-            hub=next((place.hub.address for place in plan.suite.task(task).places if place.hub), None),
+            hub=plan.rows.address(task, language, split),
         )
         for (task, language, split), digest in sorted(digests.items())
     ]

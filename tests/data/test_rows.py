@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -476,6 +477,31 @@ def test_content_of_hub_rows_is_their_place_and_revision(tmp_path: Path, hub: Pa
         for revision in ("abc", "abc", "def")
     )
     assert first == again != other
+
+
+def test_content_of_hub_rows_is_what_their_branch_was_at_when_it_was_first_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: list[Any] = []
+
+    def dataset_info(self: Any, path: str, *, revision: str | None) -> SimpleNamespace:
+        asked.append((path, revision))
+        return SimpleNamespace(sha=str(len(asked)) * 40)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+
+    def content(revision: str | None, cache: str = "cache") -> str:
+        rows = rows_of(tmp_path, **hub_block(Path("some/set"), revision=revision))
+        rows.cache = tmp_path / cache
+        return rows.content("mood", "en", "train")
+
+    first = content(None)
+    assert content(None) == first == content("1" * 40)
+    assert content("refs/pr/1") != first
+    assert content(None, "another cache") not in (first, content("2" * 40))
+    assert asked == [("some/set", None), ("some/set", "refs/pr/1"), ("some/set", None)]
 
 
 def test_a_split_the_hub_does_not_have_says_what_to_check(tmp_path: Path, hub: Path) -> None:

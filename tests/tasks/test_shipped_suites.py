@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,25 @@ INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa com
 
 
 ALL = pytest.mark.parametrize("place", places(), ids=lambda place: place.name)
+
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture(autouse=True)
+def at_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every branch on the hub is at the same commit, and files of it are fetched to a folder that says so."""
+    import huggingface_hub
+
+    def dataset_info(self: Any, path: str, *, revision: str | None) -> SimpleNamespace:
+        assert revision in (None, "refs/convert/parquet")
+        return SimpleNamespace(sha=COMMIT)
+
+    def snapshot_download(path: str, *, repo_type: str, revision: str, allow_patterns: list[str]) -> str:
+        return f"/{repo_type}/{path}@{revision}"
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
 
 
 def rows_of(suite: str, tmp_path: Path) -> Rows:
@@ -113,14 +133,14 @@ def test_each_language_and_split_asks_for_its_config_files_and_split(
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     wanted: list[tuple[str, str, str, Split, tuple[Any, ...]]] = [
-        ("xtreme", "udpos", "el", "train", ("google/xtreme", "udpos.Greek", None, None, "train", {})),
-        ("xtreme", "tatoeba", "sw", "test", ("google/xtreme", "tatoeba.swh", None, None, "validation", {})),
-        ("xtreme", "mlqa", "hi", "validation", ("google/xtreme", "MLQA.hi.hi", None, None, "validation", {})),
-        ("xtreme", "xquad", "en", "validation", ("rajpurkar/squad", None, None, None, "train", {})),
+        ("xtreme", "udpos", "el", "train", ("google/xtreme", "udpos.Greek", COMMIT, None, "train", {})),
+        ("xtreme", "tatoeba", "sw", "test", ("google/xtreme", "tatoeba.swh", COMMIT, None, "validation", {})),
+        ("xtreme", "mlqa", "hi", "validation", ("google/xtreme", "MLQA.hi.hi", COMMIT, None, "validation", {})),
+        ("xtreme", "xquad", "en", "validation", ("rajpurkar/squad", None, COMMIT, None, "train", {})),
         (
             "xtreme", "wikipedia", "sw", "train",
             (
-                "wikimedia/wikipedia", None, None, {"train": "20231101.sw/train-00000-of-*.parquet"},
+                f"/dataset/wikimedia/wikipedia@{COMMIT}", None, None, {"train": "20231101.sw/train-00000-of-*.parquet"},
                 "train[:10000]", {},
             ),
         ),
@@ -138,7 +158,7 @@ def test_each_language_and_split_asks_for_its_config_files_and_split(
         (
             "african", "news", "run", "test",
             (
-                "andreniyongabo/kinnews_kirnews", None, "refs/convert/parquet",
+                f"/dataset/andreniyongabo/kinnews_kirnews@{COMMIT}", None, None,
                 {"test": "kirnews_cleaned/test/*.parquet"}, "test", {},
             ),
         ),

@@ -18,12 +18,13 @@ from tunexfer.core.fingerprint import fingerprint
 from tunexfer.core.folder import write_whole
 from tunexfer.core.scores import Split
 from tunexfer.data.conllu import conllu_length, conllu_rows
+from tunexfer.data.hub import commit, known_commit
 from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, paired_rows, tagged_rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Row
 from tunexfer.tasks.kinds.columns import lacks
-from tunexfer.tasks.suite import SPLITS, Suite, TaskBlock
+from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock
 
 READ_SETTINGS = {
     *("kind", "columns", "labels", "label_values", "drop_labels", "unanswerable"),
@@ -100,7 +101,10 @@ class Rows:
         return self._own_count(task, language, split) - (held_out if split == "train" else 0)
 
     def content(self, task: str, language: str, split: Split) -> str:
-        """Hash of everything the canonical rows and their encoding depend on."""
+        """Hash of everything the canonical rows and their encoding depend on.
+
+        Rows on the hub are those of a commit, which the hub is asked for the first time.
+        """
         own = self._content(task, language, split)
         if not self._with_tuning(task, split):
             return own
@@ -119,13 +123,34 @@ class Rows:
         return fingerprint([task, language, split, *(parts[0] if len(parts) == 1 else parts)])
 
     def _place(self, task: str, block: TaskBlock, language: str, split: Split) -> Any:
-        """What tells these rows from others: the bytes of their files, or the place and revision on the hub."""
+        """What tells these rows from others: the bytes of their files, or the place and commit on the hub."""
         if block.hub:
             files = [block.hub.files, block.hub.options] if block.hub.files else []
             name = _fill(block.hub.name or "", block, language)
-            return [block.hub.path, name, block.hub.revision, block.hub.splits.get(split, split), *files]
+            return [block.hub.path, name, self._revision(block.hub), block.hub.splits.get(split, split), *files]
         hashes = [self._hash(file) for file in self._files(task, block, language, split)]
         return hashes[0] if len(hashes) == 1 else hashes
+
+    def known(self, task: str, language: str, split: Split) -> bool:
+        """Whether `content` can be told without the network: not of rows on the hub that were never read."""
+        splits: list[Split] = [split, "validation"] if self._with_tuning(task, split) else [split]
+        return all(
+            known_commit(place.hub, self.cache)
+            for one in splits
+            for place in self._read_places(task, language, one)
+            if place.hub and place.hub.has_commits
+        )
+
+    def address(self, task: str, language: str, split: Split) -> str | None:
+        """`owner/name@commit` of rows on the hub, of the first set where there are several; None of other rows."""
+        sets = (place.hub for place in self._read_places(task, language, split) if place.hub and place.hub.has_commits)
+        return next((f"{hub.path}@{self._revision(hub)}" for hub in sets), None)
+
+    def _read_places(self, task: str, language: str, split: Split) -> list[TaskBlock]:
+        return self._places(task, language, self._read_split(task, language, split))
+
+    def _revision(self, hub: HubRows) -> str | None:
+        return commit(hub, self.cache) if hub.has_commits else hub.revision
 
     def table(self, task: str, language: str, split: Split) -> pa.Table:
         """The canonical rows, with the schema of the task's kind.
@@ -226,7 +251,7 @@ class Rows:
             name = _fill(block.hub.name or "", block, language)
             files = _fill(block.hub.files or "", block, language)
             place = f"{block.hub.path} ({name or files or 'default'}), {split}"
-            rows = hub_rows(block, name or None, files or None, split)
+            rows = hub_rows(block, name or None, files or None, split, self._revision(block.hub))
         else:
             paths = self._files(task, block, language, split)
             place, rows = ", ".join(map(str, paths)), _rows_of(paths, block, language)

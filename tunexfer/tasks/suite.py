@@ -37,9 +37,9 @@ class HubRows(_Block):
     """What that format's reader is told besides: `{sep: "\\t"}`."""
 
     @property
-    def address(self) -> str | None:
-        """`owner/name`, with `@revision` where one is given; None where `path` is a format."""
-        return f"{self.path}@{self.revision}".removesuffix("@None") if "/" in self.path else None
+    def has_commits(self) -> bool:
+        """Whether `path` is a set on the hub: neither a format nor a folder on this machine."""
+        return "/" in self.path and not Path(self.path).is_dir()
 
 
 class Part(_Block):
