@@ -69,6 +69,15 @@ def test_eight_tasks_have_no_overall_score(mock: Path, copy: Path, tmp_path: Pat
     assert scores["overall"] is None
     assert "retrieval" not in scores["groups"]
     assert "needs all nine tasks" in printed
+    assert f"not scored: tatoeba: no such folder in {copy}\n" in printed
+
+
+def test_a_folder_by_another_name_is_said_with_the_task_it_may_be(mock: Path, copy: Path, tmp_path: Path) -> None:
+    (copy / "pawsx").rename(copy / "paws-x")
+    printed = score(copy, mock / "labels", tmp_path / "scores.json")[0]
+    assert f"not scored: pawsx: no such folder in {copy}\n" in printed
+    assert f"passed over: {copy / 'paws-x'}: the benchmark has no such task. Did you mean 'pawsx'?\n" in printed
+    assert "not scored" not in score(mock / "predictions", mock / "labels", tmp_path / "scores.json")[0]
 
 
 def test_an_unknown_question_is_passed_over_as_the_benchmark_does(mock: Path, copy: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -78,6 +80,37 @@ def test_a_plan_builds_and_fetches_nothing(tmp_path: Path) -> None:
     assert foresee(plan, tmp_path / "cache", str(tmp_path / "store")) is None
     assert "unknown until the data and the encoder have been cached once" in printed(plan, tmp_path / "store")
     assert not (tmp_path / "cache").exists()
+
+
+def test_rows_on_the_hub_that_were_never_read_are_unknown_and_nobody_is_asked(tmp_path: Path) -> None:
+    made = plan_in(tmp_path, str(pico_encoder(tmp_path / "pico")))
+    suite = yaml.safe_load((tmp_path / "pico.yaml").read_text())
+    match = suite["tasks"]["match"]
+    del match["files"]
+    match |= {"hub": {"path": "some/match", "revision": "dev"}, "rows": {"en": [40, 10, 10]}}
+    (tmp_path / "pico.yaml").write_text(yaml.safe_dump(suite))
+    store, cache = str(tmp_path / "store"), made.rows.cache
+    code = f"""
+import sys
+from pathlib import Path
+from tunexfer.foresight import foresee
+from tunexfer.plan import Plan
+plan = Plan.load(Path({str(tmp_path / "toy.yaml")!r}), cache=Path({str(cache)!r}))
+print(foresee(plan, plan.rows.cache, {store!r}))
+print([name for name in ("datasets", "huggingface_hub") if name in sys.modules])
+"""
+
+    def said() -> list[str]:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert said() == ["None", "[]"]
+    remembered = cache / "hub" / "some%2Fmatch@dev"
+    remembered.parent.mkdir(parents=True)
+    remembered.write_text("a" * 40)
+    first, modules = said()
+    assert first.startswith("Foresight(stages=5, stored=0")
+    assert modules == "[]"
 
 
 def test_a_plan_is_shown_without_files_that_its_reader_has_yet_to_provide(tmp_path: Path) -> None:

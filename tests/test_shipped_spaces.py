@@ -81,6 +81,23 @@ def test_multitask_mixes_up_to_all_nine(tmp_path: Path) -> None:
     assert capped["hellaswag"] / capped["mnli"] == pytest.approx(39_905 / 131_072)
 
 
+def test_multitask_trains_for_the_sum_of_its_tasks_epochs_up_to_the_cap(tmp_path: Path) -> None:
+    chains = Plan.load("xtreme_multitask", cache=tmp_path).variants
+    stages = [chain.stages[0] for chain in chains if chain.stages]
+    # Three epochs in batches of 32; of anli_plus, mnli and qqp 2**17 rows count, which are 4,096 batches, of the others
+    # all: squad_v2 4,073 (130,319 rows), squad_v1 2,738, hellaswag 1,248, ccg 1,188, cosmos_qa 790, commonsense_qa 305
+    assert {s.steps for s in stages if len(s.mixture.tasks) == 9} == {3 * (3 * 4_096 + 10_342)} == {67_890}
+    assert {s.steps for s in stages if s.mixture.tasks == ("mnli", "squad_v1", "hellaswag")} == {3 * 8_082}
+    assert {s.steps for s in stages if s.mixture.tasks == ("mnli",)} == {3 * 4_096}
+
+
+@pytest.mark.parametrize("name", ["xtreme_stilts", "xtreme_multitask", "mlm_and_translated"])
+def test_the_large_encoder_reads_four_rows_at_a_time_in_batches_of_32(name: str, tmp_path: Path) -> None:
+    chain = next(chain for chain in Plan.load(name, cache=tmp_path).variants if chain.stages)
+    stages = [*chain.stages, *(target.stage for target in chain.targets if target.stage and target.task == "udpos")]
+    assert [(stage.batch_size, stage.training["gradient_accumulation_steps"]) for stage in stages] == [(32, 8)] * 2
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_the_plan_can_be_shown_without_any_of_the_data(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

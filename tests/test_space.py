@@ -280,6 +280,25 @@ def test_a_stage_of_several_tasks_trains_for_the_sum_of_their_steps() -> None:
     assert stage.learning_rate == 1e-5
 
 
+@pytest.mark.parametrize(
+    "mixing", ["{proportional: {cap: 90}}", "{temperature: {T: 2.0, cap: 90}}", "{shares: {step: 0.5, cap: 90}}"]
+)
+def test_rows_above_a_cap_do_not_make_a_stage_longer(mixing: str) -> None:
+    text = f"stages: [{{tasks: [nli, same], languages: [en, de], mixing: {mixing}}}]\ntargets: [{{task: find}}]"
+    tree = parse_tree({"encoder": "some/encoder"} | yaml.safe_load(text), "toy.yaml")
+    built = SearchSpace(tree, recommended(nli=NLI, same=NLI), lambda s: ROWS.get((s.task, s.language), 0), {}, "toy")
+    found = {
+        chain.stages[0].mixture.tasks: chain.stages[0].steps
+        for _, chain in built.variants
+        if not isinstance(chain, SpaceError)
+    }
+    assert found[("nli", "same")] == 2 * 6 + 2 * 3  # 180 rows of nli in two languages and 90 of same, in batches of 32
+
+
+def test_a_cap_is_a_number_of_rows() -> None:
+    assert any("`cap` is a number of rows, got 'all'" in one for one in problems(stage(mixing="{shares: {cap: all}}")))
+
+
 def test_a_stage_whose_tasks_recommend_different_rates_has_to_say_one() -> None:
     text = "stages: [{tasks: [nli, same], languages: [en, de]}]\ntargets: [{task: find}]"
     with pytest.raises(SpaceError, match=r"stages\[0\]: nli \+ same is fine-tuned, so it needs learning_rate$"):

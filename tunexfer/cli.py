@@ -112,12 +112,15 @@ def score(
 ) -> None:
     """Score folders of predictions exactly as a benchmark does."""
     from tunexfer.core.folder import write_whole
-    from tunexfer.tasks.xtreme import score_folders
+    from tunexfer.tasks.xtreme import remarks, score_folders
 
     scores = score_folders(predictions, labels)
     if out:
         write_whole(out, json.dumps(scores, indent=2) + "\n")
-    console().print(scores_view(scores))
+    said = console()
+    said.print(scores_view(scores))
+    for line in remarks(predictions, labels):
+        said.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -70,6 +70,8 @@ def _contents(plan: Plan, cache: Path) -> Mapping[Encoder, Contents] | None:
         return None
     keys = {(source.task, source.language, "train") for source in plan.possible_sources} | plan.evaluated
     try:
+        if not all(plan.rows.known(*key) for key in keys):
+            return None
         rows: Any = {key: plan.rows.content(*key) for key in keys}
     except DataError:  # files that aren't there yet: `search` will say which
         return None

@@ -124,7 +124,7 @@ def datasets_read(plan: Plan, prepared: Mapping[str, Path]) -> list[Dataset]:
             rows=plan.rows.count(task, language, split),
             digest=digest,
             suite=plan.suite.name,
-            hub=next((place.hub.address for place in plan.suite.task(task).places if place.hub), None),
+            hub=plan.rows.address(task, language, split),
         )
         for (task, language, split), digest in sorted(digests.items())
     ]
@@ -164,6 +164,7 @@ def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = Fals
                 encoder=encoder,
                 sources=plan.possible_sources,
                 evaluated=plan.evaluated,
+                layers=plan.layers(encoder),
                 precision=plan.precision,
                 cache=cache,
                 on_progress=lambda count, of, name=name: show(f"encoding rows for {name}", count / max(of, 1)),  # type: ignore[misc]

@@ -165,6 +165,11 @@ class Plan:
                         wanted.add((task, language, split))
         return frozenset(wanted)
 
+    def layers(self, encoder: Encoder) -> frozenset[tuple[str, int]]:
+        """Tasks and the hidden layers of this encoder that some trial takes their sentence vectors from."""
+        targets = (target for chain in self.variants if chain.encoder.name == encoder.name for target in chain.targets)
+        return frozenset((target.task, target.layer) for target in targets if target.layer is not None)
+
     def identity(self) -> dict[str, Any]:
         """What makes this study this one: two plans that agree in it may share a folder."""
         searched = self.file.model_dump(include={*SEARCHED, "suite", "baseline", "objective"})

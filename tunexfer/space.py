@@ -193,7 +193,9 @@ class SearchSpace:
             problems.append(f"{where}.mixing: every share is 0")
             return None
         mixture = Mixture(sources=tuple(drawn), shares=tuple(drawn.values()))
-        return self._fine_tuning(recipe.name, mixture, recipe, sizes, training, where, problems)
+        cap = _cap(recipe.mixing)
+        seen = {source: min(size, cap or size) for source, size in sizes.items()}
+        return self._fine_tuning(recipe.name, mixture, recipe, seen, training, where, problems)
 
     def _target(self, recipe: TargetRecipe, where: str, training: dict[str, Any], problems: list[str]) -> Target:
         untrained = Target(task=recipe.task, layer=recipe.layer)
@@ -235,6 +237,8 @@ class SearchSpace:
         """What the space leaves out is filled in from the tasks' own recipes in the suite.
 
         Several tasks train for the sum of their steps, and have to agree in their learning rate.
+
+        sizes: rows that an epoch of each source counts, which a cap of the mixing limits, as in jiant's runs
         """
         given = {task: self.suite.tasks[task].recipe for task in mixture.tasks}
         defaults = [default for default in given.values() if default]
@@ -297,6 +301,13 @@ def _shares(mixing: Any, sizes: dict[Source, int], where: str, asker: Asker) -> 
             return temperature_shares(sizes, temperature=mixing.temperature.T, cap=mixing.temperature.cap)
         return temperature_shares(sizes, cap=mixing.proportional.cap if mixing.proportional else None)
     return temperature_shares(sizes, temperature=math.inf if mixing == "uniform" else 1.0)
+
+
+def _cap(mixing: Any) -> int | None:
+    """Rows of a source that count at most."""
+    if isinstance(mixing, Mixing):
+        mixing = mixing.proportional or mixing.temperature
+    return getattr(mixing, "cap", None)
 
 
 def _training_problems(training: dict[str, Any]) -> list[str]:

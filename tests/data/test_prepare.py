@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import tunexfer.data.prepare as module
 from tests.pico import pico_encoder, pico_suite
@@ -14,6 +15,8 @@ from tunexfer.core.chain import Encoder, Source
 from tunexfer.data.encoder import encoder_content, resolve_encoder
 from tunexfer.data.prepare import Prepared, prepare
 from tunexfer.errors import DataError
+from tunexfer.launch import prepare_all
+from tunexfer.plan import Plan
 from tunexfer.tasks.suite import load_suite
 
 Prepare = Callable[..., Prepared]
@@ -95,6 +98,24 @@ def test_more_pieces_than_the_encoder_reads_are_refused(prepared: Prepare, tmp_p
     longer = suite.model_copy(update={"tasks": suite.tasks | {"match": block}})
     with pytest.raises(DataError, match=r"'match': max_length is 512, but .* reads at most 128 pieces"):
         prepared(suite=longer)
+
+
+def test_a_layer_that_the_encoder_has_not_is_refused_before_anything_is_encoded(
+    prepared: Prepare, encoder: Path, tmp_path: Path
+) -> None:
+    space = {
+        "name": "toy",
+        "suite": str(tmp_path / "suite" / "pico.yaml"),
+        "encoder": str(encoder),
+        "targets": [{"task": "pairs", "layer": {"choice": [0, 2, 3]}}],
+        "objective": {"languages": "all"},
+    }
+    (tmp_path / "toy.yaml").write_text(json.dumps(space))
+    plan = Plan.load(tmp_path / "toy.yaml", cache=tmp_path / "cache")
+    with pytest.raises(DataError, match=r"target 'pairs': there is no layer 3 .* has 2\. Write `layer:` from 0"):
+        prepare_all(plan, tmp_path / "cache", Console(quiet=True))
+    assert not (tmp_path / "cache" / "encoded").exists()
+    assert prepared(layers=[("pairs", 2)])
 
 
 def test_an_encoder_without_safetensors_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -104,6 +105,48 @@ def test_a_cluster_is_the_id_unless_the_data_has_one(tmp_path: Path) -> None:
     assert (row["id"], row["cluster"]) == ("7", "7")
     [row] = rows_of(tmp_path, columns=columns | {"cluster": "template"}).table("mood", "en", "test").to_pylist()
     assert (row["id"], row["cluster"]) == ("7", "t")
+
+
+def test_rows_without_a_value_that_the_task_needs_are_left_out(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "en/test.jsonl",
+        {"text": "a", "label": 0, "source": {"page": [1]}},
+        {"text": None, "label": 0, "source": {"page": [1]}},
+        {"text": " ", "label": 1, "source": {"page": [1]}},
+        {"text": "d", "label": 1, "source": {"page": []}},
+        {"text": "e", "label": 1, "source": None},
+        {"text": "f", "label": 1, "source": {"page": [0]}},
+    )
+    rows = rows_of(tmp_path, drop_without=["text", "source.page"])
+    assert rows.table("mood", "en", "test")["id"].to_pylist() == ["0", "5"]
+    assert rows.count("mood", "en", "test") == 2
+    assert rows.content("mood", "en", "test") != rows_of(tmp_path).content("mood", "en", "test")
+    with pytest.raises(DataError, match=r"row 1: column 'text' should hold text, but got None.*drop_without: \[text\]"):
+        rows_of(tmp_path).table("mood", "en", "test")
+    with pytest.raises(DataError, match=r"no column 'txt' for `drop_without:`\. The data has text, label, source"):
+        rows_of(tmp_path, drop_without=["txt"]).table("mood", "en", "test")
+
+
+def test_questions_on_one_passage_are_a_cluster_that_parallel_languages_share(tmp_path: Path) -> None:
+    columns = {"question": "q", "context": "c", "answers": "a"}
+    asked = {"en": ["two", "one", "two", "one"], "sw": ["mbili", "moja", "mbili", "moja"]}
+    for language, passages in asked.items():
+        answers = {"text": ["o"], "answer_start": [2]}
+        write(
+            tmp_path,
+            f"{language}/test.jsonl",
+            *({"id": f"q{n}", "group": "g", "q": "?", "c": c, "a": answers} for n, c in enumerate(passages)),
+        )
+
+    def clusters(language: str, **more: str) -> list[str]:
+        rows = rows_of(tmp_path, kind="extractive_qa", columns=columns | more, labels=[])
+        found: list[str] = rows.table("mood", language, "test")["cluster"].to_pylist()
+        return found
+
+    assert clusters("en", id="id") == clusters("sw", id="id") == ["q0", "q1", "q0", "q1"]
+    assert clusters("en") == clusters("sw") == ["0", "1", "0", "1"]
+    assert clusters("en", id="id", cluster="group") == ["g"] * 4
 
 
 def test_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
@@ -434,6 +477,31 @@ def test_content_of_hub_rows_is_their_place_and_revision(tmp_path: Path, hub: Pa
         for revision in ("abc", "abc", "def")
     )
     assert first == again != other
+
+
+def test_content_of_hub_rows_is_what_their_branch_was_at_when_it_was_first_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: list[Any] = []
+
+    def dataset_info(self: Any, path: str, *, revision: str | None) -> SimpleNamespace:
+        asked.append((path, revision))
+        return SimpleNamespace(sha=str(len(asked)) * 40)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+
+    def content(revision: str | None, cache: str = "cache") -> str:
+        rows = rows_of(tmp_path, **hub_block(Path("some/set"), revision=revision))
+        rows.cache = tmp_path / cache
+        return rows.content("mood", "en", "train")
+
+    first = content(None)
+    assert content(None) == first == content("1" * 40)
+    assert content("refs/pr/1") != first
+    assert content(None, "another cache") not in (first, content("2" * 40))
+    assert asked == [("some/set", None), ("some/set", "refs/pr/1"), ("some/set", None)]
 
 
 def test_a_split_the_hub_does_not_have_says_what_to_check(tmp_path: Path, hub: Path) -> None:

@@ -142,6 +142,25 @@ def test_parts_of_speech_of_the_treebanks_go_before_the_hubs(tmp_path: Path) -> 
         assert (tmp_path / name / "to/udpos/test-fr.tsv").read_text() == expected
 
 
+def test_treebanks_that_lack_languages_leave_the_place_to_the_hubs(tmp_path: Path) -> None:
+    some = [row | {"task": "udpos_treebanks", "prediction": '["X"]'} for row in UDPOS if row["language"] != "kk"]
+    export(study(tmp_path / "study", [*some, *UDPOS]), tmp_path / "to")
+    assert (tmp_path / "to/udpos/test-fr.tsv").read_text().startswith("DET\n")
+    said = export(study(tmp_path / "alone", [*some, *XNLI]), tmp_path / "none")
+    assert "left out: udpos: no test rows in kk" in said
+
+
+def test_rows_that_are_not_the_benchmarks_own_are_said(tmp_path: Path) -> None:
+    mlqa = [row | {"task": "mlqa"} for row in rows("mlqa", (["Oslo"], "Oslo"))]
+    shipped = replace(chain(), suite="xtreme")
+    said = export(study(tmp_path / "study", [*UDPOS, *mlqa], of=shipped), tmp_path / "to")
+    assert "note: udpos: the hub's rows are other sentences and tokens than the leaderboard's" in said
+    assert "note: mlqa: the hub's Spanish rows are 5,253 of the leaderboard's 5,254." in said
+    treebanks = [row | {"task": "udpos_treebanks"} for row in UDPOS]
+    for name, made, of in (("own", UDPOS, chain()), ("release", treebanks, shipped)):
+        assert "note:" not in export(study(tmp_path / name, made, of=of), tmp_path / f"to {name}")
+
+
 def test_a_target_by_another_name_is_still_its_task(tmp_path: Path) -> None:
     other = [row | {"task": "english"} for row in XNLI]
     export(study(tmp_path / "study", other, of=renamed("english")), tmp_path / "to")

@@ -187,6 +187,19 @@ def test_answers_in_no_known_form_are_an_error() -> None:
         KIND.read({"question": "q", "context": "ab", "answers": ["ab"]}, TASK)
 
 
+def test_answers_that_do_not_say_where_each_starts_are_an_error() -> None:
+    unplaced = {"answer_start": [], "text": ["15,000"]}
+    with pytest.raises(DataError, match=r"column 'answers' .* but got .*'15,000'.*`drop_without: \[answers\]`"):
+        KIND.read({"question": "q", "context": "ab", "answers": unplaced}, TASK)
+    with pytest.raises(DataError, match=r"column 'answers' .* but got .*'two'"):
+        KIND.read({"question": "q", "context": "ab", "answers": [{"text": "b", "start": "two"}]}, TASK)
+
+
+def test_a_passage_that_is_not_there_is_an_error_that_says_how_to_leave_it_out() -> None:
+    with pytest.raises(DataError, match=r"column 'context' should hold text, but got None.*`drop_without:`"):
+        KIND.read({"question": "q", "context": None, "answers": []}, TASK)
+
+
 def test_a_question_without_answer_has_to_be_declared() -> None:
     source = {"question": "q", "context": "ab", "answers": {"text": [], "answer_start": []}}
     with pytest.raises(DataError, match="unanswerable: true"):

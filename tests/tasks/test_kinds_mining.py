@@ -210,6 +210,12 @@ def test_lines_without_a_sentence_are_left_out(bucc: Rows, tmp_path: Path) -> No
     assert sides(bucc, "validation") == [("de-1", "Ja.", "en-1", "Yes.", False)]
 
 
+def test_a_pair_that_the_gold_file_has_twice_is_one_pair(bucc: Rows, tmp_path: Path) -> None:
+    once = sides(bucc, "test")
+    (tmp_path / "bucc2018/de-en/de-en.training.gold").write_text("de-7\ten-8\nde-8\ten-7\nde-7\ten-8\n")
+    assert sides(bucc, "test") == once
+
+
 @pytest.mark.parametrize("name", BUCC)
 def test_content_of_test_rows_depends_on_every_file(name: str, bucc: Rows, tmp_path: Path) -> None:
     before = {split: bucc.content("bucc2018", "de", split) for split in ("validation", "test")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,25 @@ INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa com
 
 
 ALL = pytest.mark.parametrize("place", places(), ids=lambda place: place.name)
+
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture(autouse=True)
+def at_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every branch on the hub is at the same commit, and files of it are fetched to a folder that says so."""
+    import huggingface_hub
+
+    def dataset_info(self: Any, path: str, *, revision: str | None) -> SimpleNamespace:
+        assert revision in (None, "refs/convert/parquet")
+        return SimpleNamespace(sha=COMMIT)
+
+    def snapshot_download(path: str, *, repo_type: str, revision: str, allow_patterns: list[str]) -> str:
+        return f"/{repo_type}/{path}@{revision}"
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
 
 
 def rows_of(suite: str, tmp_path: Path) -> Rows:
@@ -113,14 +133,14 @@ def test_each_language_and_split_asks_for_its_config_files_and_split(
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     wanted: list[tuple[str, str, str, Split, tuple[Any, ...]]] = [
-        ("xtreme", "udpos", "el", "train", ("google/xtreme", "udpos.Greek", None, None, "train", {})),
-        ("xtreme", "tatoeba", "sw", "test", ("google/xtreme", "tatoeba.swh", None, None, "validation", {})),
-        ("xtreme", "mlqa", "hi", "validation", ("google/xtreme", "MLQA.hi.hi", None, None, "validation", {})),
-        ("xtreme", "xquad", "en", "validation", ("rajpurkar/squad", None, None, None, "train", {})),
+        ("xtreme", "udpos", "el", "train", ("google/xtreme", "udpos.Greek", COMMIT, None, "train", {})),
+        ("xtreme", "tatoeba", "sw", "test", ("google/xtreme", "tatoeba.swh", COMMIT, None, "validation", {})),
+        ("xtreme", "mlqa", "hi", "validation", ("google/xtreme", "MLQA.hi.hi", COMMIT, None, "validation", {})),
+        ("xtreme", "xquad", "en", "validation", ("rajpurkar/squad", None, COMMIT, None, "train", {})),
         (
             "xtreme", "wikipedia", "sw", "train",
             (
-                "wikimedia/wikipedia", None, None, {"train": "20231101.sw/train-00000-of-*.parquet"},
+                f"/dataset/wikimedia/wikipedia@{COMMIT}", None, None, {"train": "20231101.sw/train-00000-of-*.parquet"},
                 "train[:10000]", {},
             ),
         ),
@@ -128,14 +148,17 @@ def test_each_language_and_split_asks_for_its_config_files_and_split(
             "xtreme", "native_nli", "fa", "validation",
             (
                 "csv", None, None,
-                {"Val": "https://raw.githubusercontent.com/dml-qom/FarsTail/master/data/Val-word.csv"}, "Val",
+                {
+                    "Val": "https://raw.githubusercontent.com/dml-qom/FarsTail/"
+                    "5d6322c40368ea5fab50e406e083e537a7d97817/data/Val-word.csv"
+                }, "Val",
                 {"sep": "\t"},
             ),
         ),
         (
             "african", "news", "run", "test",
             (
-                "andreniyongabo/kinnews_kirnews", None, "refs/convert/parquet",
+                f"/dataset/andreniyongabo/kinnews_kirnews@{COMMIT}", None, None,
                 {"test": "kirnews_cleaned/test/*.parquet"}, "test", {},
             ),
         ),
@@ -165,6 +188,44 @@ def test_english_tydiqa_is_cut_out_of_the_config_with_all_languages(
     rows = rows_of("xtreme", tmp_path)
     assert rows.table("tydiqa", "en", "test")["id"].to_pylist() == ["english-0", "english-3"]
     assert rows.table("tydiqa", "sw", "test")["id"].to_pylist() == ["swahili-1"]
+
+
+def as_files(monkeypatch: pytest.MonkeyPatch, folder: Path, file: Path) -> None:
+    """The address that a suite names leads to `file`; the reader's options are the suite's."""
+    import datasets
+
+    load = datasets.load_dataset
+
+    def instead(path: str, name: str | None, *, data_files: Any, split: str, **options: Any) -> Any:
+        return load(path, name, data_files={split: str(file)}, split=split, cache_dir=str(folder), **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", instead)
+
+
+def test_questions_of_afriqa_without_a_passage_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first two rows of Yoruba's test, their passage cut short."""
+    file = tmp_path / "yor.json"
+    file.write_text(
+        '{"answer_pivot": {"answer_start": [], "text": ["15,000"]}, "context": null, "id": "0", "question_lang": '
+        '"Kini iye awọn osisẹ ileese ajagun ojuoofurufu Naijiria?", "question_translated": "What is the work force '
+        'size of the Nigerian Airforce?", "title": null, "answer_lang": "15,000"}\n'
+        '{"answer_pivot": {"answer_start": [11], "text": ["21"]}, "context": "married at 21.", "id": "1", '
+        '"question_lang": "Ọmọ ọdun melo ni Cosmas Maduka nigbati o fẹ iyawo rẹ Charity?", "question_translated": '
+        '"How old was Cosmas Maduka when he married his wife, Charity?", "title": "Cosmas Maduka", '
+        '"answer_lang": "21"}\n',
+        encoding="utf-8",
+    )
+    as_files(monkeypatch, tmp_path / "hf", file)
+    [row] = rows_of("african", tmp_path).table("afriqa", "yor", "test").to_pylist()
+    assert (row["id"], row["context"], row["answers"]) == ("1", "married at 21.", [{"text": "21", "start": 11}])
+
+
+def test_a_tweet_of_afrisenti_may_say_null(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "pcm_test.tsv"
+    file.write_text('ID\ttweet\tlabel\npcm_1\tnull\tneutral\npcm_2\tNA\tnegative\npcm_3\tshe "fine\tpositive\n')
+    as_files(monkeypatch, tmp_path / "hf", file)
+    table = rows_of("african", tmp_path).table("afrisenti", "pcm", "test")
+    assert (table["text"].to_pylist(), table["label"].to_pylist()) == (["null", "NA", 'she "fine'], [1, 2, 0])
 
 
 def test_buccs_columns_of_languages_hold_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ class Shares:
 
     step: float | None
     by_task: bool
+    cap: int | None = None
+    """Rows above it don't make a stage longer that says nothing of its steps; the shares are as they are drawn."""
 
     def draw(self, name: str, asker: Asker) -> Shares:
         return self
@@ -238,14 +240,16 @@ def _int_uniform(value: Any, path: str, problems: list[DomainError]) -> IntUnifo
 
 def _shares(value: Any, path: str, problems: list[DomainError]) -> Shares:
     value = value or {}
-    if not isinstance(value, Mapping) or not set(value) <= {"step", "by"}:
-        raise DomainError(path, "`shares` takes {step: 0.25, by: source | task}, both optional")
-    step, by = value.get("step"), value.get("by", "source")
+    if not isinstance(value, Mapping) or not set(value) <= {"step", "by", "cap"}:
+        raise DomainError(path, "`shares` takes {step: 0.25, by: source | task, cap: 10000}, all optional")
+    step, by, cap = value.get("step"), value.get("by", "source"), value.get("cap")
     if step is not None and not (isinstance(step, float) and 0 < step < 1 and math.isclose(round(1 / step) * step, 1)):
         raise DomainError(path, f"`step` must divide 1 evenly (0.5, 0.25, 0.1), got {step!r}")
     if by not in ("source", "task"):
         raise DomainError(path, f"`by` is `source` or `task`, got {by!r}")
-    return Shares(step, by == "task")
+    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
+        raise DomainError(path, f"`cap` is a number of rows, got {cap!r}")
+    return Shares(step, by == "task", cap)
 
 
 _PARSERS = {

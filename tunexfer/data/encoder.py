@@ -16,6 +16,8 @@ STARTER = re.compile(r"starter-e5-small(?:-(\d+)l)?")
 WHOLE_STARTER = 12
 """Layers of `starter-e5-small`; `starter-e5-small-4l` is its bottom four."""
 WEIGHTS = ("config.json", "*.safetensors")
+LAYERS = ("num_hidden_layers", "n_layers", "num_layers")
+"""What configs call their number of hidden layers; `n_layers` is DistilBERT's."""
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 
 
@@ -107,6 +109,13 @@ def file_hash(file: Path, cache: Path) -> str:
         with file.open("rb") as stream:
             write_whole(memo, hashlib.file_digest(stream, "sha256").hexdigest())
     return memo.read_text()
+
+
+def depth(folder: Path) -> int | None:
+    """Hidden layers, as the encoder's config counts them; None where it does so under a name that isn't known here."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found: int | None = next((config[name] for name in LAYERS if name in config), None)
+    return found
 
 
 def longest_input(folder: Path) -> int:

@@ -16,7 +16,7 @@ from tunexfer.core.chain import Encoder, Source
 from tunexfer.core.fingerprint import Contents, fingerprint
 from tunexfer.core.folder import write_whole
 from tunexfer.core.scores import Split
-from tunexfer.data.encoder import encoder_content, longest_input, resolve_encoder, tokenizer_content
+from tunexfer.data.encoder import depth, encoder_content, longest_input, resolve_encoder, tokenizer_content
 from tunexfer.data.encoding import ENCODING_VERSION, Encoded, encode_source
 from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
@@ -108,6 +108,7 @@ def prepare(
     encoder: Encoder,
     sources: Collection[Source],
     evaluated: Collection[Key],
+    layers: Collection[tuple[str, int]] = (),
     precision: str,
     cache: Path,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
@@ -115,6 +116,7 @@ def prepare(
     """Find the encoder and encode every row that some trial can train on or is scored on; what is there is reused.
 
     folder:       what the suite's `root` is relative to
+    layers:       tasks and the hidden layers that some trial takes their sentence vectors from
     on_progress:  called with how many of how many (task, language, split) are done, if any has to be encoded
     """
     cache = cache.resolve()
@@ -123,6 +125,7 @@ def prepare(
     keys: list[Key] = sorted({*((source.task, source.language, "train") for source in sources), *evaluated})
     tasks = {task: rows.task(task) for task, _, _ in keys}
     _check_lengths(tasks, longest_input(place), encoder)
+    _check_layers(layers, depth(place), encoder)
     tokenizer = None
     tokenizer_hash = tokenizer_content(place, cache)
     contents: dict[Key, str] = {}
@@ -162,6 +165,15 @@ def _check_lengths(tasks: dict[str, TaskBlock], longest: int, encoder: Encoder) 
             raise DataError(
                 f"task {name!r}: max_length is {task.max_length}, but {encoder.name} reads at most {longest} pieces. "
                 "Lower it in the suite."
+            )
+
+
+def _check_layers(layers: Collection[tuple[str, int]], depth: int | None, encoder: Encoder) -> None:
+    for task, layer in sorted(layers):
+        if depth is not None and layer > depth:
+            raise DataError(
+                f"target {task!r}: there is no layer {layer} to take sentence vectors from: {encoder.name} has "
+                f"{depth}. Write `layer:` from 0, the embeddings, to {depth}, or leave it out for the last."
             )
 
 

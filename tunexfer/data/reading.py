@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunexfer.core.scores import Split
+from tunexfer.data.hub import not_loaded
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
 from tunexfer.tasks.suite import TaskBlock
@@ -78,7 +79,7 @@ def paired_rows(foreign: Path, english: Path, pairs: Path) -> Iterator[Row]:
     Lines without a sentence are left out.
 
     foreign, english: an id, a tab and a sentence a line
-    pairs: the ids of a foreign and an English sentence a line, a tab between them
+    pairs: the ids of a foreign and an English sentence a line, a tab between them; one that comes twice counts once
     """
     theirs, ours = _numbered_lines(foreign), _numbered_lines(english)
     partners: dict[str, list[str]] = {}
@@ -86,7 +87,8 @@ def paired_rows(foreign: Path, english: Path, pairs: Path) -> Iterator[Row]:
         for name, there, file in ((one, theirs, foreign), (other, ours, english)):
             if name not in there:
                 raise DataError(f"{pairs}, line {number}: there is no sentence {name!r} in {file}.")
-        partners.setdefault(one, []).append(other)
+        if other not in partners.setdefault(one, []):
+            partners[one].append(other)
     for name, text in theirs.items():
         for other in partners.get(name, [""]):
             yield {"id": name, "text": text, "english_id": other, "english": ours.get(other)}
@@ -115,32 +117,52 @@ def _tabbed(file: Path) -> Iterator[tuple[str, str]]:
                 raise DataError(f"{file}, line {number}: expected an id, a tab and more, but got {line.strip()!r}.")
 
 
-def hub_rows(block: TaskBlock, name: str | None, files: str | None, split: Split) -> Iterator[Row]:
+def hub_rows(
+    block: TaskBlock, name: str | None, files: str | None, split: Split, revision: str | None = None
+) -> Iterator[Row]:
     """The rows of a split on the hub. Labels that the hub has names for come as names if those are the block's own.
 
     name, files: the config and the pattern of `block.hub`, with the language filled in
+    revision:    the commit, where `block.hub` is a set that has any
     """
     assert block.hub is not None
     import datasets
 
-    theirs = block.hub.splits.get(split, split)
+    hub = block.hub
+    theirs = hub.splits.get(split, split)
     whole = theirs.partition("[")[0]
-    patterns = {whole: files.replace("{split}", whole)} if files else None
-    where = f"{block.hub.path}, config {name or 'default'}, split {theirs!r}{f', files {files}' if files else ''}"
+    where = f"{hub.path}, config {name or 'default'}, split {theirs!r}{f', files {files}' if files else ''}"
+    pattern = files.replace("{split}", whole) if files else None
     try:
+        path = _fetched(hub.path, pattern, revision) if pattern and hub.has_commits else hub.path
         found = datasets.load_dataset(
-            block.hub.path, name, revision=block.hub.revision, data_files=patterns, split=theirs, **block.hub.options
+            path,
+            name,
+            revision=revision if path == hub.path else None,
+            data_files={whole: pattern} if pattern else None,
+            split=theirs,
+            **hub.options,
         )
     except Exception as error:  # the hub's client, the cache and the network raise a dozen unrelated types
+        raise not_loaded(where, error) from error
+    places = [Path(one["filename"]) for one in found.cache_files] if path == hub.path and hub.has_commits else []
+    if any(revision not in place.parts for place in places):  # without the network the client takes the newest it has
         raise DataError(
-            f"could not load {where}: {type(error).__name__}: {error}. Check the id, config, revision and split, "
-            "and the network; data loaded once is found again without it."
-        ) from error
+            f"could not load {where}: the hub isn't there, and of commit {revision} nothing is found without it, but "
+            f"of another: {places[0]}. Try again with the network, or name that commit in `revision:`."
+        )
     names = {column: _label_names(feature) for column, feature in found.features.items()}
     named = {column: own for column, own in names.items() if not block.label_values and set(own) == set(block.labels)}
     for batch in found.with_format("arrow").iter(batch_size=BATCH):
         for row in batch.to_pylist():
             yield row | {column: _named(row[column], own) for column, own in named.items()}
+
+
+def _fetched(path: str, pattern: str, commit: str | None) -> str:
+    """The folder with a set's files of that pattern: `datasets` doesn't find them again without the network itself."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(path, repo_type="dataset", revision=commit, allow_patterns=[pattern])
 
 
 def _label_names(feature: Any) -> list[str]:

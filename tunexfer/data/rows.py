@@ -18,17 +18,21 @@ from tunexfer.core.fingerprint import fingerprint
 from tunexfer.core.folder import write_whole
 from tunexfer.core.scores import Split
 from tunexfer.data.conllu import conllu_length, conllu_rows
+from tunexfer.data.hub import commit, known_commit
 from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, paired_rows, tagged_rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Row
-from tunexfer.tasks.suite import SPLITS, Suite, TaskBlock
+from tunexfer.tasks.kinds.columns import lacks
+from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock
 
 READ_SETTINGS = {
     *("kind", "columns", "labels", "label_values", "drop_labels", "unanswerable"),
     *("max_length", "answer_language_rules"),
 }
-"""The fields of a task block that rows, their encoding or their scores depend on."""
+"""The fields of a task block that rows, their encoding or their scores depend on; `drop_without` where it is given."""
+SCORED_ROWS = {"extractive_qa": 2, "mining": 2}
+"""By kind: raise by hand when the canonical rows of a kind come out otherwise, if those to train on stay the same."""
 
 
 CONLLU = ".conllu"
@@ -97,7 +101,10 @@ class Rows:
         return self._own_count(task, language, split) - (held_out if split == "train" else 0)
 
     def content(self, task: str, language: str, split: Split) -> str:
-        """Hash of everything the canonical rows and their encoding depend on."""
+        """Hash of everything the canonical rows and their encoding depend on.
+
+        Rows on the hub are those of a commit, which the hub is asked for the first time.
+        """
         own = self._content(task, language, split)
         if not self._with_tuning(task, split):
             return own
@@ -108,17 +115,42 @@ class Rows:
         parts = []
         for block in self._places(task, language, read):
             settings = block.model_dump(include=READ_SETTINGS) | {"where": _filled(block, language)}
+            if block.drop_without:
+                settings["drop_without"] = block.drop_without
+            if split != "train" and block.kind in SCORED_ROWS:
+                settings["version"] = SCORED_ROWS[block.kind]
             parts.append([settings | {"held_out": held_out}, self._place(task, block, language, read)])
         return fingerprint([task, language, split, *(parts[0] if len(parts) == 1 else parts)])
 
     def _place(self, task: str, block: TaskBlock, language: str, split: Split) -> Any:
-        """What tells these rows from others: the bytes of their files, or the place and revision on the hub."""
+        """What tells these rows from others: the bytes of their files, or the place and commit on the hub."""
         if block.hub:
             files = [block.hub.files, block.hub.options] if block.hub.files else []
             name = _fill(block.hub.name or "", block, language)
-            return [block.hub.path, name, block.hub.revision, block.hub.splits.get(split, split), *files]
+            return [block.hub.path, name, self._revision(block.hub), block.hub.splits.get(split, split), *files]
         hashes = [self._hash(file) for file in self._files(task, block, language, split)]
         return hashes[0] if len(hashes) == 1 else hashes
+
+    def known(self, task: str, language: str, split: Split) -> bool:
+        """Whether `content` can be told without the network: not of rows on the hub that were never read."""
+        splits: list[Split] = [split, "validation"] if self._with_tuning(task, split) else [split]
+        return all(
+            known_commit(place.hub, self.cache)
+            for one in splits
+            for place in self._read_places(task, language, one)
+            if place.hub and place.hub.has_commits
+        )
+
+    def address(self, task: str, language: str, split: Split) -> str | None:
+        """`owner/name@commit` of rows on the hub, of the first set where there are several; None of other rows."""
+        sets = (place.hub for place in self._read_places(task, language, split) if place.hub and place.hub.has_commits)
+        return next((f"{hub.path}@{self._revision(hub)}" for hub in sets), None)
+
+    def _read_places(self, task: str, language: str, split: Split) -> list[TaskBlock]:
+        return self._places(task, language, self._read_split(task, language, split))
+
+    def _revision(self, hub: HubRows) -> str | None:
+        return commit(hub, self.cache) if hub.has_commits else hub.revision
 
     def table(self, task: str, language: str, split: Split) -> pa.Table:
         """The canonical rows, with the schema of the task's kind.
@@ -188,7 +220,7 @@ class Rows:
         files = self._matching(block.files or "", block, language, split)
         if not files:
             return 0
-        if block.where or block.drop_labels:
+        if block.where or block.drop_labels or block.drop_without:
             return int(self._read_place(task, block, language, split).num_rows)
         if block.gold_files:
             foreign, english, pairs = self._files(task, block, language, split)
@@ -219,7 +251,7 @@ class Rows:
             name = _fill(block.hub.name or "", block, language)
             files = _fill(block.hub.files or "", block, language)
             place = f"{block.hub.path} ({name or files or 'default'}), {split}"
-            rows = hub_rows(block, name or None, files or None, split)
+            rows = hub_rows(block, name or None, files or None, split, self._revision(block.hub))
         else:
             paths = self._files(task, block, language, split)
             place, rows = ", ".join(map(str, paths)), _rows_of(paths, block, language)
@@ -298,18 +330,20 @@ def canonical_table(rows: Iterable[Row], block: TaskBlock, where: Mapping[str, s
     """
     kind = KINDS[block.kind]
     others: dict[str, set[str]] = {column: set() for column in where}
+    firsts: dict[Any, str] = {}  # what rows are clustered by -> the first of them, whose id parallel files share
 
     def read() -> Iterator[Row]:
         for position, row in enumerate(rows):
             try:
-                if not _kept(row, where, others):
+                if not _kept(row, where, others) or lacks(row, block):
                     continue
                 found = kind.read(row, block)
             except DataError as error:
                 raise DataError(f"{place}, row {position}: {error}") from error
             if found is not None:
                 identity = found.get("id", str(position))
-                yield {"id": identity, "cluster": found.get("cluster", identity)} | found
+                cluster = firsts.setdefault(found[kind.clustered_by], identity) if kind.clustered_by else identity
+                yield {"id": identity, "cluster": cluster} | found
 
     canonical = read()
     batches = iter(lambda: list(itertools.islice(canonical, BATCH)), [])

@@ -18,7 +18,12 @@ from tunexfer.tasks.xtreme import TARGETS
 Side = Literal["gold", "prediction"]
 Row = dict[str, Any]
 NAMES = {"udpos": ["udpos_treebanks", "udpos"]}
-"""Tasks of suite `xtreme` that are one of the benchmark's, the one that comes closest first; others by its name."""
+"""Tasks of suite `xtreme` that are one of the benchmark's, the closest first; others go by the benchmark's name."""
+OTHER_ROWS = {
+    "udpos": "udpos: the hub's rows are other sentences and tokens than the leaderboard's (`udpos_treebanks`).",
+    "mlqa": "mlqa: the hub's Spanish rows are 5,253 of the leaderboard's 5,254.",
+}
+"""What to say of tasks of suite `xtreme` whose rows aren't the benchmark's own."""
 COLUMNS = ("id", "language", "gold", "prediction", "place")
 
 
@@ -51,7 +56,7 @@ def export_xtreme(trial: TrialFolder, chain: Chain, to: Path, labels: Path | Non
     for name, target in TARGETS.items():
         found: dict[str, list[Row]] = {}
         try:
-            found = next(filter(None, (_rows(trial, _target(chain, one)) for one in NAMES.get(name, [name]))), {})
+            task, found = _variant(trial, chain, name, target.languages.split())
             missing = [language for language in target.languages.split() if language not in found]
             if not found:
                 raise DataError("the study has no test rows of a task of this name")
@@ -68,10 +73,19 @@ def export_xtreme(trial: TrialFolder, chain: Chain, to: Path, labels: Path | Non
                 write_whole(labels / file, gold)
         written.append(name)
         notes += _notes(name, found, target.languages.split())
+        notes += [OTHER_ROWS[task]] if chain.suite == "xtreme" and task in OTHER_ROWS else []
     if not written:
         reasons = "\n".join(f"  {name}: {why}" for name, why in left_out.items())
         raise DataError(f"{trial.path} has no predictions for any task of the benchmark:\n{reasons}")
     return Exported(tuple(written), left_out, tuple(notes))
+
+
+def _variant(trial: TrialFolder, chain: Chain, name: str, languages: Sequence[str]) -> tuple[str, dict[str, list[Row]]]:
+    """Of the tasks that are the benchmark's, the first with rows in all languages, else the first with any rows."""
+    variants = [(task, _rows(trial, _target(chain, task))) for task in NAMES.get(name, [name])]
+    there = [(task, rows) for task, rows in variants if rows]
+    whole = (one for one in there if one[1].keys() >= set(languages))
+    return next(whole, there[0] if there else (name, {}))
 
 
 def _target(chain: Chain, task: str) -> str:

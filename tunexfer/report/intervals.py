@@ -28,7 +28,7 @@ class Sums:
     """The scored rows of two chains, summed by cluster: of one language, or of several (stacked) with the same ones."""
 
     clusters: NDArray[Any]
-    """Shape (C,), each once: template, parallel id, or the row's own id where it has neither."""
+    """Shape (C,), each once: template, parallel id, a passage's first question, or the row's own id."""
     after: Array
     """Shape (C, K, S), stacked (C, K, S, L)."""
     before: Array

@@ -33,13 +33,13 @@ class HubRows(_Block):
     files: str | None = None
     """Pattern of files there, where the set has no configs to load: `{code}/{split}/*.parquet`. Or a pattern of URLs,
     where `path` is a format, `json` or `csv`."""
-    options: dict[str, str | int] = {}
+    options: dict[str, str | bool | int] = {}
     """What that format's reader is told besides: `{sep: "\\t"}`."""
 
     @property
-    def address(self) -> str | None:
-        """`owner/name`, with `@revision` where one is given; None where `path` is a format."""
-        return f"{self.path}@{self.revision}".removesuffix("@None") if "/" in self.path else None
+    def has_commits(self) -> bool:
+        """Whether `path` is a set on the hub: neither a format nor a folder on this machine."""
+        return "/" in self.path and not Path(self.path).is_dir()
 
 
 class Part(_Block):
@@ -56,6 +56,7 @@ class Part(_Block):
     columns: dict[str, str | list[str]] | None = None
     label_values: list[str | int] | None = None
     drop_labels: list[str | int] | None = None
+    drop_without: list[str] | None = None
     rows: dict[str, tuple[int, int, int]] | None = None
 
 
@@ -106,6 +107,8 @@ class TaskBlock(_Block):
     """How the data writes each of `labels`, in the same order, where it is neither the name nor the position."""
     drop_labels: list[str | int] = []
     """Rows with one of these labels have no gold answer and are left out."""
+    drop_without: list[str] = []
+    """Columns of the data (`answers.text` looks inside): rows where one of them holds nothing are left out."""
     rows: dict[str, tuple[int, int, int]] = {}
     """Rows per language in train, validation and test; found by looking where the files are local."""
     metric: str | None = None

@@ -15,6 +15,7 @@ from tunexfer.errors import DataError
 from tunexfer.tasks.metrics.answers import Rules, answer_scores, normaliser
 from tunexfer.tasks.metrics.chunks import chunk_scores
 from tunexfer.tasks.metrics.labels import accuracy, precision_recall_f1
+from tunexfer.tasks.suite import nearest
 
 Metrics = dict[str, float]
 """Percentages by the metric's name."""
@@ -58,6 +59,20 @@ def score_folders(predictions: Path, labels: Path) -> dict[str, Any]:
         },
         "tasks": tasks,
     }
+
+
+def remarks(predictions: Path, labels: Path) -> list[str]:
+    """A line for each task that isn't scored, with the folder that lacks it, and for each folder that is no task's."""
+    lines = []
+    for name in TARGETS:
+        lacking = [str(folder) for folder in (predictions, labels) if not (folder / name).is_dir()]
+        if lacking:
+            lines.append(f"not scored: {name}: no such folder in {' and '.join(lacking)}")
+    for folder in (predictions, labels):
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and path.name not in TARGETS:
+                lines.append(f"passed over: {path}: the benchmark has no such task.{nearest(path.name, TARGETS)}")
+    return lines
 
 
 def score_table(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:

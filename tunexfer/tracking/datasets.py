@@ -22,7 +22,7 @@ class Dataset:
     """Hash of all that the rows and their encoding depend on: 32 hex digits."""
     suite: str
     hub: str | None = None
-    """Where they lie on the Hugging Face hub, `owner/name` or `owner/name@revision`; None: in files."""
+    """Where they lie on the Hugging Face hub, `owner/name@commit`; None: in files."""
 
 
 def write_datasets(folder: StudyFolder, datasets: Sequence[Dataset]) -> None:

@@ -32,7 +32,7 @@ where the benchmark's own files have the row, if they have it elsewhere."""
 
 
 def canonical(*fields: tuple[str, pa.DataType]) -> pa.Schema:
-    """The schema of a kind's rows: its own fields after `id` and `cluster` (template or parallel id)."""
+    """The schema of a kind's rows: its own fields after `id` and `cluster` (what is drawn together in a bootstrap)."""
     return pa.schema([("id", pa.string()), ("cluster", pa.string()), *fields])
 
 
@@ -48,6 +48,8 @@ class Kind(Protocol):
     """What `summarise` returns, the default main metric first; none for a kind that is trained on and never scored."""
     tuned: bool = False
     """Whether scoring test rows takes the validation rows of their language as well, which come before them."""
+    clustered_by: str | None = None
+    """The field whose rows with the same value are one cluster, where the data has no column for clusters."""
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """The canonical row that a row of the data holds; None where it has no gold answer.

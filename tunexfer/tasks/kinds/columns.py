@@ -23,17 +23,23 @@ def value(row: Row, task: TaskBlock, field: str) -> Any:
 
 
 def _column(row: Row, column: str, field: str) -> Any:
+    found = _look(row, column)
+    if found is None and column not in row:
+        raise DataError(
+            f"there is no column {column!r} for {field!r}. The data has {', '.join(row)}. "
+            f"Name the right one in `columns: {field}:`."
+        )
+    return found
+
+
+def _look(row: Row, column: str) -> Any:
+    """None as well where there is no such column, or nothing of that name inside it."""
     if column in row:
         return row[column]
     name, *inside = column.split(".")
     found: Any = row.get(name)
     for key in inside:
         found = _inside(found, key)
-    if name not in row or found is None:
-        raise DataError(
-            f"there is no column {column!r} for {field!r}. The data has {', '.join(row)}. "
-            f"Name the right one in `columns: {field}:`."
-        )
     return found
 
 
@@ -54,8 +60,22 @@ def text(row: Row, task: TaskBlock, field: str) -> str:
 
 def _text(found: Any, column: str) -> str:
     if not isinstance(found, str):
-        raise DataError(f"column {column!r} should hold text, but got {found!r}.")
+        raise DataError(
+            f"column {column!r} should hold text, but got {found!r}. Name the right column in `columns:`, or leave "
+            f"rows without a value out with `drop_without: [{column}]`."
+        )
     return found.strip()
+
+
+def lacks(row: Row, task: TaskBlock) -> bool:
+    """Whether a column of `drop_without` holds nothing in this row: null, no text or an empty list."""
+    for column in task.drop_without:
+        if column not in row and column.split(".")[0] not in row:
+            raise DataError(f"there is no column {column!r} for `drop_without:`. The data has {', '.join(row)}.")
+        found = _look(row, column)
+        if found is None or found == [] or (isinstance(found, str) and not found.strip()):
+            return True
+    return False
 
 
 def identity(row: Row, task: TaskBlock) -> Row:

@@ -50,12 +50,16 @@ class ExtractiveQA(Kind):
         ("answers", pa.list_(pa.struct([("text", pa.string()), ("start", pa.int64())]))),
     )
     metrics = ("mean", "f1", "exact_match")
+    clustered_by = "context"
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """The context stays as it is: answers start at characters of it."""
         context = value(row, task, "context")
         if not isinstance(context, str):
-            raise DataError(f"column {task.columns['context']!r} should hold text, but got {context!r}.")
+            raise DataError(
+                f"column {task.columns['context']!r} should hold text, but got {context!r}. "
+                "Leave rows without it out with `drop_without:`."
+            )
         answers = _answers(value(row, task, "answers"), task.columns["answers"])
         if not answers and not task.unanswerable:
             raise DataError(
@@ -121,14 +125,17 @@ class ExtractiveQA(Kind):
 
 def _answers(found: Any, column: str | list[str]) -> list[dict[str, Any]]:
     """From SQuAD's two lists, or from a list of answers, each with its text and where it starts."""
-    if isinstance(found, Mapping) and isinstance(found.get("text"), list):
-        starts = found.get("answer_start", found.get("start"))
-        found = [{"text": one, "start": start} for one, start in zip(found["text"], starts or [], strict=True)]
+    answers = found
     try:
-        return [{"text": one["text"], "start": int(one.get("start", one.get("answer_start")))} for one in found]
-    except (TypeError, KeyError, AttributeError) as error:
+        if isinstance(found, Mapping) and isinstance(found.get("text"), list):
+            starts = found.get("answer_start", found.get("start"))
+            answers = [{"text": one, "start": start} for one, start in zip(found["text"], starts or [], strict=True)]
+        return [{"text": one["text"], "start": int(one.get("start", one.get("answer_start")))} for one in answers]
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise DataError(
-            f"column {column!r} should hold answers, each with `text` and `answer_start`, but got {found!r}."
+            f"column {column!r} should hold answers, each with `text` and `answer_start`, but got {found!r}. Name the "
+            f"right column in `columns: answers:`, or leave such rows out with `drop_without: [{column}]`, or with a "
+            "field of it (`answers.answer_start`)."
         ) from error
 
 
