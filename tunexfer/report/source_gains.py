@@ -101,9 +101,7 @@ def trial_gains(study: Study) -> pd.DataFrame:
     """
     scores = study.scores()
     main = scores[scores["main"] & (scores["split"] == "test")].astype({"task": "str", "language": "str"})
-    base = main[(main["trial"] == study.baseline()) & main["unseen"]].set_index(["task", "language"]).index
-    fair = pd.MultiIndex.from_frame(main[["task", "language"]]).isin(base)
-    kept = main[fair & main["unseen"] & main["delta"].notna()]
+    kept = main[main["unseen_by_both"] & main["delta"].notna()]
     origins = pd.DataFrame(_origins(study, kept["trial"].unique().tolist()), columns=_ORIGIN)
     found = kept.rename(columns={"task": "target", "delta": "gain"})[["study", "trial", "target", "language", "gain"]]
     with_sources: pd.DataFrame = found.merge(origins, on=["trial", "target"])

@@ -170,6 +170,7 @@ class Study:
         value:      a percentage
         main:       whether it is the task's main metric
         unseen:     whether nothing that was trained on before saw this task in this language
+        unseen_by_both: whether the baseline didn't either, so that means of delta are over these
         baseline:   the baseline's score with the same seed; NaN where there is none
         delta:      value - baseline, points
         delta_own:  against the chain without stages that has the trial's own target values, where one was trained
@@ -285,5 +286,5 @@ _COLUMNS = {
 }
 _SCORE_COLUMNS = (
     *("study", "trial", "phase", "seed", "task", "language", "split", "metric"),
-    *("value", "main", "unseen", "baseline", "delta", "delta_own"),
+    *("value", "main", "unseen", "unseen_by_both", "baseline", "delta", "delta_own"),
 )

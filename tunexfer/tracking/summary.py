@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tunexfer.core.scores import Split
+from tunexfer.core.scores import Split, unseen_by_both
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.trial import Ended, chain_in_words
 
@@ -56,7 +56,7 @@ def _target(baseline: Ended, best: Ended, task: str) -> dict[str, Any]:
     split = _reported(best, task)
     before, after = baseline.main(task, split), best.main(task, split)
     both = [language for language in after if language in before]
-    unseen = [language for language in both if after[language].unseen]
+    unseen = [language for language in both if unseen_by_both(after[language], before[language])]
     return {
         "split": split,
         "metric": next((score.metric for score in after.values()), None),
@@ -67,7 +67,7 @@ def _target(baseline: Ended, best: Ended, task: str) -> dict[str, Any]:
                 "baseline": before[language].value,
                 "best": after[language].value,
                 "delta": after[language].value - before[language].value,
-                "unseen": after[language].unseen,
+                "unseen": language in unseen,
             }
             for language in both
         },
