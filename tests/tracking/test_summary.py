@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import study
+from made_up import PLAN, chain, run, study, trial
 from rich.console import Console
 
 from tunexfer.core.folder import StudyFolder
@@ -31,6 +31,15 @@ def test_the_best_chain_is_compared_with_the_baseline_on_test(summary: dict[str,
     # the stage trains intent in de and the target in en: only ru is unseen
     assert intent["unseen"] == {"languages": 1, "baseline": 48.0, "best": 51.0, "delta": 3.0}
     assert intent["all"] == {"languages": 3, "baseline": 49.0, "best": 52.0, "delta": 3.0}
+
+
+def test_a_language_that_the_baseline_trained_is_not_unseen_for_a_chain_from_another(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1, of=chain(train="de")), 53.0)
+    found = summarise(record, state="finished", objective=OBJECTIVE, wanted=2, seconds=1.0)["targets"]["intent"]
+    assert found["unseen"]["languages"] == 1
+    assert {language for language, row in found["languages"].items() if row["unseen"]} == {"ru"}
 
 
 def test_confirmation_gives_mean_and_spread_over_fresh_seeds(summary: dict[str, Any]) -> None:
