@@ -198,8 +198,8 @@ class Study:
         """How far trial `a` is ahead of trial `b`, one row per target and language, then their means.
 
         target, language, metric, split, unseen; before (b's score), after (a's), delta; low, high: 95 % interval by
-        paired bootstrap over rows; p: two-sided, p_holm corrected over the target's languages; verdict: a real gain or
-        loss
+        paired bootstrap over rows; p: two-sided, p_holm corrected over the target's languages; verdict: gain or loss,
+        beyond the noise of rows, followed by "one seed", as two trials of one seed know nothing of others
         raises: StudyError, if one of them has no scores
         """
         from tunexfer.report.comparison import Run, compare_runs

@@ -30,9 +30,8 @@ SCORES_SCHEMA = pa.schema(
         ("delta_own", pa.float64()),
     ]
 )
-"""`unseen_by_both`: by the trial and by its baseline, so that means of `delta` are over these; `baseline` is of the same
-seed; `delta_own` is against the no-stage chain with the trial's own target values,
-where one was trained."""
+"""`unseen_by_both`: by the trial and by its baseline, so that means of `delta` are over these; `baseline` is of the
+same seed; `delta_own` is against the no-stage chain with the trial's own target values, where one was trained."""
 
 _Key = tuple[str, str, str, str]
 

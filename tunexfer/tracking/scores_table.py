@@ -84,7 +84,7 @@ def _read(folders: Sequence[TrialFolder]) -> pa.Table:
 
 
 def with_deltas(scores: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
-    """The same rows with `phase`, `seed` and, NaN where there is nothing to compare, `baseline`, `delta` and `delta_own`.
+    """The same rows with `phase`, `seed` and what they are compared with; NaN where there is nothing.
 
     scores:  as `read_scores` gives them
     trials:  those of the scores, each once
