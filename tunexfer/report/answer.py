@@ -136,7 +136,7 @@ def _certainty(best: Contender, chains: int) -> Iterator[str]:
     else:
         yield (
             f"How sure: one seed, the one it was chosen by. The best of {searched} chains is partly the luckiest, so "
-            "expect less of it elsewhere; `confirm: {top: 3, seeds: 3}` in the space runs the best again."
+            "expect less of it elsewhere."
         )
     yield "Intervals are over the scored rows; they know nothing of other seeds."
     yield verdict_in_words(seeds)

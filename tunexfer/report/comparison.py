@@ -293,7 +293,8 @@ def verdict_in_words(seeds: int) -> str:
     if seeds == 1:
         return (
             "With one seed a difference can only be beyond the noise of the scored rows (p below 0.05, corrected); "
-            "another seed alone can move a score by several points. `confirm: {top: 3, seeds: 3}` in the space tells."
+            "another seed alone can move a score by several points. `confirm: {top: 3, seeds: 3}` in the space "
+            "runs the best again."
         )
     return (
         f"A difference is called a gain or a loss where p is below 0.05, corrected, all {seeds} seeds agree on its "

@@ -235,6 +235,8 @@ def _own_counts(found: Transfer, trained: pd.DataFrame, columns: pd.Index | None
 def _long(averages: Averages, own: pd.DataFrame, counted: str) -> pd.DataFrame:
     """One row per cell: what was trained, target (and language), delta, sd, how many, and how many of them `own`."""
     parts = {"delta": averages.mean, "sd": averages.sd, counted: averages.trials, "own_baseline": own}
+    if counted != "trials":
+        del parts["own_baseline"]  # all are beside the baseline
     made = pd.DataFrame(
         {
             name: (table.rename_axis(columns="target") if table.columns.nlevels == 1 else table).stack(
