@@ -43,6 +43,8 @@ class MadeUp:
     sources: tuple[str, ...] = ("en", "zh")
     targets: tuple[str, ...] = ("intent", "slots", "retrieval")
     languages: tuple[str, ...] = ("en", "de", "ru", "zh", "sw")
+    train_languages: tuple[str, ...] = (TRAIN,)
+    """Of several, each target draws its own; the first is the baseline's."""
     objective: Literal["train", "all"] = "all"
     stage_rates: tuple[str, ...] = ("1e-05", "3e-05")
     target_rates: tuple[str, ...] = ("0.0003", "0.0005")
@@ -102,7 +104,10 @@ class MadeUp:
                 point["stages[0].learning_rate"] = rng.choice(self.stage_rates)
             if len(tasks) == 2:
                 point[f"stages[0].mixing[{'+'.join(tasks)}]"] = rng.choice(["3/1", "2/2", "1/3"])
-            yield point | {f"targets[{at}].learning_rate": rng.choice(self.target_rates) for at in self._trained}
+            point |= {f"targets[{at}].learning_rate": rng.choice(self.target_rates) for at in self._trained}
+            if len(self.train_languages) > 1:
+                point |= {f"targets[{at}].train_language": rng.choice(self.train_languages) for at in self._trained}
+            yield point
 
     def chain(self, point: dict[str, Any]) -> Chain:
         stages: tuple[Stage, ...] = ()
@@ -119,7 +124,8 @@ class MadeUp:
         for at, name in enumerate(self.targets):
             stage = None
             if at in self._trained:
-                own = Mixture(sources=(Source(task=name, language=TRAIN),), shares=(1.0,))
+                language = point.get(f"targets[{at}].train_language", self.train_languages[0])
+                own = Mixture(sources=(Source(task=name, language=language),), shares=(1.0,))
                 rate = float(point[f"targets[{at}].learning_rate"])
                 stage = Stage(name=name, mixture=own, learning_rate=rate, steps=80)
             targets.append(Target(task=name, stage=stage))
@@ -127,7 +133,7 @@ class MadeUp:
 
     def gain(self, chain: Chain, target: str, language: str) -> float:
         """Points over the baseline that a chain truly has in a language of a target."""
-        if language == TRAIN:
+        if language == TRAIN or not chain.stages:
             return 0.0
         effect = dict.fromkeys(self.intermediate, 0.0) | {self.intermediate[0]: 4.0, self.intermediate[-1]: -6.0}
         found = 0.0

@@ -48,8 +48,13 @@ def test_a_large_difference_is_marked_for_the_one_that_is_ahead(tmp_path: Path) 
     gains = one.scores().query("main and split == 'test' and language == 'de'").set_index("trial")["value"]
     compared = compare_studies(one, one, int(gains.idxmin()), int(gains.idxmax()))
     german = compared.table().set_index("language").loc["de"]
-    assert (german["ahead"], german["p_holm"] < 0.05, german["low"] > 0) == ("b", True, True)
-    assert compare_studies(one, one, int(gains.idxmax()), int(gains.idxmin())).table()["ahead"].tolist().count("a") == 1
+    assert (german["ahead"], german["p_holm"] < 0.05, german["low"] > 0) == ("b, one seed", True, True)
+    turned = compare_studies(one, one, int(gains.idxmax()), int(gains.idxmin()))
+    assert turned.table()["ahead"].tolist().count("a, one seed") == 1
+    said = " ".join(shown(turned).split())
+    assert "A, one seed" in said
+    assert "With one seed a difference can only be beyond the noise of the scored rows" in said
+    assert "confirm: {top: 3, seeds: 3}" in said
 
 
 def test_what_the_plans_have_different_is_told(tmp_path: Path) -> None:
@@ -81,6 +86,18 @@ def test_languages_with_other_rows_are_left_out_and_said(tmp_path: Path) -> None
     assert ("intent", "sw") not in cells
     assert compared.left_out == ("intent: the scored rows aren't the same in sw.",)
     assert "Left out: intent: the scored rows aren't the same in sw." in shown(compared)
+
+
+def test_rows_with_nothing_to_find_that_only_one_has_do_not_make_the_rows_unlike(tmp_path: Path) -> None:
+    a, b = study(tmp_path, "a"), study(tmp_path, "b")
+    path = b.folder.trial(b.best() or 0).rows
+    rows = pq.read_table(path).to_pandas()
+    found = (rows["task"] == "slots") & (rows["language"] == "sw") & (rows["split"] == "test")
+    more = rows[found].head(1).assign(id="more", cluster="more", tp=0, predicted=0, gold_count=0)
+    pd.concat([rows, more], ignore_index=True).to_parquet(path)
+    compared = compare_studies(a, b)
+    assert compared.left_out == ()
+    assert compared.comparison.remarks == ()
 
 
 def test_studies_with_nothing_in_common_are_refused_with_the_reasons(tmp_path: Path) -> None:

@@ -73,6 +73,13 @@ def test_the_choice_with_an_effect_is_above_chance_and_those_without_one_are_not
     assert not table.loc[["targets[0].learning_rate", "targets[1].learning_rate"], "matters"].any()
 
 
+def test_every_choice_is_held_against_the_largest_that_any_reaches_by_chance(study: Study) -> None:
+    table = importances(Explored(study)).dropna(subset="importance")
+    assert len(table) > 3
+    assert table["by_chance"].nunique() == 1
+    assert (table["matters"] == (table["importance"] > table["by_chance"])).all()
+
+
 def test_no_coordinate_is_dropped_and_each_says_in_how_many_trials_it_is(study: Study) -> None:
     table = importances(Explored(study)).set_index("coordinate")
     rows = own(study)

@@ -153,6 +153,8 @@ def test_the_answer_says_who_chose_what_is_unseen_and_how_sure(tmp_path: Path) -
     assert "train languages alone, which is the zero-shot protocol" in text
     assert "Seen in training: intent in en; slots in en." in text
     assert "one seed, the one it was chosen by" in text
+    assert "With one seed a difference can only be beyond the noise of the scored rows" in text
+    assert "Beyond chance it" not in text
     every = " ".join(answer(Study.load(MadeUp(name="all", trials=8, rows=20, objective="all").write(tmp_path))))
     assert "not the zero-shot protocol" in every
 

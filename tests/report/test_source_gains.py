@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from report.made_up_study import MadeUp
 from scipy.stats import spearmanr
 
-from tunexfer.core.chain import Chain, Mixture, Source
+from tunexfer.core.chain import Chain
 from tunexfer.report.source_gains import (
     Estimate,
     add_distances,
@@ -93,21 +92,15 @@ def test_without_a_baseline_there_are_no_gains(tmp_path: Path) -> None:
     assert trial_gains(study).empty
 
 
+VARIED: dict[str, Any] = {"intermediate": (), "train_languages": ("en", "de"), "target_rates": ("0.0003",)}
+
+
 def test_without_stages_the_train_language_is_the_source_where_the_study_varies_it(tmp_path: Path) -> None:
     class Varied(MadeUp):
-        def chain(self, point: dict[str, Any]) -> Chain:
-            """A learning rate of 0.0005 stands for fine-tuning in German."""
-            chain = super().chain(point)
-            [target] = chain.targets
-            assert target.stage
-            language = "de" if target.stage.learning_rate == 0.0005 else "en"
-            mixture = Mixture(sources=(Source(task=target.task, language=language),), shares=(1.0,))
-            return replace(chain, targets=(replace(target, stage=replace(target.stage, mixture=mixture)),))
-
         def gain(self, chain: Chain, target: str, language: str) -> float:
             return 2.0 if chain.targets[0].train_language == "de" else 0.0
 
-    study = Study.load(Varied(intermediate=(), targets=("intent",), noise=0.0, trials=6).write(tmp_path))
+    study = Study.load(Varied(**VARIED, targets=("intent",), noise=0.0, trials=6).write(tmp_path))
     gains = trial_gains(study)
     assert set(gains["tasks"]) == {""}
     assert {sources: set(part["language"]) for sources, part in gains.groupby("sources")} == {

@@ -71,6 +71,15 @@ def test_each_fine_tuning_has_its_row_and_a_shared_one_is_trained_once(study: St
     assert stages.groupby("trial")["steps"].sum()[0] == 80 + 80
 
 
+def test_what_the_baseline_was_trained_in_is_not_unseen_by_both(tmp_path: Path) -> None:
+    made_up = MadeUp(intermediate=(), train_languages=("en", "de"), targets=("intent",), trials=4)
+    study = Study.load(made_up.write(tmp_path))
+    scores = study.scores().query("main and split == 'test'").astype({"language": str})
+    german = next(number for number in range(1, 4) if study.chain(number).targets[0].train_language == "de")
+    flags = scores[scores["trial"] == german].set_index("language")[["unseen", "unseen_by_both"]]
+    assert flags.loc[["en", "de", "ru"]].to_numpy().tolist() == [[True, False], [False, False], [True, True]]
+
+
 def test_a_killed_study_has_the_same_scores_without_the_table_of_the_search(folder: Path, study: Study) -> None:
     table = StudyFolder(folder).scores
     before = table.read_bytes()

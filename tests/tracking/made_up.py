@@ -24,12 +24,12 @@ def stage(name: str, task: str, language: str, learning_rate: float = 1e-3) -> S
     return Stage(name=name, mixture=mixture, learning_rate=learning_rate, steps=10)
 
 
-def chain(*, stages: int = 0, target_rate: float = 1e-3) -> Chain:
+def chain(*, stages: int = 0, target_rate: float = 1e-3, train: str = "en") -> Chain:
     return Chain(
         suite="toy",
         encoder=Encoder(name="pico"),
         stages=(stage("intermediate", "intent", "de"),) * stages,
-        targets=(Target(task="intent", stage=stage("intent", "intent", "en", target_rate)), Target(task="retrieval")),
+        targets=(Target(task="intent", stage=stage("intent", "intent", train, target_rate)), Target(task="retrieval")),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_every_score_mean_worst_and_delta_has_its_name(folder: StudyFolder) -> N
     assert found["unseen/intent"] == 51.0  # ru: the stage trained intent in de, the target in en
     assert found["gain/intent"] == 51.0 - 48.0  # of ru alone
     assert len(found) == 1 + 6 + 1 + 1 + 4 * 2 + 4
+
+
+def test_a_gain_is_over_languages_that_the_baseline_has_not_been_trained_in_either(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        german = run(record, trial(1, of=chain(train="de")), 53.0)
+    low = [replace(one, value=9.0) if one.language == "en" else one for one in german.scores]  # 41 below the baseline
+    found = metrics(replace(german, scores=tuple(low)), Deltas(record.complete))
+    assert found["delta/intent/en"] == -41.0
+    assert found["gain/intent"] == 3.0  # of ru alone
+    assert found["unseen/intent"] == (9.0 + 51.0) / 2  # a score, compared with nothing
 
 
 def test_parameters_are_flat_and_readable(folder: StudyFolder) -> None:

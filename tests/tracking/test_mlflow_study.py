@@ -78,7 +78,7 @@ def test_the_parent_run_says_what_was_found(runs: dict[str, Any]) -> None:
     # unseen is ru alone: the stage trained intent in de, the target in en
     assert "| intent | accuracy, test | 1 | 48.0 | 51.0 | +3.0 | en de ru |  |" in text
     assert "Best chain (trial 1): intermediate: 100% intent/de, 10 steps at 0.001" in text
-    assert "- trial 1: intent +5.00 ± 0.00" in text
+    assert "- trial 1: intent +5.00, retrieval +5.00" in text
 
 
 def test_a_description_says_who_chose_and_escapes_what_markdown_would_read(folder: StudyFolder) -> None:

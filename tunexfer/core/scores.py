@@ -25,6 +25,16 @@ class Score:
     """Whether nothing that the scored model went through trained this task in this language: a zero-shot score."""
 
 
+def unseen_by_both(after: Score, before: Score | None) -> bool:
+    """Whether the difference between two chains' scores counts as a gain in an unseen language: it must be so for both.
+
+    Else a chain that trained its target in German would be held, in English, against a baseline that trained it there.
+
+    before: None where there is nothing to compare with; then `after` alone decides
+    """
+    return after.unseen and (before is None or before.unseen)
+
+
 def forgetting(before: float, after: float) -> float:
     """How much of a score is lost once another target has been trained on top, as a percentage of what it was.
 

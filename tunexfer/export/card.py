@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.folder import StudyFolder, write_whole
-from tunexfer.core.scores import Score, Split
+from tunexfer.core.scores import Score, Split, unseen_by_both
 from tunexfer.data.encoder import STARTER
 from tunexfer.data.rows import Rows
 from tunexfer.space_file import Objective
@@ -83,7 +83,11 @@ class _Facts:
         return next(iter(self.scores(target).values())).split
 
     def baseline(self, score: Score) -> float | None:
-        return self.deltas.baseline(score, self.ended.trial.seed)
+        found = self.deltas.baseline(score, self.ended.trial.seed)
+        return None if found is None else found.value
+
+    def unseen(self, score: Score) -> bool:
+        return unseen_by_both(score, self.deltas.baseline(score, self.ended.trial.seed))
 
     @property
     def base_model(self) -> str | None:
@@ -134,12 +138,12 @@ def _results(facts: _Facts, target: str, task: str) -> list[EvalResult]:
             metric_name=words,
             metric_value=round(statistics.fmean(found[language].value for language in languages), 2),
         )
-        for words, languages in _groups(found)
+        for words, languages in _groups(facts, found)
     ]
 
 
-def _groups(found: Mapping[str, Score]) -> list[tuple[str, list[str]]]:
-    groups = {"unseen language": [one for one, score in found.items() if score.unseen], "language": [*found]}
+def _groups(facts: _Facts, found: Mapping[str, Score]) -> list[tuple[str, list[str]]]:
+    groups = {"unseen language": [one for one, score in found.items() if facts.unseen(score)], "language": [*found]}
     return [
         (f"mean of {len(languages)} {words}{'s' * (len(languages) > 1)}", languages)
         for words, languages in groups.items()
@@ -159,7 +163,7 @@ def _body(facts: _Facts, usages: Sequence[Usage]) -> str:
         ),
         "## Scores",
         "Percentages; delta: points gained over the baseline, the same targets with no stage before them, same seed. A "
-        "language is unseen if nothing in the chain trained the task in it.",
+        "language is unseen if nothing in the chain, nor in the baseline, trained the task in it.",
         *(_scores(facts, target.name) for target in facts.chain.targets),
         "## How it was chosen",
         _chosen(facts),
@@ -204,10 +208,10 @@ def _scores(facts: _Facts, target: str) -> str:
             _mean([facts.baseline(found[one]) for one in languages]),
             "",
         )
-        for words, languages in _groups(found)
+        for words, languages in _groups(facts, found)
     ]
     own = [
-        _row(language, one.value, facts.baseline(one), "yes" if one.unseen else "no")
+        _row(language, one.value, facts.baseline(one), "yes" if facts.unseen(one) else "no")
         for language, one in sorted(found.items())
     ]
     table = _table(("language", "baseline", "score", "delta", "unseen"), [*means, *own])

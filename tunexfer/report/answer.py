@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from tunexfer.report.comparison import EVERY, TARGETS, UNSEEN
+from tunexfer.report.comparison import EVERY, ONE_SEED, TARGETS, UNSEEN, untested_in_words, verdict_in_words
 from tunexfer.report.contenders import Contender, contenders
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
@@ -72,12 +72,21 @@ def _target(best: Contender, target: str) -> Iterator[str]:
     mean, languages = _mean(best, target), best.comparison.languages
     own = languages[languages["target"] == target]
     yield f"{target}: {_in_words(mean)} in the {mean['language']} ({int(mean['languages'])}, {mean['split']} split)."
-    for verdict, verb in (("gain", "helps"), ("loss", "hurts")):
+    for verdict, said in _SAID.items():
         some = own.loc[own["verdict"] == verdict, "language"].tolist()
         if some:
-            yield f"Beyond chance it {verb} in {', '.join(some)}."
-    if own["low"].notna().any() and not own["verdict"].any():
+            yield f"{said} in {', '.join(some)}."
+    if mean["split"] == "test" and own["low"].notna().any() and not own["verdict"].any():
         yield "In no single language is the difference beyond chance."
+
+
+_SAID = {
+    "gain": "Beyond chance it helps",
+    "loss": "Beyond chance it hurts",
+    f"gain{ONE_SEED}": "Beyond the noise of the rows alone, with one seed, it is ahead",
+    f"loss{ONE_SEED}": "Beyond the noise of the rows alone, with one seed, it is behind",
+}
+"""By verdict."""
 
 
 def _mean(best: Contender, target: str) -> Any:
@@ -127,7 +136,10 @@ def _certainty(best: Contender, chains: int) -> Iterator[str]:
     else:
         yield (
             f"How sure: one seed, the one it was chosen by. The best of {searched} chains is partly the luckiest, so "
-            "expect less of it elsewhere; `confirm: {top: 3, seeds: 3}` in the space runs the best again."
+            "expect less of it elsewhere."
         )
     yield "Intervals are over the scored rows; they know nothing of other seeds."
+    yield verdict_in_words(seeds)
+    if untested := untested_in_words(best.comparison):
+        yield untested
     yield from best.comparison.remarks

@@ -14,14 +14,23 @@ from rich.table import Table
 from rich.text import Text
 
 from tunexfer.errors import StudyError
-from tunexfer.report.comparison import Comparison, Run, compare_runs, main_scores
+from tunexfer.report.comparison import (
+    ONE_SEED,
+    Comparison,
+    Run,
+    compare_runs,
+    main_scores,
+    untested_in_words,
+    verdict_in_words,
+)
 from tunexfer.report.study import Study
 
 _MOST = 20
 """Differences of two plans that are shown."""
-_ROW = ("id", "gold")
-"""What makes two scored rows the same."""
+_ROW = ("id", "gold", "gold_count")
+"""What makes two scored rows the same, and whether there is anything to find in them."""
 
+_AHEAD = {"gain": "b", "loss": "a"}
 Cell = tuple[str, str]
 """Target and language."""
 
@@ -42,10 +51,12 @@ class Compared:
     """Sentences: what only one of them has, and what isn't the same in both."""
 
     def table(self) -> pd.DataFrame:
-        """A row per target and language, then the means: target, language, a, b, delta, interval and tests."""
+        """A row per target and language, then the means: target, language, a, b, delta, interval, tests, and which is
+        ahead, with `ONE_SEED` where only the scored rows say so."""
         whole = pd.concat([self.comparison.languages, self.comparison.means], ignore_index=True)
         names = {"before": "a", "after": "b", "verdict": "ahead"}
-        ahead = whole["verdict"].map({"gain": "b", "loss": "a"}).fillna("")
+        known = {f"{verdict}{how}": f"{side}{how}" for verdict, side in _AHEAD.items() for how in ("", ONE_SEED)}
+        ahead = whole["verdict"].map(known).fillna("")
         return whole.assign(verdict=ahead).rename(columns=names)
 
 
@@ -147,7 +158,7 @@ def _alike(a: Run, b: Run) -> tuple[Collection[Cell], list[str]]:
         for language in languages:
             if language in scored[1][target][0]:
                 own, other = (side.get((target, language, how.split()[-1])) for side in sides)
-                if own is None or other is None or own == other:
+                if own is None or other is None or _same(own, other):
                     found.add((target, language))
                 else:
                     unlike.setdefault(target, []).append(language)
@@ -156,14 +167,25 @@ def _alike(a: Run, b: Run) -> tuple[Collection[Cell], list[str]]:
     ]
 
 
-def _rows(run: Run) -> Mapping[tuple[str, str, str], frozenset[tuple[str, str]]]:
+_Told = frozenset[tuple[str, str, bool]]
+"""Of scored rows: id, gold, and whether there is something to find."""
+
+
+def _same(own: _Told, other: _Told) -> bool:
+    """Rows with nothing to find may be there in one alone: mining has them only where a chain found something."""
+    return not any(to_find for _, _, to_find in own ^ other)
+
+
+def _rows(run: Run) -> Mapping[tuple[str, str, str], _Told]:
     """What was scored, by target, language and split; empty where the rows can't be read: `compare_runs` tells."""
     try:
         table = run.study.rows(run.trial, ["task", "language", "split", *_ROW])
     except StudyError:
         return {}
     return {
-        (str(task), str(language), str(split)): frozenset(zip(part["id"], part["gold"], strict=True))
+        (str(task), str(language), str(split)): frozenset(
+            zip(part["id"], part["gold"], part["gold_count"] != 0, strict=True)
+        )
         for (task, language, split), part in table.groupby(["task", "language", "split"], observed=True)
     }
 
@@ -209,6 +231,8 @@ def view(compared: Compared) -> RenderableType:
             "Holm's correction over the languages of a target; of means as it is."
         )
     )
+    said = (verdict_in_words(len(compared.pairs)), untested_in_words(compared.comparison))
+    parts += [Text(line) for line in said if line]
     parts += [Text(f"Left out: {line}") for line in compared.left_out]
     parts += [Text(line) for line in compared.comparison.remarks]
     return Group(*parts)
@@ -251,6 +275,6 @@ def _target_view(target: str, part: pd.DataFrame) -> RenderableType:
             f"{row['delta']:+.1f}",
             "" if np.isnan(row["low"]) else f"{row['low']:+.1f} to {row['high']:+.1f}",
             "" if np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "<0.001",
-            row["ahead"].upper(),
+            row["ahead"][:1].upper() + row["ahead"][1:],
         )
     return table

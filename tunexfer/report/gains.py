@@ -32,43 +32,104 @@ _DARK, _LIGHT = "#111111", "#ffffff"
 
 @dataclass(frozen=True)
 class Transfer:
-    """What each trial with an intermediate stage trained on, and how far it is ahead of the baseline of its seed."""
+    """What each trial with an intermediate stage trained on, and how far it is ahead.
+
+    That is: of the no-stage chain with its own target values, where the search ran one, else of the baseline.
+
+    Of `fine_tunings`: the same of targets that no stage comes before, T of them, by the language they are trained in.
+    """
 
     trained: pd.DataFrame
-    """Shape (T, R), whether; columns (task, source language), `ANY` first."""
+    """Shape (T, R), whether; columns (task, source language), `ANY` first; or the train languages."""
     languages: pd.DataFrame
     """Shape (T, V), points; columns (target, language)."""
     targets: pd.DataFrame
-    """Shape (T, V), points: a column per target, the mean over unseen languages; over all where none is unseen."""
+    """Shape (T, V), points: a column per target, the mean over languages unseen by both; over all where none is."""
+    own: pd.DataFrame
+    """Shape (T, V), whether a target's differences are to the chain with the trial's own target values."""
+
+
+NONE = Transfer(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
 
 
 def transfer(studies: Sequence[Study]) -> Transfer:
-    """Of the search's own trials, each beside its own study's baseline; confirmations run the same chains again."""
+    """Of the search's own trials, each beside a chain of its own study; confirmations run the same chains again."""
     deltas: list[pd.DataFrame] = []
     chains: dict[tuple[int, int], Chain] = {}
     for place, study in enumerate(studies):
-        scores = main_scores(study)
-        scores = scores[(scores["phase"] != "confirm") & scores["delta"].notna()]
+        scores = _searched(study)
         own = {number: study.chain(number) for number in scores["trial"].unique().tolist()}
         staged = {number: chain for number, chain in own.items() if chain.stages}
         chains |= {(place, number): chain for number, chain in staged.items()}
-        deltas.append(scores[scores["trial"].isin(list(staged))].assign(place=place))
+        scores = scores[scores["trial"].isin(list(staged))]
+        known = scores["delta_own"].notna()
+        # The chain with the trial's own target values trained them in the same language, and nothing else.
+        fair = np.where(known, scores["unseen"], scores["unseen_by_both"])
+        gain = scores["delta_own"].fillna(scores["delta"])
+        deltas.append(scores.assign(place=place, own=known, fair=fair.astype(bool), gain=gain))
     if not chains:
-        return Transfer(pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
+        return NONE
     index = pd.MultiIndex.from_tuples(list(chains), names=["place", "trial"])
     return Transfer(_trained(chains.values(), index), *_deltas(pd.concat(deltas), index))
 
 
-def _deltas(scores: pd.DataFrame, index: pd.MultiIndex) -> tuple[pd.DataFrame, pd.DataFrame]:
-    keys = ["place", "trial", "task", "language"]
-    plain = scores.astype({"task": str, "language": str})
-    languages = plain.set_index(keys)["delta"].unstack(["task", "language"]).reindex(index)
-    every, unseen = (
-        one.groupby(keys[:3])["delta"].mean().unstack("task").reindex(index) for one in (plain, plain[plain["unseen"]])
+def fine_tunings(studies: Sequence[Study]) -> Transfer:
+    """Of chains without a stage, where a study varies what a target is trained in: each fine-tuning by itself.
+
+    It is beside the baseline. One that several trials share counts once, and the baseline's own doesn't.
+    """
+    deltas: list[pd.DataFrame] = []
+    lines: dict[tuple[int, int, str], str] = {}
+    for place, study in enumerate(studies):
+        scores, baseline = _searched(study), study.baseline()
+        plain = [chain for number in scores["trial"].unique() if not (chain := study.chain(int(number))).stages]
+        languages: dict[str, set[str]] = {}
+        for target in (target for chain in plain for target in chain.targets if target.train_language):
+            languages.setdefault(target.name, set()).add(str(target.train_language))
+        varied = [name for name, some in languages.items() if len(some) > 1]
+        base = None if baseline is None else study.chain(baseline)
+        seen = {(base.encoder, base.line(name)) for name in varied} if base else set()
+        found: list[tuple[int, str]] = []
+        for number in scores["trial"].unique().tolist():
+            chain = study.chain(number)
+            for name in varied if not chain.stages else ():
+                line = chain.encoder, chain.line(name)
+                if line not in seen:
+                    seen.add(line)
+                    found.append((number, name))
+                    lines[place, number, name] = str(chain.target(name).train_language)
+        kept = scores.astype({"task": str}).merge(pd.DataFrame(found, columns=["trial", "task"]))
+        deltas.append(
+            kept.assign(place=place, line=kept["task"], own=False, fair=kept["unseen_by_both"], gain=kept["delta"])
+        )
+    if not lines:
+        return NONE
+    index = pd.MultiIndex.from_tuples(list(lines), names=["place", "trial", "line"])
+    columns = pd.Index(sorted(set(lines.values())), name="train language")
+    values = [[column == language for column in columns] for language in lines.values()]
+    return Transfer(pd.DataFrame(values, index=index, columns=columns), *_deltas(pd.concat(deltas), index))
+
+
+def _searched(study: Study) -> pd.DataFrame:
+    """The search's own scores that have a baseline."""
+    scores = main_scores(study)
+    return scores[(scores["phase"] != "confirm") & scores["delta"].notna()]
+
+
+def _deltas(scores: pd.DataFrame, index: pd.MultiIndex) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    keys = [*index.names, "target"]
+    plain = scores.rename(columns={"task": "target"}).astype({"target": str, "language": str})
+    languages = plain.set_index([*keys, "language"])["gain"].unstack(["target", "language"]).reindex(index)
+    order = list(dict.fromkeys(plain["target"]))
+    unseen, every, own = (
+        grouped.unstack("target").reindex(index=index, columns=order)
+        for grouped in (
+            plain[plain["fair"]].groupby(keys)["gain"].mean(),
+            plain.groupby(keys)["gain"].mean(),
+            plain.groupby(keys)["own"].all(),
+        )
     )
-    order = list(dict.fromkeys(plain["task"]))
-    targets = unseen.reindex(columns=order).fillna(every.reindex(columns=order))
-    return languages, targets
+    return languages, unseen.fillna(every), own == True  # noqa: E712  NaN, of a target that isn't there, is not
 
 
 def _trained(chains: Iterable[Chain], index: pd.MultiIndex) -> pd.DataFrame:
@@ -115,54 +176,91 @@ def average(trained: pd.DataFrame, deltas: pd.DataFrame) -> Averages:
 
 
 def section(studies: Sequence[Study]) -> Section | None:
-    """The heat map of tasks and targets, and per target its languages."""
-    found = transfer(studies)
-    if found.trained.empty:
+    """The heat map of tasks and targets, and per target its languages; of train languages, where there is no stage."""
+    staged, plain = transfer(studies), fine_tunings(studies)
+    words: list[str] = []
+    tables: dict[str, pd.DataFrame] = {}
+    shaded: dict[str, Sequence[str]] = {}
+    figures: dict[str, Figure] = {}
+    for found, by, counted in ((staged, "intermediate task", "trials"), (plain, "train language", "fine_tunings")):
+        if found.trained.empty:
+            continue
+        whole, tasks = average(found.trained, found.targets), _tasks(found.trained)
+        per_language = average(tasks, found.languages)
+        figures[f"Mean gain by {by} and target"] = _draw_targets(found)
+        words += _words(studies, found, whole) if found is staged else _plain_words(found)
+        words += _down(whole, by, "before" if found is staged else "for")
+        title = f"Gain by {by}"
+        tables[title] = _long(whole, _own_counts(found, found.trained), counted)
+        shaded[title] = ["delta"]
+        if found is staged:
+            tables["Gain by mixture"] = _by_mixture(found)
+            shaded["Gain by mixture"] = list(found.targets.columns)
+        for target in dict.fromkeys(found.targets.columns):
+            title = f"{target}: gain by {by} in each language"
+            tables[title] = _language_table(per_language, target, counted)
+            shaded[title] = [str(column) for column in tables[title].columns[1:]]
+        title = f"Gain by {by} in each language, with counts"
+        tables[title] = _long(per_language, _own_counts(found, tasks, per_language.mean.columns), counted)
+        shaded[title] = ["delta"]
+    if not figures:
         return None
-    whole = average(found.trained, found.targets)
-    per_language = average(_tasks(found.trained), found.languages)
-    tables = {"Gain by intermediate task": _long(whole), "Gain by mixture": _by_mixture(found)}
-    shaded = {"Gain by intermediate task": ["delta"], "Gain by mixture": list(found.targets.columns)}
-    for target in found.targets.columns:
-        title = f"{target}: gain by intermediate task in each language"
-        tables[title] = _language_table(per_language, target)
-        shaded[title] = [str(column) for column in tables[title].columns[1:]]
     return Section(
         key="gains",
         title="What helps and what hurts",
-        words=tuple(_words(studies, whole)),
+        words=tuple(words),
         tables=tables,
-        figures={"Mean gain by intermediate task and target": _draw_targets(found)},
+        figures=figures,
         folded=frozenset(tables),
         shaded=shaded,
     )
 
 
 def _tasks(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that are of a task in whatever languages."""
-    return table.loc[:, table.columns.get_level_values(1) == ANY]
+    """The columns that are of a task in whatever languages; all, where they are of train languages."""
+    return table.loc[:, table.columns.get_level_values(1) == ANY] if table.columns.nlevels > 1 else table
 
 
-def _long(averages: Averages) -> pd.DataFrame:
-    """One row per task, source language and target."""
-    parts = {"delta": averages.mean, "sd": averages.sd, "trials": averages.trials}
+def _own_counts(found: Transfer, trained: pd.DataFrame, columns: pd.Index | None = None) -> pd.DataFrame:
+    """Of how many trials in each cell the difference is to the chain with the trial's own target values.
+
+    columns: (target, language) for a table of languages; by default there is a column a target
+    """
+    if columns is None:
+        return average(trained, found.targets.where(found.own)).trials
+    own = found.own[columns.get_level_values("target")].to_numpy()
+    return average(trained, found.languages[columns].where(own)).trials
+
+
+def _long(averages: Averages, own: pd.DataFrame, counted: str) -> pd.DataFrame:
+    """One row per cell: what was trained, target (and language), delta, sd, how many, and how many of them `own`."""
+    parts = {"delta": averages.mean, "sd": averages.sd, counted: averages.trials, "own_baseline": own}
+    if counted != "trials":
+        del parts["own_baseline"]  # all are beside the baseline
     made = pd.DataFrame(
-        {name: table.rename_axis(columns="target").stack(future_stack=True) for name, table in parts.items()}
+        {
+            name: (table.rename_axis(columns="target") if table.columns.nlevels == 1 else table).stack(
+                list(range(table.columns.nlevels)), future_stack=True
+            )
+            for name, table in parts.items()
+        }
     )
-    return made[made["trials"] > 0].reset_index()
+    return made[made[counted] > 0].reset_index()
 
 
-def _language_table(averages: Averages, target: str) -> pd.DataFrame:
+def _language_table(averages: Averages, target: str, counted: str) -> pd.DataFrame:
     """One row per language of the target, one column per task; the heading says over how many trials."""
     mean, trials = pd.DataFrame(averages.mean[target]), pd.DataFrame(averages.trials[target])
     made = mean.T.rename_axis(index="language")
-    made.columns = pd.Index([f"{task} ({_span(trials.loc[task, ANY])})" for task, _ in mean.index])
+    names = [name[0] if isinstance(name, tuple) else name for name in mean.index]
+    spans = [_span(trials.loc[name], counted.replace("_", "-")) for name in mean.index]
+    made.columns = pd.Index([f"{name} ({span})" for name, span in zip(names, spans, strict=True)])
     return made.reset_index()
 
 
-def _span(counts: pd.Series) -> str:
+def _span(counts: pd.Series, counted: str) -> str:
     low, high = int(counts.min()), int(counts.max())
-    return f"{low} trials" if low == high else f"{low} to {high} trials"
+    return f"{low} {counted}" if low == high else f"{low} to {high} {counted}"
 
 
 def _by_mixture(found: Transfer) -> pd.DataFrame:
@@ -176,34 +274,63 @@ def _by_mixture(found: Transfer) -> pd.DataFrame:
     return made.sort_values("trials", ascending=False, kind="stable").reset_index()
 
 
-def _words(studies: Sequence[Study], whole: Averages) -> Iterator[str]:
-    mean = whole.mean[whole.mean.index.get_level_values(1) == ANY]
-    cells = pd.Series(mean.stack(future_stack=True)).dropna()
-    down = int((cells < 0).sum())
+def _words(studies: Sequence[Study], found: Transfer, whole: Averages) -> Iterator[str]:
     yield (
-        "Mean difference to the baseline, in points, over the trials whose stages trained on a task, alone or mixed "
-        "with others; in unseen languages of the test split where there are any. Under each number: how many trials."
-        + (" Trials of all studies together, each beside its own baseline." if len(studies) > 1 else "")
+        "Mean difference, in points, over the trials whose stages trained on a task, alone or mixed with others; in "
+        "languages of the test split that are unseen by both chains, where there are any. Under each number: how many "
+        "trials."
+        + (" Trials of all studies together, each beside a chain of its own study." if len(studies) > 1 else "")
     )
-    if down:
-        place: Any = cells.idxmin()
-        (task, _, target), worst = place, float(cells.min())
+    there, own = int(found.targets.notna().to_numpy().sum()), int(found.own.to_numpy().sum())
+    yield (
+        f"Of {there} pairs of trial and target {own} are beside the chain without a stage that has the trial's own "
+        f"target values, {there - own} beside the baseline, as no such chain was run: there another learning rate or "
+        "train language of the target counts as if the stage had done it. In the tables: own_baseline."
+    )
+    if len(whole.mean) > MOST_ROWS and _several(found.trained):
         yield (
-            f"{down} of {len(cells)} pairs of intermediate task and target are below the baseline on average; the "
-            f"lowest is {task} before {target}, {worst:+.1f} points."
+            f"The figure has a row a task; by source language there would be {len(whole.mean)}, which are in the "
+            "table alone."
         )
-    else:
-        yield f"None of the {len(cells)} pairs of intermediate task and target is below the baseline on average."
+
+
+def _plain_words(found: Transfer) -> Iterator[str]:
+    yield (
+        "Chains without a stage, by the language that a target was trained in: the mean difference to the baseline, in "
+        "points, in languages of the test split that are unseen by both, where there are any. Under each number: how "
+        f"many fine-tunings, of {len(found.trained)}; trials that share one count once, the baseline's own not."
+    )
+
+
+def _down(whole: Averages, by: str, relation: str) -> Iterator[str]:
+    """How many cells are below 0, and which is lowest."""
+    tasks = whole.mean.index.get_level_values(-1) == ANY if whole.mean.index.nlevels > 1 else slice(None)
+    cells = pd.Series(whole.mean[tasks].stack(future_stack=True)).dropna()
+    down = int((cells < 0).sum())
+    if not down:
+        yield f"None of the {len(cells)} pairs of {by} and target is below 0 on average."
+        return
+    place: Any = cells.idxmin()
+    yield (
+        f"{down} of {len(cells)} pairs of {by} and target are below 0 on average; the lowest is {place[0]} {relation} "
+        f"{place[-1]}, {float(cells.min()):+.1f} points."
+    )
 
 
 def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
-    """The heat map of intermediate tasks and targets; of tasks and languages for one target.
+    """The heat map of intermediate tasks (without stages: train languages) and targets; with languages for one target.
 
-    raises: StudyError, if no trial with an intermediate stage has a baseline, or there is no such target
+    raises: StudyError, if no trial has a baseline and either a stage or another train language, or there is no such
+        target
     """
     found = transfer(studies)
     if found.trained.empty:
-        raise StudyError("There is no complete trial with an intermediate stage and a baseline yet: nothing to draw.")
+        found = fine_tunings(studies)
+    if found.trained.empty:
+        raise StudyError(
+            "There is no complete trial yet with a baseline, and with an intermediate stage or another train language: "
+            "nothing to draw."
+        )
     if target is None:
         return _draw_targets(found)
     if target not in found.targets.columns:
@@ -213,13 +340,14 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
 
 
 def _draw_targets(found: Transfer) -> Figure:
-    made = average(found.trained if _worth_splitting(found.trained) else _tasks(found.trained), found.targets)
+    split = _several(found.trained) and len(found.trained.columns) <= MOST_ROWS
+    made = average(found.trained if split else _tasks(found.trained), found.targets)
     return heat_map(made.mean, made.trials)
 
 
-def _worth_splitting(trained: pd.DataFrame) -> bool:
-    languages = set(trained.columns.get_level_values(1)) - {ANY}
-    return len(languages) > 1 and len(trained.columns) <= MOST_ROWS
+def _several(trained: pd.DataFrame) -> bool:
+    """Whether the stages' sources are in several languages."""
+    return trained.columns.nlevels > 1 and len(set(trained.columns.get_level_values(1)) - {ANY}) > 1
 
 
 @styled

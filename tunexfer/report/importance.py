@@ -100,7 +100,8 @@ def _decides(estimated: pd.DataFrame, count: int) -> str:
     how = (
         f"Importance says how much a choice decides whether a trial is among the best {BEST_SHARE:.0%}, at least "
         f"{BEST_LEAST} (PED-ANOVA over {count} trials); "
-        "chance is what the same values, shuffled among their trials, reach once in twenty times."
+        "chance is what the largest of all choices, their values shuffled among their trials, reaches once in twenty "
+        "times."
     )
     above = estimated[estimated["matters"]]
     if above.empty:

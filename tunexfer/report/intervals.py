@@ -5,9 +5,9 @@ Letters in shapes: C clusters, L languages, S seeds, K sums that a metric is mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,8 @@ _ALIKE = 1e-9
 """Points: differences this close are equal, whatever order they were summed in."""
 
 Array = NDArray[np.float64]
+Name = TypeVar("Name", bound=Hashable)
+"""A language, or a target and a language."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +101,9 @@ class Draws:
         return (1 + hits) / (1 + len(self.exchanged))
 
 
-def draw(languages: Mapping[str, Sums], *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Draws]:
-    """The same resamples for all languages of a target: a cluster that several share is drawn, or not, in all of them.
+def draw(languages: Mapping[Name, Sums], *, resamples: int = RESAMPLES, seed: int = 0) -> dict[Name, Draws]:
+    """The same resamples for all languages of a target, or of several targets: a cluster that several of them share is
+    drawn, or not, in all of them.
 
     So `mean_draws` of some languages keeps what their rows have in common.
     """
@@ -126,9 +129,9 @@ def draw(languages: Mapping[str, Sums], *, resamples: int = RESAMPLES, seed: int
     return {name: Draws(float(languages[name].delta), *found[name]) for name in languages}
 
 
-def _stacks(languages: Mapping[str, Sums], places: Mapping[str, NDArray[np.intp]]) -> list[tuple[list[str], Sums]]:
+def _stacks(languages: Mapping[Name, Sums], places: Mapping[Name, NDArray[np.intp]]) -> list[tuple[list[Name], Sums]]:
     """Languages with the same clusters and the same metric, stacked: one multiplication does for all of them."""
-    groups: dict[object, list[str]] = {}
+    groups: dict[object, list[Name]] = {}
     for name, sums in languages.items():
         groups.setdefault((places[name].tobytes(), sums.score, sums.after.shape), []).append(name)
     return [

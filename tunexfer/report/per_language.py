@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tunexfer.report.comparison import ONE_SEED, untested_in_words, verdict_in_words
 from tunexfer.report.contenders import Contender, contenders
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
@@ -16,7 +17,14 @@ from tunexfer.report.style import BLUE, INK, VERMILION, WIDTH, new_figure, style
 
 CHAINS = "Chains compared"
 _SHOWN = ("language", "unseen", "before", "after", "delta", "low", "high", "sd", "seeds", "p", "p_holm", "verdict")
-_COLOURS = {"gain": BLUE, "loss": VERMILION, "": INK}
+_LOOKS = {
+    "gain": (BLUE, "o", BLUE),
+    f"gain{ONE_SEED}": (BLUE, "o", "none"),
+    "loss": (VERMILION, "s", VERMILION),
+    f"loss{ONE_SEED}": (VERMILION, "s", "none"),
+    "": (INK, "o", "none"),
+}
+"""Of each verdict: colour, mark, and what the mark is filled with."""
 
 
 def section(studies: Sequence[Study]) -> Section | None:
@@ -36,6 +44,9 @@ def section(studies: Sequence[Study]) -> Section | None:
                     figures[f"{title}, differences and intervals"] = forest(part, scored)
     if not chains:
         return None
+    compared = [one for study in studies for one in contenders(study)]
+    said = [verdict_in_words(seeds) for seeds in sorted({len(one.pairs) for one in compared})]
+    said += [words for words in dict.fromkeys(untested_in_words(one.comparison) for one in compared) if words]
     overview = pd.DataFrame(chains)
     if len(studies) == 1:
         overview = overview.drop(columns="study")
@@ -47,8 +58,9 @@ def section(studies: Sequence[Study]) -> Section | None:
             "all are means over seeds. low and high: 95 % interval of the delta by paired bootstrap over the scored "
             "rows, 10,000 times, rows of one template or of parallel text drawn together. p: how often chance alone "
             "gives a difference as large, had the two chains' rows changed places at random; p_holm: after Holm's "
-            "correction over the target's languages. sd: of the delta over seeds. A gain or a loss is marked where "
-            "p_holm is below 0.05 and all seeds agree on the sign.",
+            "correction over the target's languages. sd: of the delta over seeds. gains and losses: how many verdicts "
+            "there are, those of one seed among them; these have hollow marks in the figures.",
+            *said,
         ),
         tables={CHAINS: overview, **tables},
         figures=figures,
@@ -68,14 +80,14 @@ def _chain_row(one: Contender) -> dict[str, object]:
         "seeds": len(one.pairs),
         "fresh seeds": one.fresh,
         "scores": len(verdicts),
-        "gains": int((verdicts == "gain").sum()),
-        "losses": int((verdicts == "loss").sum()),
+        "gains": int(verdicts.str.startswith("gain").sum()),
+        "losses": int(verdicts.str.startswith("loss").sum()),
     }
 
 
 @styled
 def forest(part: pd.DataFrame, title: str) -> Figure:
-    """Each language's delta with its interval, the largest on top; blue and red where it is beyond chance.
+    """Each language's delta with its interval, the largest on top; blue and red where there is a verdict.
 
     part: rows of `Comparison.languages`, of one target
     """
@@ -87,13 +99,12 @@ def forest(part: pd.DataFrame, title: str) -> Figure:
         (0.12, 0.55 / height, 0.86, 1 - 0.85 / height), title=title, xlabel="points over the baseline"
     )
     places = np.arange(len(part))
-    colours = [_COLOURS[str(verdict)] for verdict in part["verdict"]]
+    colours = [_LOOKS[str(verdict)][0] for verdict in part["verdict"]]
     axes.axvline(0.0, color=INK, linewidth=0.6)
     axes.hlines(places, part["low"], part["high"], colors=colours, linewidth=1.2)
-    for verdict, marker in (("gain", "o"), ("loss", "s"), ("", "o")):
+    for verdict, (colour, marker, face) in _LOOKS.items():
         some = (part["verdict"] == verdict).to_numpy()
-        face = "none" if verdict == "" else _COLOURS[verdict]
-        look: dict[str, Any] = {"marker": marker, "facecolors": face, "edgecolors": _COLOURS[verdict]}
+        look: dict[str, Any] = {"marker": marker, "facecolors": face, "edgecolors": colour}
         axes.scatter(part["delta"][some], places[some], s=16, zorder=3, **look)
     axes.set_yticks(places, [_label(row) for row in part.itertuples()])
     axes.set_ylim(-0.8, len(part) - 0.2)

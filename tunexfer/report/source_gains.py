@@ -57,6 +57,9 @@ def rank_correlation(x: Array, y: Array, counts: Array) -> Array:
     x, y:     shape (N,)
     counts:   shape (R, N), how often each pair is in the resample
     returns:  shape (R,); NaN where x or y doesn't vary
+
+    Source: Spearman 1904, The Proof and Measurement of Association between Two Things; mid-ranks for ties as in Kendall
+    and Gibbons 1990, Rank Correlation Methods, chapter 3.
     """
     weights = counts / counts.sum(axis=1, keepdims=True)
     ranks = [counts @ ((one < one[:, None]) + 0.5 * (one == one[:, None])).T for one in (x, y)]
@@ -74,6 +77,10 @@ def language_values(gains: pd.DataFrame, over: Sequence[str]) -> pd.Series:
 
     Least squares of the gain on language and on what it was scored on, the latter eliminated first; the value is the
     language's part plus the mean of the others'. Where every language was scored on everything, that is its plain mean.
+
+    Source: Searle, Speed and Milliken 1980, Population Marginal Means in the Linear Model, The American Statistician
+    34(4), of the two-way model without interaction; one factor is eliminated (absorbed) as in Searle 1987, Linear
+    Models for Unbalanced Data, chapter 4.
     """
     rows, languages = pd.factorize(gains["language"], sort=True)
     columns = gains.groupby([*over], observed=True).ngroup().to_numpy()
@@ -101,9 +108,7 @@ def trial_gains(study: Study) -> pd.DataFrame:
     """
     scores = study.scores()
     main = scores[scores["main"] & (scores["split"] == "test")].astype({"task": "str", "language": "str"})
-    base = main[(main["trial"] == study.baseline()) & main["unseen"]].set_index(["task", "language"]).index
-    fair = pd.MultiIndex.from_frame(main[["task", "language"]]).isin(base)
-    kept = main[fair & main["unseen"] & main["delta"].notna()]
+    kept = main[main["unseen_by_both"] & main["delta"].notna()]
     origins = pd.DataFrame(_origins(study, kept["trial"].unique().tolist()), columns=_ORIGIN)
     found = kept.rename(columns={"task": "target", "delta": "gain"})[["study", "trial", "target", "language", "gain"]]
     with_sources: pd.DataFrame = found.merge(origins, on=["trial", "target"])

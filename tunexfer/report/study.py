@@ -180,6 +180,7 @@ class Study:
         value:      a percentage
         main:       whether it is the task's main metric
         unseen:     whether nothing that was trained on before saw this task in this language
+        unseen_by_both: whether the baseline didn't either, so that means of delta are over these
         baseline:   the baseline's score with the same seed; NaN where there is none
         delta:      value - baseline, points
         delta_own:  against the chain without stages that has the trial's own target values, where one was trained
@@ -207,8 +208,8 @@ class Study:
         """How far trial `a` is ahead of trial `b`, one row per target and language, then their means.
 
         target, language, metric, split, unseen; before (b's score), after (a's), delta; low, high: 95 % interval by
-        paired bootstrap over rows; p: two-sided, p_holm corrected over the target's languages; verdict: a real gain or
-        loss
+        paired bootstrap over rows; p: two-sided, p_holm corrected over the target's languages; verdict: gain or loss,
+        beyond the noise of rows, followed by "one seed", as two trials of one seed know nothing of others
         raises: StudyError, if one of them has no scores
         """
         from tunexfer.report.comparison import Run, compare_runs
@@ -325,5 +326,5 @@ _COLUMNS = {
 }
 _SCORE_COLUMNS = (
     *("study", "trial", "phase", "seed", "task", "language", "split", "metric"),
-    *("value", "main", "unseen", "baseline", "delta", "delta_own"),
+    *("value", "main", "unseen", "unseen_by_both", "baseline", "delta", "delta_own"),
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunexfer.core.chain import Encoder, Target
-from tunexfer.core.scores import FORGETTING, Score
+from tunexfer.core.scores import FORGETTING, Score, unseen_by_both
 from tunexfer.tracking.trial import Ended
 
 SCORES_SCHEMA = pa.schema(
@@ -24,13 +24,14 @@ SCORES_SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("main", pa.bool_()),
         ("unseen", pa.bool_()),
+        ("unseen_by_both", pa.bool_()),
         ("baseline", pa.float64()),
         ("delta", pa.float64()),
         ("delta_own", pa.float64()),
     ]
 )
-"""`baseline` is of the same seed; `delta_own` is against the no-stage chain with the trial's own target values,
-where one was trained."""
+"""`unseen_by_both`: by the trial and by its baseline, so that means of `delta` are over these; `baseline` is of the
+same seed; `delta_own` is against the no-stage chain with the trial's own target values, where one was trained."""
 
 _Key = tuple[str, str, str, str]
 
@@ -39,12 +40,12 @@ class Deltas:
     """Looks up what to compare with among the complete trials of a study."""
 
     def __init__(self, complete: Iterable[Ended]) -> None:
-        self._baselines: dict[int, dict[_Key, float]] = {}
-        self._own: dict[tuple[Encoder, tuple[Target, ...], int], dict[_Key, float]] = {}
+        self._baselines: dict[int, dict[_Key, Score]] = {}
+        self._own: dict[tuple[Encoder, tuple[Target, ...], int], dict[_Key, Score]] = {}
         complete = list(complete)
         chains = {ended.trial.chain for ended in complete if ended.trial.phase == "baseline"}
         for ended in complete:
-            trial, values = ended.trial, {_key(score): score.value for score in ended.scores}
+            trial, values = ended.trial, {_key(score): score for score in ended.scores}
             if trial.chain in chains:
                 self._baselines[trial.seed] = values
             for target in trial.chain.targets if not trial.chain.stages else ():
@@ -53,7 +54,8 @@ class Deltas:
     def has_baseline(self, seed: int) -> bool:
         return seed in self._baselines
 
-    def baseline(self, score: Score, seed: int) -> float | None:
+    def baseline(self, score: Score, seed: int) -> Score | None:
+        """The same score of the baseline with that seed."""
         return self._baselines.get(seed, {}).get(_key(score))
 
     def rows(self, ended: Ended) -> Iterator[dict[str, Any]]:
@@ -74,9 +76,10 @@ class Deltas:
                 "value": score.value,
                 "main": score.main,
                 "unseen": score.unseen,
-                "baseline": baseline,
-                "delta": None if baseline is None else score.value - baseline,
-                "delta_own": None if own is None else score.value - own,
+                "unseen_by_both": unseen_by_both(score, baseline),
+                "baseline": None if baseline is None else baseline.value,
+                "delta": None if baseline is None else score.value - baseline.value,
+                "delta_own": None if own is None else score.value - own.value,
             }
 
 

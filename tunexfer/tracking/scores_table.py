@@ -84,32 +84,36 @@ def _read(folders: Sequence[TrialFolder]) -> pa.Table:
 
 
 def with_deltas(scores: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
-    """The same rows with `phase`, `seed`, `baseline`, `delta` and `delta_own`; NaN where there is nothing to compare.
+    """The same rows with `phase`, `seed` and what they are compared with; NaN where there is nothing.
 
     scores:  as `read_scores` gives them
     trials:  those of the scores, each once
 
     `baseline` is of the same seed; `delta_own` is against the no-stage chain with the trial's own target values.
+    `unseen_by_both` is `core.scores.unseen_by_both` of the trial's score and the baseline's.
     """
     known = list(trials)
     numbers = np.array([trial.number for trial in known], dtype=np.int64)
     order = np.argsort(numbers, kind="stable")
     place = order[np.searchsorted(numbers, scores["trial"].to_numpy(), sorter=order)]
     plain = [at for at, trial in enumerate(known) if not trial.chain.stages]
-    values = _Values(scores, place, plain)
-    value = scores["value"].to_numpy()
-    baseline = values.of(_baselines(known)[place])
+    others = _Others(scores, place, plain)
+    value, unseen = scores["value"].to_numpy(), scores["unseen"].to_numpy(dtype=bool)
+    # A last element stands for the score that isn't there.
+    values, unseens = np.append(value, np.nan), np.append(unseen, True)
+    before = others.of(_baselines(known)[place])
     phases = pd.Categorical([trial.phase for trial in known])
     return scores.assign(
         phase=pd.Categorical.from_codes(phases.codes[place], dtype=phases.dtype),
         seed=np.array([trial.seed for trial in known], dtype=np.int64)[place],
-        baseline=baseline,
-        delta=value - baseline,
-        delta_own=value - values.of(_owns(known, scores, place)),
+        unseen_by_both=unseen & unseens[before],
+        baseline=values[before],
+        delta=value - values[before],
+        delta_own=value - values[others.of(_owns(known, scores, place))],
     )
 
 
-class _Values:
+class _Others:
     """Looks a score up in another trial. T trials without a stage, K distinct scores a trial can have."""
 
     def __init__(self, scores: pd.DataFrame, place: Integers, plain: Sequence[int]) -> None:
@@ -123,13 +127,16 @@ class _Values:
         last = max(int(place.max(initial=0)), max(plain, default=0))
         self._row = np.full(last + 2, -1, dtype=np.int64)
         self._row[list(plain)] = np.arange(len(plain))
-        self._table = np.full((len(plain) + 1, size), np.nan)
-        mine = self._row[place] >= 0
-        self._table[self._row[place[mine]], self._key[mine]] = scores["value"].to_numpy()[mine]
+        self._table = np.full((len(plain) + 1, size), -1, dtype=np.int64)
+        mine = np.flatnonzero(self._row[place] >= 0)
+        self._table[self._row[place[mine]], self._key[mine]] = mine
 
-    def of(self, trial: Integers) -> NDArray[np.float64]:
-        """For every score its value in the trial at that place, -1 for none; NaN where it has no such score."""
-        found: NDArray[np.float64] = self._table[self._row[trial], self._key]
+    def of(self, trial: Integers) -> Integers:
+        """For every score where the same one of another trial is among all scores; -1 where there is no such score.
+
+        trial: that trial's place, -1 for none
+        """
+        found: Integers = self._table[self._row[trial], self._key]
         return found
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tunexfer.core.scores import Split
+from tunexfer.core.scores import Split, unseen_by_both
 from tunexfer.tracking.record import Record
+from tunexfer.tracking.seeds import beyond_seeds
 from tunexfer.tracking.trial import Ended, chain_in_words, fresh_objectives
 
 
@@ -61,7 +62,7 @@ def _target(baseline: Ended, best: Ended, task: str) -> dict[str, Any]:
     split = _reported(best, task)
     before, after = baseline.main(task, split), best.main(task, split)
     both = [language for language in after if language in before]
-    unseen = [language for language in both if after[language].unseen]
+    unseen = [language for language in both if unseen_by_both(after[language], before[language])]
     return {
         "split": split,
         "metric": next((score.metric for score in after.values()), None),
@@ -72,7 +73,7 @@ def _target(baseline: Ended, best: Ended, task: str) -> dict[str, Any]:
                 "baseline": before[language].value,
                 "best": after[language].value,
                 "delta": after[language].value - before[language].value,
-                "unseen": after[language].unseen,
+                "unseen": language in unseen,
             }
             for language in both
         },
@@ -97,7 +98,7 @@ def _means(before: Mapping[str, Any], after: Mapping[str, Any], languages: list[
 
 def _confirmation(record: Record) -> list[dict[str, Any]]:
     """Per confirmed chain and target: the gain over the baseline of the same fresh seed on unseen languages, each mean
-    over languages, then mean and standard deviation over seeds."""
+    over languages, then mean and standard deviation over seeds (None with one), and whether it is `beyond_seeds`."""
     confirms = [one for one in record.complete if one.trial.phase == "confirm"]
     base = next((one.trial.chain for one in record.complete if one.trial.phase == "baseline"), None)
     baselines = {one.trial.seed: one for one in confirms if one.trial.chain == base}
@@ -113,11 +114,12 @@ def _confirmation(record: Record) -> list[dict[str, Any]]:
     return found
 
 
-def _spread(means: Iterable[dict[str, float] | None]) -> dict[str, float] | None:
+def _spread(means: Iterable[dict[str, float] | None]) -> dict[str, Any] | None:
     deltas = [one["delta"] for one in means if one]
     if not deltas:
         return None
-    return {"mean": statistics.fmean(deltas), "sd": statistics.stdev(deltas) if len(deltas) > 1 else 0.0}
+    sd = statistics.stdev(deltas) if len(deltas) > 1 else None
+    return {"mean": statistics.fmean(deltas), "sd": sd, "beyond": beyond_seeds(deltas)}
 
 
 def _reported(ended: Ended, task: str) -> Split:
@@ -182,18 +184,22 @@ def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console)
     console.print(table)
     for task in tasks:
         gains = {found["trial"]: found["unseen_delta"][task] for found in confirmed if found["unseen_delta"][task]}
-        beyond = {trial: gain for trial, gain in gains.items() if gain["mean"] > gain["sd"]}
+        beyond = {trial: gain for trial, gain in gains.items() if gain["beyond"] and gain["mean"] > 0}
         best = max(beyond, key=lambda trial: beyond[trial]["mean"], default=None)
-        says = "no chain helps beyond the spread" if best is None else f"trial {best} helps, {_signed(beyond[best])}"
+        says = (
+            f"trial {best} helps, {_signed(beyond[best])}" if best is not None else "no chain helps beyond the spread"
+        )
         console.print(f"{task}: {says}")
+    if confirmed[0]["seeds"] < 2:
+        console.print("One seed shows no spread, so no gain can be told from it: `confirm: {seeds: 3}` in the space.")
 
 
 def _chosen_by(languages: str | list[str]) -> str:
     return languages if isinstance(languages, str) else " ".join(languages)
 
 
-def _signed(gain: Mapping[str, float]) -> str:
-    return f"{gain['mean']:+.2f} ± {gain['sd']:.2f}"
+def _signed(gain: Mapping[str, Any]) -> str:
+    return f"{gain['mean']:+.2f}" + ("" if gain["sd"] is None else f" ± {gain['sd']:.2f}")
 
 
 def _forgetting_in_words(task: str, found: Mapping[str, Any]) -> str:

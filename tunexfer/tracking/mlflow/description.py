@@ -76,7 +76,7 @@ def _confirmed(confirmation: list[dict[str, Any]]) -> list[str]:
     rows = [f"Gain in unseen languages over {confirmation[0]['seeds']} fresh seeds, mean ± standard deviation:", ""]
     for found in confirmation:
         gains = (
-            f"{_plain(task)} {gain['mean']:+.2f} ± {gain['sd']:.2f}"
+            f"{_plain(task)} {gain['mean']:+.2f}" + ("" if gain["sd"] is None else f" ± {gain['sd']:.2f}")
             for task, gain in found["unseen_delta"].items()
             if gain
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tunexfer.core.chain import Chain, Stage
-from tunexfer.core.scores import FORGETTING, Split
+from tunexfer.core.scores import FORGETTING, Split, unseen_by_both
 from tunexfer.tracking.datasets import Dataset
 from tunexfer.tracking.deltas import SCORES_SCHEMA, Deltas
 from tunexfer.tracking.trial import Ended
@@ -40,7 +40,7 @@ def metrics(ended: Ended, deltas: Deltas) -> dict[str, float]:
     """One trial's metrics under the names MLflow shows them by.
 
     Of the test split: `mean` over all languages, `unseen` over those that the chain didn't train the task in, `worst`,
-    `gain` (the mean delta over unseen languages), deltas and forgetting.
+    `gain` (the mean delta over the languages that the baseline didn't train it in either), deltas and forgetting.
     """
     found: dict[str, float] = {} if ended.objective is None else {"objective": ended.objective}
     for score in ended.scores:
@@ -61,8 +61,8 @@ def metrics(ended: Ended, deltas: Deltas) -> dict[str, float]:
         for language, score in main.items():
             baseline = deltas.baseline(score, ended.trial.seed)
             if baseline is not None:
-                found[f"delta/{target.name}/{language}"] = score.value - baseline
-                gained += [score.value - baseline] if score.unseen else []
+                found[f"delta/{target.name}/{language}"] = score.value - baseline.value
+                gained += [score.value - baseline.value] if unseen_by_both(score, baseline) else []
         if gained:
             found[f"gain/{target.name}"] = statistics.fmean(gained)
     return {name: round(value, DIGITS) for name, value in found.items()}
