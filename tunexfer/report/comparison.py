@@ -97,9 +97,9 @@ def compare_runs(
         )
     rows, told = _read(pairs, columns_for({one.metric for one in scored}))
     if 0 < len(rows) < len(pairs):
-        scored = _scores(list(rows), cells)
+        scored = _scores([pair for pair, _ in rows], cells)
     targets = _by_target(scored)
-    drawn, remarks = _draws(list(rows.values()), targets, resamples) if rows else ({}, ())
+    drawn, remarks = _draws([both for _, both in rows], targets, resamples) if rows else ({}, ())
     remarks = (*told, *remarks)
     languages = pd.concat([_language_rows(part, drawn) for part in targets.values()], ignore_index=True)
     return Comparison(languages=languages[[*_LANGUAGES]], means=_mean_rows(targets, drawn)[[*_MEANS]], remarks=remarks)
@@ -148,17 +148,17 @@ def _by_target(scored: Sequence[_Scored]) -> dict[str, list[_Scored]]:
 
 def _read(
     pairs: Sequence[tuple[Run, Run]], columns: Sequence[str]
-) -> tuple[dict[tuple[Run, Run], tuple[_Rows, _Rows]], tuple[str, ...]]:
+) -> tuple[list[tuple[tuple[Run, Run], tuple[_Rows, _Rows]]], tuple[str, ...]]:
     """The scored rows of the pairs that have them; in words, why the others haven't and what that costs."""
-    found: dict[tuple[Run, Run], tuple[_Rows, _Rows]] = {}
+    found: list[tuple[tuple[Run, Run], tuple[_Rows, _Rows]]] = []
     lost: list[tuple[int, StudyError]] = []
     for after, before in pairs:
         try:
-            found[after, before] = _Rows(after, columns), _Rows(before, columns)
+            found.append(((after, before), (_Rows(after, columns), _Rows(before, columns))))
         except StudyError as error:
             lost.append((int(after.study.trials()["seed"][after.trial]), error))
     if not found:
-        return {}, tuple(f"There are no intervals: {error}" for _, error in lost[:1])
+        return [], tuple(f"There are no intervals: {error}" for _, error in lost[:1])
     return found, tuple(f"Seed {seed} is left out of scores and intervals: {error}" for seed, error in lost)
 
 
