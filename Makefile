@@ -3,10 +3,11 @@ INSTALLED := .venv/installed
 
 .PHONY: search test slow install clean
 
-# The first run builds .venv; later ones reuse it until the requirements change.
+# The first run builds .venv; later ones reuse it until the requirements change. Modules are compiled when first imported:
+# most never are.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[starter,dev]'
+	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[starter,dev]'
 	touch $(INSTALLED)
 
 install: $(INSTALLED)
