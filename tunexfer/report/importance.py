@@ -12,7 +12,7 @@ from tunexfer.core.chain import Stage
 from tunexfer.report.explored import Explored
 from tunexfer.report.mixtures import by_mixture, draw_mixtures, shares
 from tunexfer.report.panels import MOST_VALUES, draw_panels, means
-from tunexfer.report.ped_anova import BEST_LEAST, BEST_SHARE, LEAST_TRIALS, importances
+from tunexfer.report.ped_anova import BEST_LEAST, BEST_SHARE, CHANCE, LEAST_TRIALS, importances
 from tunexfer.report.section import Section
 from tunexfer.report.strips import draw_strips, shortened, summary
 from tunexfer.report.study import Study
@@ -100,8 +100,8 @@ def _decides(estimated: pd.DataFrame, count: int) -> str:
     how = (
         f"Importance says how much a choice decides whether a trial is among the best {BEST_SHARE:.0%}, at least "
         f"{BEST_LEAST} (PED-ANOVA over {count} trials); "
-        "chance is what the largest of all choices, their values shuffled among their trials, reaches once in twenty "
-        "times."
+        "chance is what the same values, shuffled among their trials, reach once in twenty times, each choice by itself: "
+        f"of {len(estimated)} choices without an effect {len(estimated) * CHANCE:.1f} would be above it."
     )
     above = estimated[estimated["matters"]]
     if above.empty:

@@ -37,18 +37,14 @@ def importances(explored: Explored) -> pd.DataFrame:
 
     coordinate
     importance:  share of what all estimated coordinates explain, 0 to 1; NaN where too few trials have the coordinate
-    by_chance:   what the largest of all coordinates, their values shuffled among their trials, reaches or exceeds once
-                 in twenty times, on the same scale: the same for all
+    by_chance:   what its values, shuffled among their trials, reach or exceed once in twenty times, on the same scale
     matters:     whether importance is above by_chance
     trials:      that have the coordinate: it may hang on an option that others didn't draw
     among_best:  how many of these are among the best
     options:     different values among them
 
     Source: Watanabe, Bansal and Hutter 2023 (PED-ANOVA, arXiv 2304.10255); coordinates that not every trial has are
-    weighed by how many of all and of the best have them, as in arXiv 2601.20800. The shuffles are a permutation test,
-    each coordinate by itself; its maximum over coordinates keeps the chance that any choice without an effect is called
-    above chance at one in twenty, however many there are (Westfall and Young 1993, Resampling-Based Multiple Testing,
-    section 2.5: single-step maxT).
+    weighed by how many of all and of the best have them, as in arXiv 2601.20800. The shuffles are a permutation test.
     """
     points, count = explored.points, len(explored.points)
     columns = ["coordinate", "importance", "by_chance", "matters", "trials", "among_best", "options"]
@@ -70,9 +66,9 @@ def importances(explored: Explored) -> pd.DataFrame:
     total = found[0].sum()
     scaled = pd.DataFrame(found / total if total > 0 else found, columns=enough)
     table["importance"] = table["coordinate"].map(scaled.iloc[0])
-    largest = np.sort(scaled.iloc[1:].max(axis=1))[::-1]
-    by_chance = largest[round(CHANCE * (len(largest) + 1)) - 1]
-    table["by_chance"] = table["importance"].where(table["importance"].isna(), by_chance)
+    shuffled = np.sort(scaled.iloc[1:], axis=0)[::-1]
+    by_chance = shuffled[round(CHANCE * (len(shuffled) + 1)) - 1]
+    table["by_chance"] = table["coordinate"].map(dict(zip(enough, by_chance, strict=True)))
     table["matters"] = table["importance"] > table["by_chance"]
     return table[columns].sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 
