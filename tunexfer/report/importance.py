@@ -100,8 +100,8 @@ def _decides(estimated: pd.DataFrame, count: int) -> str:
     how = (
         f"Importance says how much a choice decides whether a trial is among the best {BEST_SHARE:.0%}, at least "
         f"{BEST_LEAST} (PED-ANOVA over {count} trials); "
-        "chance is what the same values, shuffled among their trials, reach once in twenty times, each choice by itself: "
-        f"of {len(estimated)} choices without an effect {len(estimated) * CHANCE:.1f} would be above it."
+        "chance is what the same values, shuffled among their trials, reach once in twenty times, each choice by "
+        f"itself: of {len(estimated)} choices without an effect {len(estimated) * CHANCE:.1f} would be above it."
     )
     above = estimated[estimated["matters"]]
     if above.empty:
