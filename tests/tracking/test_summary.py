@@ -12,6 +12,7 @@ from made_up import PLAN, chain, run, study, trial
 from rich.console import Console
 
 from tunexfer.core.folder import StudyFolder
+from tunexfer.tracking.mlflow.description import description
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.summary import show, summarise
 
@@ -31,6 +32,22 @@ def test_the_best_chain_is_compared_with_the_baseline_on_test(summary: dict[str,
     # the stage trains intent in de and the target in en: only ru is unseen
     assert intent["unseen"] == {"languages": 1, "baseline": 48.0, "best": 51.0, "delta": 3.0}
     assert intent["all"] == {"languages": 3, "baseline": 49.0, "best": 52.0, "delta": 3.0}
+
+
+def test_where_no_chain_beats_the_baseline_the_next_best_is_shown_beside_it(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 47.0)
+        run(record, trial(2, of=chain(stages=2)), 48.0)
+    found = summarise(record, state="finished", objective=OBJECTIVE, wanted=3, seconds=1.0)
+    assert found["best"]["trial"] == 0
+    assert (found["next_best"]["trial"], found["next_best"]["objective"]) == (2, 48.0)
+    assert found["targets"]["intent"]["languages"]["ru"]["delta"] == -2.0
+    out = io.StringIO()
+    show(found, Console(file=out, width=100))
+    assert "The next best (trial 2, objective 48.00): intermediate" in out.getvalue()
+    assert "next best" in description(found)
+    assert "The next best (trial 2): intermediate" in description(found)
 
 
 def test_a_language_that_the_baseline_trained_is_not_unseen_for_a_chain_from_another(tmp_path: Path) -> None:

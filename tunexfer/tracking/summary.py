@@ -13,7 +13,7 @@ from rich.table import Table
 from tunexfer.core.scores import Split, unseen_by_both
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.seeds import beyond_seeds
-from tunexfer.tracking.trial import Ended, chain_in_words, fresh_objectives
+from tunexfer.tracking.trial import Ended, best_of, chain_in_words, fresh_objectives
 
 
 def summarise(
@@ -21,11 +21,16 @@ def summarise(
 ) -> dict[str, Any]:
     """The study in plain JSON values. Scores are percentages, deltas points, both of the test split where there is one.
 
+    Where no chain beats the baseline, `targets` has the next best one's scores as `best`.
+
     state: `finished`, `interrupted`, `out of time` or `exhausted`
     wanted: trials asked for, the baseline included
     """
     ended, best = record.ended, record.best()
     baseline = next((one for one in record.complete if one.trial.number == 0), None)
+    unbeaten = best is not None and best is baseline
+    others = [one for one in record.complete if baseline and one.trial.chain != baseline.trial.chain]
+    next_best = best_of(others) if unbeaten else None
     stages = [stage for one in ended for stage in one.stages]
     own = [one for one in ended if one.trial.phase != "confirm"]
     return {
@@ -44,7 +49,13 @@ def summarise(
             "chain": chain_in_words(best.trial.chain),
             "fresh_seeds": len(fresh_objectives(record.complete).get(best.trial.chain, ())),
         },
-        "targets": _targets(baseline, best) if baseline and best else {},
+        "next_best": next_best
+        and {
+            "trial": next_best.trial.number,
+            "chain": chain_in_words(next_best.trial.chain),
+            "objective": next_best.objective,
+        },
+        "targets": _targets(baseline, next_best or best) if baseline and best else {},
         "confirmation": _confirmation(record),
         "steps": {
             "trained": sum(stage.steps for stage in stages if not stage.reused),
@@ -151,8 +162,11 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
             console.print(
                 f"Of the confirmed chains it has the highest mean objective over {best['fresh_seeds']} fresh seeds."
             )
+        if next_best := summary["next_best"]:
+            said = f"The next best (trial {next_best['trial']}, objective {next_best['objective']:.2f})"
+            console.print(f"{said}: {next_best['chain']}", highlight=False)
         for task, found in summary["targets"].items():
-            console.print(_languages_table(task, found))
+            console.print(_languages_table(task, found, "next best" if next_best else "best"))
             if "forgetting" in found:
                 console.print(_forgetting_in_words(task, found["forgetting"]))
     if summary["confirmation"]:
@@ -211,9 +225,9 @@ def _forgetting_in_words(task: str, found: Mapping[str, Any]) -> str:
     return f"Forgotten of {task}, in % of its score (below 0: gained): {', '.join(lost)}"
 
 
-def _languages_table(task: str, found: Mapping[str, Any]) -> Table:
+def _languages_table(task: str, found: Mapping[str, Any], after: str) -> Table:
     table = Table(title=f"{task} ({found['metric']}, {found['split']})", title_justify="left")
-    for heading in ("language", "baseline", "best", "delta"):
+    for heading in ("language", "baseline", after, "delta"):
         table.add_column(heading, justify="left" if heading == "language" else "right")
     for name, mean in (("mean unseen", found["unseen"]), ("mean all", found["all"])):
         if mean:

@@ -23,8 +23,11 @@ def description(summary: Mapping[str, Any]) -> str:
     ]
     if best is None or not summary["targets"]:
         return "\n\n".join([*lines, "There is nothing to compare yet: the baseline or every chain is still missing."])
-    lines.append("\n".join(_table(summary["targets"])))
+    next_best = summary["next_best"]
+    lines.append("\n".join(_table(summary["targets"], "next best" if next_best else "best")))
     lines.append(f"{_best_in_words(best)}: {_plain(best['chain'])}")
+    if next_best:
+        lines.append(f"The next best (trial {next_best['trial']}): {_plain(next_best['chain'])}")
     if chosen := _chosen_in_words(summary["objective"]):
         lines.append(chosen)
     if best["fresh_seeds"]:
@@ -52,10 +55,10 @@ def _chosen_in_words(objective: Mapping[str, Any]) -> str:
     )
 
 
-def _table(targets: Mapping[str, Any]) -> list[str]:
+def _table(targets: Mapping[str, Any], after: str) -> list[str]:
     """A row a target: means over unseen languages, and in which of all languages it is better or worse."""
     rows = [
-        "| target | metric | unseen languages | baseline | best | gain | better in | worse in |",
+        f"| target | metric | unseen languages | baseline | {after} | gain | better in | worse in |",
         "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     for name, found in targets.items():
