@@ -282,11 +282,15 @@ def _words(studies: Sequence[Study], found: Transfer, whole: Averages) -> Iterat
         + (" Trials of all studies together, each beside a chain of its own study." if len(studies) > 1 else "")
     )
     there, own = int(found.targets.notna().to_numpy().sum()), int(found.own.to_numpy().sum())
-    yield (
-        f"Of {there} pairs of trial and target {own} are beside the chain without a stage that has the trial's own "
-        f"target values, {there - own} beside the baseline, as no such chain was run: there another learning rate or "
-        "train language of the target counts as if the stage had done it. In the tables: own_baseline."
-    )
+    said = "beside the chain without a stage that has the trial's own target values"
+    if own == there:
+        yield f"All {there} pairs of trial and target are {said}."
+    else:
+        yield (
+            f"Of {there} pairs of trial and target {own} are {said}, {there - own} beside the baseline, as no such "
+            "chain was run: there another learning rate or train language of the target counts as if the stage had "
+            "done it. In the tables: own_baseline."
+        )
     if len(whole.mean) > MOST_ROWS and _several(found.trained):
         yield (
             f"The figure has a row a task; by source language there would be {len(whole.mean)}, which are in the "
