@@ -16,6 +16,7 @@ from tracking.made_up import study
 
 from tunexfer.cli import main
 from tunexfer.core.folder import StudyFolder
+from tunexfer.errors import StudyError
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.summary import summarise
 
@@ -109,6 +110,32 @@ def test_a_search_that_cannot_start_is_notified_and_keeps_its_exit_code(folder: 
     assert f"--notify: `{tell}` ended with exit code 5." in shown.stderr
     assert "holds trials but no plan.yaml" in shown.stderr
     assert (folder / "told").read_text().startswith("toy failed: ")
+
+
+def test_the_tracking_uri_is_the_options_or_that_of_mlflows_own_variable_or_a_file_in_the_runs_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def launched(plan: Any, places: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        seen.append(places.tracking_uri)
+        raise StudyError("far enough")
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TUNEXFER_CACHE", str(folder / "cache"))
+    monkeypatch.setattr("tunexfer.launch.launch", launched)
+    for variable, options in (
+        (None, []),
+        ("http://there:1", []),
+        ("http://there:1", ["--tracking-uri", "http://here:2"]),
+    ):
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        if variable:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+        monkeypatch.setattr("sys.argv", ["tunexfer", "search", "toy.yaml", *options])
+        with pytest.raises(SystemExit):
+            main()
+    assert seen == [f"sqlite:///{folder / 'runs' / 'mlflow.db'}", "http://there:1", "http://here:2"]
 
 
 def test_a_registration_that_fails_comes_after_the_summary_and_gives_exit_code_2(
