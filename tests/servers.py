@@ -44,6 +44,7 @@ def ray_head(cpus: int) -> Iterator[str]:
     port, scratch = free_port(), tempfile.mkdtemp(prefix="ray-")  # short: Ray makes sockets below it
     options = {"port": port, "num-cpus": cpus, "ray-client-server-port": free_port(), "temp-dir": scratch}
     options |= {"include-dashboard": "false"}
+    options |= {"dashboard-agent-listen-port": free_port(), "metrics-export-port": free_port()}  # others run too
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--{name}={value}" for name, value in options.items()]
     try:
