@@ -102,7 +102,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _ended_like_ctrl_c() -> Iterator[None]:
-    """Else Python ends at once, and the server would stay; a script's background job ignores SIGINT unless it is told."""
+    """Else Python ends at once, and the server would stay. A script's background job would ignore SIGINT."""
 
     def interrupt(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt
