@@ -15,7 +15,7 @@ from tunexfer.tracking.listener import Listener
 from tunexfer.tracking.progress import read_standing
 from tunexfer.tracking.record import Record
 from tunexfer.tracking.savings import seconds_saved
-from tunexfer.tracking.trial import Ended, Trial
+from tunexfer.tracking.trial import Ended, Trial, highest
 
 METRICS = {
     "tunexfer_trials": ("Trials of the study, by state", ("study", "state")),
@@ -90,8 +90,7 @@ class StudyMetrics(Listener):
 
     def _settle(self) -> None:
         """Read the record, on the thread that writes it."""
-        study, ended = {"study": self.record.folder.name}, self.record.ended
-        own = [one for one in self.record.complete if one.objective is not None and one.trial.phase != "confirm"]
+        study, ended, best = {"study": self.record.folder.name}, self.record.ended, highest(self.record.complete)
         states = Counter({"running": 0, "complete": 0, "failed": 0, "stopped": 0})
         states.update(one.state for one in ended)
         stages = Counter((run.name, "reused" if run.reused else "trained") for one in ended for run in one.stages)
@@ -102,9 +101,10 @@ class StudyMetrics(Listener):
                 found.append(Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
             for name, seconds in seconds_saved(ended).items():
                 found.append(Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
-            if own:
-                objective, negative = max((one.objective or 0.0, -one.trial.number) for one in own)
-                found.append(Sample("tunexfer_best_objective", study | {"trial": str(-negative)}, objective))
+            if best and best.objective is not None:
+                found.append(
+                    Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective)
+                )
             self._settled = found
 
     def _rates(self) -> Iterator[Sample]:

@@ -18,7 +18,7 @@ from tunexfer.core.scores import Score
 from tunexfer.tracking.ending import Stand, State
 from tunexfer.tracking.progress import Standing, read_standing
 from tunexfer.tracking.record import Record, read_plan
-from tunexfer.tracking.trial import Ended, Trial
+from tunexfer.tracking.trial import Ended, Trial, highest
 
 MOST_COLUMNS = 4
 """Targets that get a column each; of more, the scores share one."""
@@ -76,8 +76,7 @@ class LiveTable:
     @property
     def best(self) -> Ended | None:
         """Of the search's own complete trials, the one with the highest objective."""
-        own = [one for one in self._complete() if one.objective is not None and one.trial.phase != "confirm"]
-        return max(own, key=lambda one: (one.objective, -one.trial.number), default=None)
+        return highest(self._complete())
 
     @property
     def headline(self) -> str:

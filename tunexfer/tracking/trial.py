@@ -90,14 +90,24 @@ def best_of(complete: Iterable[Ended]) -> Ended | None:
     It is the one with the highest objective; of chains that were run again with fresh seeds, which then are the only
     ones in question, the one with the highest mean over these: the highest of many objectives is partly luck.
     """
-    ended = [one for one in complete if one.objective is not None]
-    own = [one for one in ended if one.trial.phase != "confirm"]
+    ended = list(complete)
+    own = searched(ended)
     again = fresh_objectives(ended)
     most = max(map(len, again.values()), default=0)
     confirmed = [one for one in own if most and len(again.get(one.trial.chain, ())) == most]
     if len(confirmed) < 2:  # the baseline alone is confirmed so far
-        return max(own, key=lambda one: (one.objective, -one.trial.number), default=None)
+        return highest(own)
     return max(confirmed, key=lambda one: (statistics.fmean(again[one.trial.chain]), -one.trial.number))
+
+
+def searched(complete: Iterable[Ended]) -> list[Ended]:
+    """The search's own trials that have an objective, the baseline among them; none that confirms."""
+    return [one for one in complete if one.trial.phase != "confirm" and one.objective is not None]
+
+
+def highest(complete: Iterable[Ended]) -> Ended | None:
+    """Of the search's own trials the one with the highest objective, the first of equals."""
+    return max(searched(complete), key=lambda one: (one.objective, -one.trial.number), default=None)
 
 
 def fresh_objectives(complete: Iterable[Ended]) -> dict[Chain, list[float]]:
