@@ -24,10 +24,10 @@ import typer
 from by_hand import ByHand, difference, job_of
 from rich.console import Console
 
-from tunexfer.cli import cache_folder
+from tunexfer.cli.launch import make_runner, prepare_all
+from tunexfer.cli.main import cache_folder
 from tunexfer.core.chain import Chain
-from tunexfer.launch import make_runner, prepare_all
-from tunexfer.plan import Plan
+from tunexfer.plan.plan import Plan
 
 GRID = Path(__file__).parent / "grid.yaml"
 Scores = dict[str, float]

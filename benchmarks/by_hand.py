@@ -26,11 +26,11 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from transformers import AutoModel, AutoTokenizer, Trainer, TrainingArguments
 
-from tunexfer.cli import cache_folder
+from tunexfer.cli.main import cache_folder
 from tunexfer.core.chain import Mixture, Source
 from tunexfer.data.batches import batch_plan
-from tunexfer.data.encoder import resolve_encoder
-from tunexfer.plan import Plan
+from tunexfer.data.checkpoint import resolve_encoder
+from tunexfer.plan.plan import Plan
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.model import new_heads

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunexfer.tasks.mining import NEIGHBOURS, nearest
+from tunexfer.tasks.bitext import NEIGHBOURS, nearest
 
 GIB = 2**30
 

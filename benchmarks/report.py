@@ -66,7 +66,15 @@ def made_up(given: argparse.Namespace) -> MadeUp:
 
 def measure(folder: Path, out: Path) -> dict[str, float | int]:
     """Of `tunexfer report`: wall and processor seconds, peak memory, and sizes."""
-    command = [sys.executable, "-c", "from tunexfer.cli import main; main()", "report", str(folder), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        "from tunexfer.cli.main import main; main()",
+        "report",
+        str(folder),
+        "--out",
+        str(out),
+    ]
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "MPLBACKEND": "agg"})
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

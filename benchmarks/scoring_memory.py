@@ -20,13 +20,13 @@ from typing import Annotated, Any
 
 import typer
 
-from tunexfer.cli import cache_folder
+from tunexfer.cli.main import cache_folder
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
-from tunexfer.core.folder import TrialFolder
-from tunexfer.data.encoder import resolve_encoder
+from tunexfer.core.files import TrialFolder
+from tunexfer.data.checkpoint import resolve_encoder
 from tunexfer.data.prepare import Prepared, prepare
+from tunexfer.record.record import write_result
 from tunexfer.tasks.suite import Suite, TaskBlock
-from tunexfer.tracking.record import write_result
 
 MIB = 2**20
 TAGS = ["O", "B-thing", "I-thing"]
@@ -88,8 +88,8 @@ def the_chain(encoder: Path) -> Chain:
 
 def run_trial(prepared: Path, folder: Path) -> None:
     """In a process of its own; prints what `resident` says."""
-    from tunexfer.training.chain import ChainRunner
-    from tunexfer.training.store import StageStore
+    from tunexfer.store import StageStore
+    from tunexfer.training.executor import ChainRunner
 
     loaded = Prepared.load(prepared)
     runner = ChainRunner(loaded, StageStore(folder / "store"), device="cpu", threads=1)

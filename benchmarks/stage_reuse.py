@@ -25,15 +25,15 @@ from by_hand import job_of
 from by_hand import search as search_by_hand
 from rich.console import Console
 
-from tunexfer.cli import cache_folder
+from tunexfer.cli.launch import make_runner, prepare_all
+from tunexfer.cli.main import cache_folder
 from tunexfer.core.chain import Chain
-from tunexfer.core.folder import StudyFolder
-from tunexfer.launch import make_runner, prepare_all
-from tunexfer.plan import Plan
-from tunexfer.search.study import TUNE_SETTINGS, SearchOptions, run_search
-from tunexfer.tracking.mlflow.mirror import Mirror
-from tunexfer.tracking.record import Record
-from tunexfer.tracking.trial import Ended
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import TrialResult
+from tunexfer.mlflow.mirror import Mirror
+from tunexfer.plan.plan import Plan
+from tunexfer.record.record import Record
+from tunexfer.search.ray_tune import TUNE_SETTINGS, SearchOptions, run_search
 
 HERE = Path(__file__).parent
 SPACES = {"draws": "multitask", "grid": str(HERE / "grid.yaml")}
@@ -52,7 +52,7 @@ class Apart:
             return runner.run(chain, **rest)
 
 
-def by_tunexfer(plan: Plan, folder: Path, make: Callable[[], Any]) -> tuple[list[Ended], float]:
+def by_tunexfer(plan: Plan, folder: Path, make: Callable[[], Any]) -> tuple[list[TrialResult], float]:
     """The trials of the plan's search, and the seconds it took from start to end."""
     started = time.perf_counter()
     with Record.drive(StudyFolder(folder / "study"), plan.as_dict()) as record:
@@ -102,9 +102,9 @@ def main(
             "chains": len(chains),
             "seconds": {"tunexfer": round(ours, 1), "by hand": round(theirs, 1)},
             "ratio": round(theirs / ours, 2),
-            "steps": {"apart": possible.steps_apart, "shared at best": possible.steps, "trained": trained},
+            "steps": {"apart": possible.steps_unshared, "shared at best": possible.steps, "trained": trained},
             "share of possible sharing": round(
-                (possible.steps_apart - trained) / max(possible.steps_apart - possible.steps, 1), 3
+                (possible.steps_unshared - trained) / max(possible.steps_unshared - possible.steps, 1), 3
             ),
         }
         if part == "grid" and breakdown:

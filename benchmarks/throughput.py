@@ -37,13 +37,13 @@ from numpy.typing import NDArray
 from plain import PLAIN, Plain
 from transformers import AutoTokenizer
 
-from tunexfer.cli import cache_folder
+from tunexfer.cli.main import cache_folder
 from tunexfer.core.chain import Encoder, Mixture, Source, Stage
-from tunexfer.core.fingerprint import Contents
+from tunexfer.core.graph import Contents
 from tunexfer.core.scores import Split
 from tunexfer.data.batches import POOL
-from tunexfer.data.encoder import encoder_content, resolve_encoder
-from tunexfer.data.encoding import Encoded, encode_source
+from tunexfer.data.checkpoint import encoder_content, resolve_encoder
+from tunexfer.data.encode import Encoded, encode_source
 from tunexfer.data.prepare import Prepared
 from tunexfer.data.rows import Rows
 from tunexfer.tasks.kinds import KINDS
@@ -51,7 +51,7 @@ from tunexfer.tasks.suite import TaskBlock, load_suite
 from tunexfer.training import evaluate
 from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.model import Model, new_heads
-from tunexfer.training.stage import train_stage
+from tunexfer.training.train import train_stage
 
 TASK, LANGUAGE = "task", "en"
 CPU = torch.device("cpu")

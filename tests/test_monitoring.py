@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
-from tunexfer.search.metrics import METRICS
+from tunexfer.search.gauges import METRICS
 
 FOLDER = Path(__file__).parent.parent / "monitoring"
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "grafana.json").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
-MAIN = "import sys; from tunexfer.cli import main; sys.argv[0] = 'tunexfer'; main()"
+MAIN = "import sys; from tunexfer.cli.main import main; sys.argv[0] = 'tunexfer'; main()"
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.hub import Hub, serving
-from tests.pico import pico_encoder
+from hub import Hub, serving
+from pico import pico_encoder
 
 SET = "datasets/some/nli"
 CARD = b"""---
@@ -28,7 +28,7 @@ READER = """
 import json, sys
 from pathlib import Path
 from tunexfer.core.chain import Encoder
-from tunexfer.data.encoder import resolve_encoder
+from tunexfer.data.checkpoint import resolve_encoder
 from tunexfer.data.rows import Rows
 from tunexfer.errors import TunexferError
 from tunexfer.tasks.suite import Suite

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pico import pico_encoder, pico_suite
 from rich.console import Console
 
 import tunexfer.data.prepare as module
-from tests.pico import pico_encoder, pico_suite
+from tunexfer.cli.launch import prepare_all
 from tunexfer.core.chain import Encoder, Source
-from tunexfer.data.encoder import encoder_content, resolve_encoder
+from tunexfer.data.checkpoint import encoder_content, resolve_encoder
 from tunexfer.data.prepare import Prepared, prepare
 from tunexfer.errors import DataError
-from tunexfer.launch import prepare_all
-from tunexfer.plan import Plan
+from tunexfer.plan.plan import Plan
 from tunexfer.tasks.suite import load_suite
 
 Prepare = Callable[..., Prepared]

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pico import pico_encoder, pico_suite
 
-from tests.pico import pico_encoder, pico_suite
 from tunexfer.core.chain import Chain
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import StageRun, Trial, TrialResult
 from tunexfer.data.prepare import prepare
-from tunexfer.plan import Plan
-from tunexfer.tracking.record import Record, write_result
-from tunexfer.tracking.trial import Ended, StageRun, Trial
-from tunexfer.training.chain import ChainResult, ChainRunner
-from tunexfer.training.store import StageStore
+from tunexfer.plan.plan import Plan
+from tunexfer.record.record import Record, write_result
+from tunexfer.store import StageStore
+from tunexfer.training.executor import ChainResult, ChainRunner
 
 
 def target(task: str, steps: int = 12, rate: float = 3.0e-3) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def study(path: Path, **space: Any) -> Made:
                 StageRun(**{name: getattr(stage, name) for name in StageRun.__slots__}) for stage in result.stages
             )
             record.finish(
-                Ended(trial=trial, state="complete", started=0.0, seconds=1.0, objective=objective, stages=stages)
+                TrialResult(trial=trial, state="complete", started=0.0, seconds=1.0, objective=objective, stages=stages)
             )
     return made
 

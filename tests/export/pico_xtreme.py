@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pico import LANGUAGES, _answer, _match, _pair, _tags
 
-from tests.pico import LANGUAGES, _answer, _match, _pair, _tags
-from tunexfer.tasks.xtreme import TARGETS
+from tunexfer.export.xtreme_scores import TARGETS
 
 TRAIN, VALIDATION, TEST = 16, 4, 4
 

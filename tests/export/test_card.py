@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
+from record.made_up import PLAN, chain, run, trial
 
-from tests.tracking.made_up import PLAN, chain, run, trial
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
 from tunexfer.data.rows import Rows
 from tunexfer.export.card import write_card
+from tunexfer.record.record import Record
 from tunexfer.tasks.suite import load_suite
-from tunexfer.tracking.record import Record
 
 INTENT = {
     "kind": "classification",

@@ -9,19 +9,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from export.pico_xtreme import xtreme_suite
+from pico import pico_encoder
 from typer.testing import CliRunner
 
-from tests.export.pico_xtreme import xtreme_suite
-from tests.pico import pico_encoder
-from tunexfer.cli import app
-from tunexfer.core.folder import StudyFolder
+from tunexfer.cli.main import app
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.data.prepare import prepare
-from tunexfer.plan import Plan
-from tunexfer.tasks.xtreme import TARGETS
-from tunexfer.tracking.record import Record, write_result
-from tunexfer.tracking.trial import Ended, Trial
-from tunexfer.training.chain import ChainRunner
-from tunexfer.training.store import StageStore
+from tunexfer.export.xtreme_scores import TARGETS
+from tunexfer.plan.plan import Plan
+from tunexfer.record.record import Record, write_result
+from tunexfer.store import StageStore
+from tunexfer.training.executor import ChainRunner
 
 UNTRAINED = ("bucc2018", "tatoeba")
 FLOAT32 = 1e-4
@@ -70,7 +70,9 @@ def study(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
         record.begin(trial)
         write_result(study.trial(0), result.scores, result.rows)
         objective = plan.objective.value(result.scores, chain)
-        record.finish(Ended(trial=trial, state="complete", started=0.0, seconds=result.seconds, objective=objective))
+        record.finish(
+            TrialResult(trial=trial, state="complete", started=0.0, seconds=result.seconds, objective=objective)
+        )
     return study
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from record.made_up import PLAN, chain, run, stage, trial
 from typer.testing import CliRunner
 
-from tests.tracking.made_up import PLAN, chain, run, stage, trial
-from tunexfer.cli import app, main
+from tunexfer.cli.main import app, main
 from tunexfer.core.chain import Chain, Target
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
+from tunexfer.export.xtreme_scores import TARGETS, score_folders
+from tunexfer.record.record import Record, write_result
 from tunexfer.tasks.kinds.base import ROWS_SCHEMA
-from tunexfer.tasks.xtreme import TARGETS, score_folders
-from tunexfer.tracking.record import Record, write_result
 
 
 def rows(task: str, *made: tuple[Any, Any], **more: Any) -> list[dict[str, Any]]:
@@ -293,7 +293,7 @@ def test_a_study_of_other_tasks_is_told_why(
 def test_it_imports_neither_torch_nor_ray_nor_mlflow(made: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
-from tunexfer.cli import app
+from tunexfer.cli.main import app
 app(["export", {str(made)!r}, "--format", "xtreme", "--to", {str(tmp_path / "to")!r}], standalone_mode=False)
 print([name for name in ("torch", "transformers", "ray", "mlflow", "optuna", "datasets") if name in sys.modules])
 """

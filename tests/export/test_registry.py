@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from export.pico_study import Made, study, target
 from typer.testing import CliRunner
 
-from tests.export.pico_study import Made, study, target
-from tunexfer.cli import app
+from tunexfer.cli.main import app
 from tunexfer.errors import StudyError
+from tunexfer.export.models import export_transformers
 from tunexfer.export.registry import Registered, register_models
-from tunexfer.export.transformers import export_transformers
-from tunexfer.tracking.mlflow.mirror import Mirror
-from tunexfer.tracking.mlflow.store import default_uri
-from tunexfer.tracking.record import Record
-from tunexfer.training.store import StageStore
+from tunexfer.mlflow.client import default_uri
+from tunexfer.mlflow.mirror import Mirror
+from tunexfer.record.record import Record
+from tunexfer.store import StageStore
 
 pytestmark = pytest.mark.slow
 TARGETS = ("match", "tags", "choice", "answer", "pairs")

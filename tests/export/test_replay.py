@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from export.pico_study import Made, run, study
+from record import made_up
 from typer.testing import CliRunner
 
-from tests.export.pico_study import Made, run, study
-from tests.tracking import made_up
-from tunexfer.cli import app
+from tunexfer.cli.main import app
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import Trial
 from tunexfer.errors import StudyError
 from tunexfer.export.replay import export_replay, replay_space
-from tunexfer.plan import Plan
-from tunexfer.tracking.record import Record
-from tunexfer.tracking.trial import Trial
-from tunexfer.training.store import StageStore
+from tunexfer.plan.plan import Plan
+from tunexfer.record.record import Record
+from tunexfer.store import StageStore
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_the_command_names_the_one_that_trains_again(made: Made, tmp_path: Path)
 @pytest.mark.slow
 def test_the_search_command_replays_to_the_same_scores_bit_for_bit(made: Made, tmp_path: Path) -> None:
     file = export_replay(made.folder, 1, tmp_path / "again")
-    command = [sys.executable, "-c", "from tunexfer.cli import main; main()", "search", str(file)]
+    command = [sys.executable, "-c", "from tunexfer.cli.main import main; main()", "search", str(file)]
     command += ["--runs", str(tmp_path / "runs"), "--store", str(tmp_path / "store"), "--json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TUNEXFER_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.tasks.documented import WORDS, Place, made_up, places
+from tasks.documented import WORDS, Place, made_up, places
+
 from tunexfer.core.scores import Split
 
 Row = dict[str, Any]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from mini.stand_ins import write_stand_ins
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from tests.mini.stand_ins import write_stand_ins
 from tunexfer.core.scores import Split
-from tunexfer.data.reading import file_rows
+from tunexfer.data.readers import file_rows
 from tunexfer.data.rows import Rows
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.extractive_qa import MAX_ANSWER

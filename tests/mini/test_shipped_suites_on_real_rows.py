@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mini.collected import FOLDERS
+from mini.stand_ins import stand_ins
+from tasks.documented import Place, places
 
-from tests.mini.collected import FOLDERS
-from tests.mini.stand_ins import stand_ins
-from tests.tasks.documented import Place, places
-from tunexfer.data.reading import file_rows
+from tunexfer.data.readers import file_rows
 from tunexfer.data.rows import canonical_table
 from tunexfer.tasks.suite import SPLITS
 

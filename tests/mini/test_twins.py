@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from mini.twins import ROWS, twin
+from search.command import MAIN, Finished, process, runs
 
-from tests.mini.twins import ROWS, twin
-from tests.search.command import MAIN, Finished, process, runs
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import FORGETTING
+from tunexfer.core.trial import TrialResult
 from tunexfer.errors import DataError
-from tunexfer.plan import Plan
-from tunexfer.space_file import read_yaml, shipped_spaces
+from tunexfer.plan.plan import Plan
+from tunexfer.plan.space_file import read_yaml, shipped_spaces
+from tunexfer.record.record import Record
 from tunexfer.starter.packages import ENCODER_PINS, check_pins
-from tunexfer.tracking.record import Record
-from tunexfer.tracking.trial import Ended
 
 SPACES = ["xtreme_stilts", "xtreme_multitask", "source_language", "mlm_and_translated", "african"]
 OWN_RUN = {"multitask"}
@@ -76,7 +76,9 @@ class Search:
     def __init__(self, folder: Path, cache: Path, collection: Path | None) -> None:
         self.folder, self.cache, self.collection = folder, cache, collection
 
-    def run(self, space: str, trials: int, epochs: int = 1, settings: Mapping[str, str] | None = None) -> list[Ended]:
+    def run(
+        self, space: str, trials: int, epochs: int = 1, settings: Mapping[str, str] | None = None
+    ) -> list[TrialResult]:
         """Its trials; each is complete and has each target's score in each language and split that the plan says.
 
         settings: as `--set` takes them, for what the space leaves open and few trials would not get to
@@ -105,7 +107,7 @@ def search(tmp_path: Path, cache: Path, collection: Path | None) -> Search:
     return Search(tmp_path, cache, collection)
 
 
-def sources(ended: Ended) -> list[str]:
+def sources(ended: TrialResult) -> list[str]:
     """What the trial's stage trained on, as `task/language`."""
     return [str(source) for stage in ended.trial.chain.stages for source in stage.mixture.sources]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mini.collected import FOLDERS
+from mini.stand_ins import Row, stand_ins, write_rows
+from tasks.documented import Place, places
 
-from tests.mini.collected import FOLDERS
-from tests.mini.stand_ins import Row, stand_ins, write_rows
-from tests.tasks.documented import Place, places
 from tunexfer.core.scores import Split
-from tunexfer.data.reading import file_rows
-from tunexfer.space_file import read_yaml, shipped_spaces
+from tunexfer.data.readers import file_rows
+from tunexfer.plan.space_file import read_yaml, shipped_spaces
 from tunexfer.tasks.suite import SPLITS, TaskBlock, load_suite
 
 ENCODER = "starter-e5-small-4l"
@@ -125,7 +125,7 @@ def _rows(place: Place, language: str, split: Split, collection: Path | None) ->
 
 
 def _write_tagged(place: Place, folder: Path) -> None:
-    """Stand-ins for a set of two text files, with its labels in a third."""
+    """StudyStatus-ins for a set of two text files, with its labels in a third."""
     rows = stand_ins(place, "en", "train", ROWS["train"])
     labels = sorted({tag for row in rows for tag in row["tags"]})
     texts = {

@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
-from tunexfer.core.fingerprint import fingerprint
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Score, Split
+from tunexfer.core.trial import Phase, StageRun, State, Trial, TrialResult
+from tunexfer.record.record import Record, write_result
 from tunexfer.tasks.kinds.base import ROWS_SCHEMA
-from tunexfer.tracking.record import Record, write_result
-from tunexfer.tracking.trial import Ended, Phase, StageRun, State, Trial
 
 TRAIN = "en"
 KIND_OF = ("label", "chunks", "retrieval", "answers")
@@ -186,22 +186,22 @@ class MadeUp:
     def _source_options(self) -> list[str]:
         return [*self.sources, "+".join(self.sources)] if len(self.sources) > 1 else list(self.sources)
 
-    def _run(self, record: Record, trial: Trial, seen: set[str]) -> Ended:
+    def _run(self, record: Record, trial: Trial, seen: set[str]) -> TrialResult:
         record.begin(trial)
         state = dict(self.states).get(trial.number, "complete")
         stages = _stage_runs(trial, seen)
-        begun = Ended(trial=trial, state="stopped", started=1.7e9 + 60 * trial.number, seconds=0.0)
+        begun = TrialResult(trial=trial, state="stopped", started=1.7e9 + 60 * trial.number, seconds=0.0)
         if state == "unfinished":
             return begun
         seconds = 2.0 + sum(run.seconds for run in stages)
         if state != "complete":
-            ended = Ended(trial=trial, state=state, started=begun.started, seconds=seconds, reason="it broke")
+            ended = TrialResult(trial=trial, state=state, started=begun.started, seconds=seconds, reason="it broke")
             return record.finish(ended)
         scores, rows = self._scored(trial)
         write_result(record.folder.trial(trial.number), scores, rows)
         chosen = [score.value for score in scores if score.split == "validation" and score.main]
         return record.finish(
-            Ended(
+            TrialResult(
                 trial=trial,
                 state="complete",
                 started=begun.started,

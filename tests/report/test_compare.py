@@ -10,7 +10,7 @@ from report.made_up_study import MadeUp
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tunexfer.cli import app
+from tunexfer.cli.main import app
 from tunexfer.errors import StudyError
 from tunexfer.report.compare import Compared, compare_studies, view
 from tunexfer.report.study import Study

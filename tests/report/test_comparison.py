@@ -13,7 +13,7 @@ import pytest
 from made_up_study import MadeUp
 
 from tunexfer import Study
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
 from tunexfer.errors import StudyError
 from tunexfer.report.answer import answer
 from tunexfer.report.comparison import Run, compare_runs

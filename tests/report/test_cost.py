@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_up_study import MadeUp
-from tracking.made_up import chain, stage
+from record.made_up import chain, stage
 
 from tunexfer import Study
 from tunexfer.core.chain import Chain
@@ -100,7 +100,7 @@ def test_the_best_score_so_far_goes_by_the_order_in_which_trials_ended() -> None
     assert list(so_far.index) == [0, 2, 3, 1]  # ended at 10, 16, 18 and 60 s
     assert so_far["best"].tolist() == [50.0, 50.0, 52.0, 53.0]
     assert so_far["steps"].tolist() == [100.0, 110.0, 130.0, 330.0]
-    assert so_far["steps_apart"].tolist() == [100.0, 110.0, 210.0, 410.0]
+    assert so_far["steps_unshared"].tolist() == [100.0, 110.0, 210.0, 410.0]
     assert so_far["seconds"].tolist() == [10.0, 15.0, 21.0, 71.0]
 
 

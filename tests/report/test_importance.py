@@ -16,19 +16,18 @@ import pytest
 from made_up_study import MadeUp
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from tracking import made_up
+from record import made_up
 
 from tunexfer import Study
-from tunexfer.core.domains import Point
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import Point, Trial
+from tunexfer.record.record import Record
 from tunexfer.report.explored import Explored
 from tunexfer.report.importance import section
 from tunexfer.report.mixtures import shares
 from tunexfer.report.ped_anova import LEAST_TRIALS, importances
 from tunexfer.report.section import Section
 from tunexfer.report.style import svg
-from tunexfer.tracking.record import Record
-from tunexfer.tracking.trial import Trial
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from made_up_study import MadeUp
 from typer.testing import CliRunner
 
 from tunexfer import Study
-from tunexfer.cli import app
-from tunexfer.core.folder import StudyFolder
+from tunexfer.cli.main import app
+from tunexfer.core.files import StudyFolder
+from tunexfer.record.record import Record
 from tunexfer.report.answer import answer
 from tunexfer.report.page import SECTIONS, write_report
-from tunexfer.tracking.record import Record
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -263,7 +263,7 @@ def test_a_report_takes_the_place_of_an_earlier_one_with_its_files_and_of_nothin
 def test_the_command_prints_the_answer_and_the_page_without_importing_torch_ray_or_mlflow(tmp_path: Path) -> None:
     folder = MadeUp(trials=3, rows=4, targets=("intent",)).write(tmp_path)
     code = (
-        "import sys; from tunexfer.cli import app; "
+        "import sys; from tunexfer.cli.main import app; "
         f"app(['report', {str(folder)!r}], standalone_mode=False); "
         "print(sorted({'torch', 'ray', 'transformers', 'mlflow'} & set(sys.modules)))"
     )

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from report.made_up_study import MadeUp
 
+from tunexfer.export.xtreme_scores import TARGETS
 from tunexfer.report.reference import AVERAGE, own_table, published, published_table, section
 from tunexfer.report.study import Study
 from tunexfer.tasks.suite import load_suite
-from tunexfer.tasks.xtreme import TARGETS
 
 XNLI = tuple(TARGETS["xnli"].languages.split())
 

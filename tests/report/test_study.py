@@ -13,10 +13,10 @@ import pytest
 from made_up_study import MadeUp
 
 from tunexfer import Study
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
 from tunexfer.errors import StudyError
+from tunexfer.record.record import Record
 from tunexfer.report.study import named_apart
-from tunexfer.tracking.record import Record
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from pico import pico_encoder, pico_suite
 
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
 
 PATIENCE_S = 240
-MAIN = "from tunexfer.cli import main; main()"
+MAIN = "from tunexfer.cli.main import main; main()"
 
 
 class Home:

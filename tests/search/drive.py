@@ -18,14 +18,14 @@ import yaml
 from fake_runner import FakeRunner
 from pico import pico_suite
 
-from tunexfer.core.folder import StudyFolder
-from tunexfer.plan import Plan
-from tunexfer.tracking.live import LiveView
-from tunexfer.tracking.mlflow.mirror import Mirror
-from tunexfer.tracking.mlflow.store import default_uri
-from tunexfer.tracking.record import Record
-from tunexfer.tracking.summary import summarise
-from tunexfer.tracking.trial import Ended, Trial
+from tunexfer.cli.live import LiveView
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.mlflow.client import default_uri
+from tunexfer.mlflow.mirror import Mirror
+from tunexfer.plan.plan import Plan
+from tunexfer.record.findings import summarise
+from tunexfer.record.record import Record
 
 SPACE: dict[str, Any] = {
     "name": "fake",
@@ -72,7 +72,7 @@ class Mortal(Record):
         self._reached("begin")
         super().begin(trial)
 
-    def finish(self, ended: Ended) -> Ended:
+    def finish(self, ended: TrialResult) -> TrialResult:
         self._reached("finish")
         return super().finish(ended)
 
@@ -85,7 +85,7 @@ def make_real(plan: Plan, root: Path) -> Any:
     """What a worker makes its runner with, once the plan's rows are encoded."""
     from rich.console import Console
 
-    from tunexfer.launch import make_runner, prepare_all
+    from tunexfer.cli.launch import make_runner, prepare_all
 
     prepared = prepare_all(plan, root / "cache", Console(quiet=True), quiet=True)
     return functools.partial(
@@ -94,7 +94,7 @@ def make_real(plan: Plan, root: Path) -> Any:
 
 
 def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
-    from tunexfer.search.study import SearchOptions, run_search
+    from tunexfer.search.ray_tune import SearchOptions, run_search
 
     Mortal.moment, Mortal.wanted = moment, wanted
     plan = Plan.load(root / "space.yaml", cache=root / "cache")

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunexfer.core.chain import Chain, Stage
-from tunexfer.core.fingerprint import fingerprint
+from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Score
 from tunexfer.errors import TrialFailed
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tracking.made_up import PLAN, chain, run, study, trial
+from record.made_up import PLAN, chain, run, study, trial
 
-from tunexfer.core.folder import StudyFolder
-from tunexfer.search.metrics import METRICS, StudyMetrics
-from tunexfer.tracking.progress import ProgressFile
-from tunexfer.tracking.record import Record
+from tunexfer.core.files import StudyFolder
+from tunexfer.record.progress import ProgressFile
+from tunexfer.record.record import Record
+from tunexfer.search.gauges import METRICS, StudyMetrics
 
 
 @pytest.fixture

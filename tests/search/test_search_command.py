@@ -10,7 +10,7 @@ import yaml
 from command import Finished, Home, runs, scores, statuses, trained
 from filelock import FileLock
 
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ import pytest
 from command import Finished, Home, process, runs, statuses, trained, wait_until
 from pico import pico_encoder
 
-from tunexfer.core.folder import StudyFolder
-from tunexfer.tracking.progress import Standing, read_standing
+from tunexfer.core.files import StudyFolder
+from tunexfer.record.progress import TrialProgress, read_progress
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +26,11 @@ def start(root: Path, runner: str, *death: Any) -> subprocess.Popen[str]:
     return process([sys.executable, drive.__file__, str(root), runner, *map(str, death)], root)
 
 
-def standings(study: StudyFolder, since: float) -> list[Standing]:
+def standings(study: StudyFolder, since: float) -> list[TrialProgress]:
     """Where the trials stand that were begun after a time and haven't ended."""
     begun = [trial for trial in study.all_trials() if trial.chain.exists() and trial.chain.stat().st_mtime > since]
     open_ones = [trial for trial in begun if not trial.status.exists()]
-    return [standing for trial in open_ones if (standing := read_standing(trial.progress))]
+    return [standing for trial in open_ones if (standing := read_progress(trial.progress))]
 
 
 def written(store: Path) -> dict[str, float]:

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from starter.conftest import Starter
 
-from tests.starter.conftest import Starter
 from tunexfer.errors import DataError
 from tunexfer.starter import build_encoder, build_suite, encoder, packages, suite
 from tunexfer.starter.packages import SUITE_PINS, build_once, check_pins

@@ -12,9 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from starter.conftest import Starter
 from transformers import AutoModel, AutoTokenizer
 
-from tests.starter.conftest import Starter
 from tunexfer.core.chain import Encoder, Source
 from tunexfer.data.prepare import prepare
 from tunexfer.tasks.suite import load_suite

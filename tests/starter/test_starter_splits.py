@@ -8,8 +8,8 @@ from itertools import combinations
 
 import pytest
 import yaml
+from starter.conftest import Row, Starter
 
-from tests.starter.conftest import Row, Starter
 from tunexfer.core.scores import Split
 from tunexfer.tasks.suite import SPLITS
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
-from tests.starter.conftest import Row, Starter
+from starter.conftest import Row, Starter
 
 LIMIT = 5.0
 """Points above the larger of 1/k and the commonest label's share."""

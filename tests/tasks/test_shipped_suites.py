@@ -7,14 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tasks.documented import DOCUMENTED, Place, made_up, places, written
 
-from tests.tasks.documented import DOCUMENTED, Place, made_up, places, written
 from tunexfer.core.scores import Split
-from tunexfer.data.reading import hub_rows
+from tunexfer.data.readers import hub_rows
 from tunexfer.data.rows import Rows, canonical_table
 from tunexfer.errors import DataError
+from tunexfer.export.xtreme_scores import TARGETS
 from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock, load_suite
-from tunexfer.tasks.xtreme import TARGETS
 
 INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pico import pico_encoder, pico_suite
 
-from tests.pico import pico_encoder, pico_suite
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
 from tunexfer.data.prepare import Prepared, prepare
+from tunexfer.store import StageStore
 from tunexfer.tasks.suite import load_suite
-from tunexfer.training.chain import ChainRunner
-from tunexfer.training.store import StageStore
+from tunexfer.training.executor import ChainRunner
 
 ENGLISH = {"match": ("en",), "tags": ("en",), "choice": ("en",), "answer": ("en",)}
 
@@ -75,7 +75,7 @@ def pico(tmp_path_factory: pytest.TempPathFactory) -> Pico:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the stages that are really trained, in order."""
-    import tunexfer.training.chain as module
+    import tunexfer.training.executor as module
 
     names: list[str] = []
     train: Callable[..., Any] = module.train_stage

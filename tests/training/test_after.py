@@ -11,15 +11,15 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
+from training.conftest import Pico, stage, target
 
-import tunexfer.training.chain as module
-from tests.training.conftest import Pico, stage, target
+import tunexfer.training.executor as module
 from tunexfer.core.chain import Chain, Target
-from tunexfer.core.fingerprint import chain_fingerprints
+from tunexfer.core.graph import chain_fingerprints
 from tunexfer.core.scores import FORGETTING, Score
 from tunexfer.data.prepare import Prepared
-from tunexfer.training.chain import ChainRunner
 from tunexfer.training.evaluate import Scorer
+from tunexfer.training.executor import ChainRunner
 from tunexfer.training.model import Trained
 
 SCORED = {"match": ("en", "de", "ru")}

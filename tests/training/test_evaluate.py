@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pico import LANGUAGES
+from training.conftest import ENGLISH, Pico, stage
 
-from tests.pico import LANGUAGES
-from tests.training.conftest import ENGLISH, Pico, stage
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import TrialFailed
 from tunexfer.tasks.kinds import KINDS
@@ -14,7 +14,7 @@ from tunexfer.tasks.kinds.base import ROWS_SCHEMA
 from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.evaluate import Scorer, _batches
 from tunexfer.training.model import Model, new_heads
-from tunexfer.training.stage import train_stage
+from tunexfer.training.train import train_stage
 
 CPU = torch.device("cpu")
 SCORED = {"match": LANGUAGES, "tags": LANGUAGES, "choice": ("en", "de"), "answer": ("en", "ru"), "pairs": ("de", "ru")}

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from training.conftest import Pico
 from transformers import AutoModel, BertConfig
 
-from tests.training.conftest import Pico
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.model import ChoiceHead, Model, SpanHead, TokenHead, Trained, mean_vector, new_heads

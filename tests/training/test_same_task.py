@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from tests.training.conftest import Pico, stage, target
+from training.conftest import Pico, stage, target
 
 
 @pytest.mark.parametrize(("same_as", "unseen"), [("match", {"ru"}), (None, {"de", "ru"})])

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pico import THINGS
+from training.conftest import Pico, target
 
-from tests.pico import THINGS
-from tests.training.conftest import Pico, target
 from tunexfer.core.chain import Source, Target
 from tunexfer.data.prepare import Prepared, prepare
+from tunexfer.store import StageStore
 from tunexfer.tasks.suite import Suite, TaskBlock
-from tunexfer.training.chain import ChainRunner
-from tunexfer.training.store import StageStore
+from tunexfer.training.executor import ChainRunner
 
 ROWS, WORDS = 40, 40
 FEW, MANY = 2, 12

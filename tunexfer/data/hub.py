@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from tunexfer.core.folder import write_whole
+from tunexfer.core.files import write_whole
 from tunexfer.errors import DataError
 from tunexfer.tasks.suite import HubRows
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunexfer.core.chain import Encoder, Source
-from tunexfer.core.fingerprint import Contents, fingerprint
-from tunexfer.core.folder import write_whole
+from tunexfer.core.files import write_whole
+from tunexfer.core.graph import Contents, fingerprint
 from tunexfer.core.scores import Split
-from tunexfer.data.encoder import depth, encoder_content, longest_input, resolve_encoder, tokenizer_content
-from tunexfer.data.encoding import ENCODING_VERSION, Encoded, encode_source
+from tunexfer.data.checkpoint import depth, encoder_content, longest_input, resolve_encoder, tokenizer_content
+from tunexfer.data.encode import ENCODING_VERSION, Encoded, encode_source
 from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.suite import Suite, TaskBlock

@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunexfer.core.fingerprint import fingerprint
-from tunexfer.core.folder import write_whole
+from tunexfer.core.files import write_whole
+from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Split
 from tunexfer.data.conllu import conllu_length, conllu_rows
 from tunexfer.data.hub import commit, known_commit
-from tunexfer.data.reading import BATCH, file_length, file_rows, hub_rows, paired_rows, tagged_rows
+from tunexfer.data.readers import BATCH, file_length, file_rows, hub_rows, paired_rows, tagged_rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Row

@@ -12,15 +12,15 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.folder import StudyFolder, write_whole
+from tunexfer.core.files import StudyFolder, write_whole
+from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Score, Split, unseen_by_both
-from tunexfer.data.encoder import STARTER
+from tunexfer.core.trial import TrialResult, chain_in_words, fresh_objectives
+from tunexfer.data.checkpoint import STARTER
 from tunexfer.data.rows import Rows
-from tunexfer.space_file import Objective
+from tunexfer.record.deltas import Deltas
+from tunexfer.record.record import Record, read_plan
 from tunexfer.tasks.suite import TaskBlock
-from tunexfer.tracking.deltas import Deltas
-from tunexfer.tracking.record import Record, read_plan
-from tunexfer.tracking.trial import Ended, chain_in_words, fresh_objectives
 
 CARD = "README.md"
 STARTER_BASE = "intfloat/multilingual-e5-small"
@@ -49,7 +49,7 @@ class Usage:
     remark: str = ""
 
 
-def write_card(folder: Path, study: StudyFolder, ended: Ended, rows: Rows, usages: Sequence[Usage]) -> None:
+def write_card(folder: Path, study: StudyFolder, ended: TrialResult, rows: Rows, usages: Sequence[Usage]) -> None:
     """Write `README.md`: a block of metadata as the Hugging Face hub reads it, then the card."""
     facts = _Facts(study, ended, rows)
     card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n{_body(facts, usages)}")
@@ -59,7 +59,7 @@ def write_card(folder: Path, study: StudyFolder, ended: Ended, rows: Rows, usage
 class _Facts:
     """What the study knows of one trial."""
 
-    def __init__(self, study: StudyFolder, ended: Ended, rows: Rows) -> None:
+    def __init__(self, study: StudyFolder, ended: TrialResult, rows: Rows) -> None:
         self.study, self.ended, self.rows = study, ended, rows
         self.plan, self.record = read_plan(study), Record(study)
         self.chain: Chain = ended.trial.chain

@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tunexfer.core.folder import StudyFolder, write_whole
-from tunexfer.tracking.record import read_plan
-from tunexfer.tracking.trial import Ended
-from tunexfer.training.store import StageStore
+from tunexfer.core.files import StudyFolder, write_whole
+from tunexfer.core.trial import TrialResult
+from tunexfer.record.record import read_plan
+from tunexfer.store import StageStore
 
 MANIFEST = "manifest.json"
 LIBRARIES = ("tunexfer", "torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -21,7 +21,7 @@ CIRCUMSTANCES = ("device", "threads", "torch", "transformers", "loss")
 
 
 def write_manifest(
-    folder: Path, study: StudyFolder, ended: Ended, store: StageStore, targets: dict[str, Any], encoder: str
+    folder: Path, study: StudyFolder, ended: TrialResult, store: StageStore, targets: dict[str, Any], encoder: str
 ) -> None:
     """Write `manifest.json`, last of all: every other file of the folder is in it with its SHA-256.
 

@@ -13,15 +13,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
 from tunexfer.core.passwords import without_passwords
+from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.export.trial import find_trial
-from tunexfer.tracking.mlflow.store import STUDY, TRIAL, study_runs
-from tunexfer.tracking.mlflow.trial_run import mlflow_name
-from tunexfer.tracking.record import read_plan
-from tunexfer.tracking.trial import Ended
-from tunexfer.training.store import StageStore
+from tunexfer.mlflow.client import STUDY, TRIAL, study_runs
+from tunexfer.mlflow.runs import mlflow_name
+from tunexfer.record.record import read_plan
+from tunexfer.store import StageStore
 
 PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
 """Kind of task -> the pipeline of transformers that serves it. The flavour wants one; of other kinds it is the one that
@@ -73,7 +73,7 @@ def register_models(
         raise StudyError(without_passwords(said)) from error
 
 
-def _run_of(client: Any, study: StudyFolder, ended: Ended, uri: str) -> Any:
+def _run_of(client: Any, study: StudyFolder, ended: TrialResult, uri: str) -> Any:
     experiment = client.get_experiment_by_name(study.path.resolve().name)
     study_id = str(read_plan(study)["study_id"])
     runs = study_runs(client, experiment.experiment_id, study_id) if experiment else []
@@ -98,7 +98,7 @@ def _logged(client: Any, run: Any) -> dict[str, str]:
 
 
 def _log(
-    client: Any, run: Any, study: StudyFolder, ended: Ended, targets: list[str], store: StageStore, cache: Path
+    client: Any, run: Any, study: StudyFolder, ended: TrialResult, targets: list[str], store: StageStore, cache: Path
 ) -> dict[str, str]:
     """Export the trial, and log the models of some targets. Returns target -> id of its model."""
     import mlflow.transformers
@@ -107,7 +107,7 @@ def _log(
     from mlflow.models import Model
 
     from tunexfer.export.card import CARD
-    from tunexfer.export.transformers import export_transformers
+    from tunexfer.export.models import export_transformers
 
     for talker in ("mlflow.transformers", "mlflow.models.model"):
         logging.getLogger(talker).setLevel(logging.ERROR)

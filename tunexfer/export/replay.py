@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from tunexfer.core.chain import Chain, Mixture, Source, Stage, Target
-from tunexfer.core.folder import StudyFolder, write_whole
+from tunexfer.core.files import StudyFolder, write_whole
+from tunexfer.core.trial import Trial
 from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_of, written_at_once
+from tunexfer.record.record import read_plan
 from tunexfer.tasks.suite import shipped_suites
-from tunexfer.tracking.record import read_plan
-from tunexfer.tracking.trial import Trial
 
 REPLAY, SUITE = "replay.yaml", "suite.yaml"
 HEAD = """\

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunexfer.core.chain import Encoder
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
+from tunexfer.record.record import Record, read_plan
 from tunexfer.tasks.suite import Suite, load_suite, shipped_suites
-from tunexfer.tracking.record import Record, read_plan
-from tunexfer.tracking.trial import Ended
 
 
-def find_trial(folder: StudyFolder, number: int | None) -> Ended:
+def find_trial(folder: StudyFolder, number: int | None) -> TrialResult:
     """The trial of that number, or the one with the highest objective.
 
     raises: StudyError, if there is no such study or trial, or the trial isn't complete

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.folder import TrialFolder, write_whole
+from tunexfer.core.files import TrialFolder, write_whole
 from tunexfer.errors import DataError, StudyError
-from tunexfer.tasks.xtreme import TARGETS
+from tunexfer.export.xtreme_scores import TARGETS
 
 Side = Literal["gold", "prediction"]
 Row = dict[str, Any]

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tunexfer.errors import StudyError
+from tunexfer.record.seeds import beyond_seeds
 from tunexfer.report.intervals import LEVEL, RESAMPLES, Array, Draws, Sums, draw, holm, mean_draws
 from tunexfer.report.row_sums import NUMBERS, TEXTS, Rows, Score, columns_for, mean_score, row_sums
 from tunexfer.report.study import Study
-from tunexfer.tracking.seeds import beyond_seeds
 
 SAME = 0.05
 """Points by which a score computed from its rows may miss the recorded one: rows are kept in single precision."""

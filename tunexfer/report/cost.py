@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from tunexfer.record.savings import seconds_saved
 from tunexfer.report.section import Section
 from tunexfer.report.stage_tree import draw_tree, stage_tree, tree_table
 from tunexfer.report.strips import faint
 from tunexfer.report.study import UNFINISHED, Study
 from tunexfer.report.style import BLUE, INK, ORANGE, WIDTH, new_figure, scatter, styled
-from tunexfer.tracking.savings import seconds_saved
 
 MINUTE, HOUR = 60, 3600
 
@@ -113,11 +113,11 @@ def _by_stage(study: Study) -> pd.DataFrame:
 
 
 def spent(trials: pd.DataFrame) -> pd.DataFrame:
-    """Ended trials of the search in the order in which they ended, with what had been spent by then.
+    """TrialResult trials of the search in the order in which they ended, with what had been spent by then.
 
     trials: of `Study.trials`
     returns: indexed by trial: objective (NaN where the trial isn't complete), best (objective so far, NaN before the
-    first), steps (trained so far), steps_apart (if every trial had trained all of its own), seconds (of trials so far)
+    first), steps (trained so far), steps_unshared (if every trial had trained all of its own), seconds (of trials)
     """
     own = trials[(trials["phase"] != "confirm") & trials["seconds"].notna()]
     own = own.loc[(own["started"] + own["seconds"]).sort_values(kind="stable").index]
@@ -126,7 +126,7 @@ def spent(trials: pd.DataFrame) -> pd.DataFrame:
             "objective": own["objective"],
             "best": own["objective"].cummax().ffill(),
             "steps": own["steps_trained"].cumsum(),
-            "steps_apart": (own["steps_trained"] + own["steps_reused"]).cumsum(),
+            "steps_unshared": (own["steps_trained"] + own["steps_reused"]).cumsum(),
             "seconds": own["seconds"].cumsum(),
         }
     )
@@ -144,7 +144,7 @@ def _draw_spent(so_far: pd.DataFrame) -> Figure:
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
     _climb(by_steps, so_far, "steps", BLUE, "as trained")
     apart = {"color": ORANGE, "linestyle": "--", "label": "if nothing were shared"}
-    by_steps.step(so_far["steps_apart"], so_far["best"], where="post", **apart)
+    by_steps.step(so_far["steps_unshared"], so_far["best"], where="post", **apart)
     by_steps.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=2)
     by_steps.set(xlabel="optimizer steps so far", ylabel="best objective so far (validation)")
     by_steps.xaxis.set_major_formatter(EngFormatter(sep=""))

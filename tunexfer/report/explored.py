@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tunexfer.core.domains import Choice, Domain, DomainError, Subset, label, parse
+from tunexfer.plan.domains import Choice, Domain, DomainError, Subset, label, parse
 from tunexfer.report.study import Study
 
 SEARCHED = ("encoder", "stages", "targets", "training")

@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 import tunexfer
-from tunexfer.core.folder import write_whole
+from tunexfer.core.files import write_whole
 from tunexfer.report import answer, cost, gains, importance, overview, per_language, reference, typology
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study, named_apart

@@ -16,7 +16,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 from pandas.api.types import is_numeric_dtype
 
-from tunexfer.core.domains import Domain, IntUniform, LogUniform, Uniform
+from tunexfer.plan.domains import Domain, IntUniform, LogUniform, Uniform
 from tunexfer.report.explored import Explored
 
 BEST_SHARE = 0.25

@@ -13,10 +13,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from tunexfer.core.chain import Target
+from tunexfer.export.xtreme_scores import TARGETS
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
 from tunexfer.tasks.suite import load_suite
-from tunexfer.tasks.xtreme import TARGETS
 
 SUITE = "xtreme"
 AVERAGE = "average"

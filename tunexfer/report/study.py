@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 import pyarrow.parquet as pq
 
+from tunexfer.cli.live_table import trials_wanted
 from tunexfer.core.chain import Chain
-from tunexfer.core.folder import StudyFolder
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import Trial, TrialResult, best_of, chain_in_words, stages_in_words
 from tunexfer.errors import StudyError
-from tunexfer.tracking.ending import Stand
-from tunexfer.tracking.live_table import trials_wanted
-from tunexfer.tracking.record import read_ended, read_plan, read_trial
-from tunexfer.tracking.scores_table import read_scores, with_deltas
-from tunexfer.tracking.trial import Ended, Trial, best_of, chain_in_words, stages_in_words
+from tunexfer.record.ending import StudyStatus
+from tunexfer.record.record import read_ended, read_plan, read_trial
+from tunexfer.record.score_table import read_scores, with_deltas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ class Study:
         self.problems = problems
         """Sentences about what is missing in the folder or damaged; everything else is there."""
         self._trials: dict[int, Trial] = {}
-        self._ended: dict[int, Ended] = {}
+        self._ended: dict[int, TrialResult] = {}
         for trial_folder in folder.all_trials():
             try:
                 trial = self._trials[trial_folder.number] = read_trial(trial_folder)
@@ -90,7 +90,7 @@ class Study:
         if not self.plan:
             return f"{self.name}: {complete} trials are complete; how many were wanted is unknown."
         wanted = trials_wanted(self.plan)
-        words = Stand.of(self.folder, wanted - complete).in_words("It")
+        words = StudyStatus.of(self.folder, wanted - complete).in_words("It")
         return f"{self.name}: {complete} of {wanted} trials wanted are complete. {words}"
 
     @property
@@ -104,7 +104,7 @@ class Study:
         return dict(self.plan.get("identity", {}).get("objective") or {})
 
     @property
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[TrialResult]:
         """Every trial that is complete, failed or stopped; without its scores, which `scores` has."""
         return list(self._ended.values())
 

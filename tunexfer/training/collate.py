@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tunexfer.data.encoding import Encoded
-from tunexfer.training.encoder import Lookup
-from tunexfer.training.model import IGNORED
+from tunexfer.data.encode import Encoded
+from tunexfer.training.encoder import VocabularyMap
+from tunexfer.training.model import IGNORE_INDEX
 
 TARGETS = {"sequence": ("label",), "choice": ("label",), "token": ("labels",), "span": ("start", "end")}
 """Columns that a head's loss reads."""
 
 
 def collate(
-    rows: Sequence[tuple[Encoded, int]], head: str | None, lookup: Lookup, *, training: bool
+    rows: Sequence[tuple[Encoded, int]], head: str | None, lookup: VocabularyMap, *, training: bool
 ) -> dict[str, Tensor]:
     """input_ids (B, P) as places in the module's embedding, padded to the longest; what the head needs besides.
 
@@ -49,7 +49,7 @@ def _targets(rows: Sequence[tuple[Encoded, int]], head: str, lengths: NDArray[np
     if head == "language":
         return {"special": torch.from_numpy(_padded([s.value("special", row) for s, row in rows], lengths, 1))}
     if head == "token":
-        return {"labels": torch.from_numpy(_padded([s.value("labels", row) for s, row in rows], lengths, IGNORED))}
+        return {"labels": torch.from_numpy(_padded([s.value("labels", row) for s, row in rows], lengths, IGNORE_INDEX))}
     return {
         "labels" if name == "label" else name: torch.tensor([source.value(name, row) for source, row in rows])
         for name in TARGETS[head]

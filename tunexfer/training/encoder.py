@@ -62,7 +62,7 @@ class PlanEncoder:
         self.vocabulary, self._width = self._table.shape
         """Pieces of the checkpoint, and how wide their embeddings are."""
 
-    def load(self, weights: Weights, pieces: Pieces, *, train_words: bool) -> Lookup:
+    def load(self, weights: Weights, pieces: Pieces, *, train_words: bool) -> VocabularyMap:
         """Fill the module with these weights and the embeddings of these pieces.
 
         pieces: sorted; the ids up to the padding's are among them, so that these keep their places
@@ -74,7 +74,7 @@ class PlanEncoder:
         words[own] = weights.words[theirs]
         embedding = nn.Embedding.from_pretrained(words, freeze=not train_words, padding_idx=self._padding)
         self.module.set_input_embeddings(embedding.to(self._device))
-        return Lookup(pieces, self._padding)
+        return VocabularyMap(pieces, self._padding)
 
     def take(self, parent: Weights, pieces: Pieces) -> Weights:
         """The module's weights after a stage.
@@ -92,7 +92,7 @@ class PlanEncoder:
         return Weights(body=state, pieces=every, words=rows)
 
 
-class Lookup:
+class VocabularyMap:
     """From the tokenizer's ids to places in the module's embedding."""
 
     def __init__(self, pieces: Pieces, padding: int) -> None:

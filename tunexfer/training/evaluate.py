@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tunexfer.core.scores import Split
-from tunexfer.data.encoding import Encoded
+from tunexfer.data.encode import Encoded
 from tunexfer.errors import TrialFailed
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import ROWS_SCHEMA, Output
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.collate import collate
-from tunexfer.training.encoder import Lookup
+from tunexfer.training.encoder import VocabularyMap
 from tunexfer.training.model import INPUTS, Model, mean_vector
 
 PIECES_AT_ONCE = {"cpu": 2048, "cuda": 32768}
@@ -30,7 +30,7 @@ ALIKE = 0.8
 class Scorer:
     """A model ready to score rows: on its device, dropout off, its word embeddings those of the plan's pieces."""
 
-    def __init__(self, model: Model, lookup: Lookup, *, device: torch.device, precision: str) -> None:
+    def __init__(self, model: Model, lookup: VocabularyMap, *, device: torch.device, precision: str) -> None:
         self._model = model.to(device).eval()
         self._lookup, self._device = lookup, device
         self._bf16 = precision == "bf16"

@@ -18,12 +18,12 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from tunexfer.core.chain import Pooling
-from tunexfer.core.fingerprint import fingerprint
+from tunexfer.core.graph import fingerprint
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.encoder import Weights
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """A target that counts for nothing."""
 
 

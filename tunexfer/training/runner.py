@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tunexfer.core.chain import Chain
 from tunexfer.data.prepare import Prepared
-from tunexfer.training.chain import ChainResult, ChainRunner, Progress
-from tunexfer.training.store import StageStore
+from tunexfer.store import StageStore
+from tunexfer.training.executor import ChainResult, ChainRunner, Progress
 
 
 class StudyRunner:

@@ -1,6 +1,6 @@
 """Which sentences of two collections translate each other: nothing to train, mined from sentence vectors.
 
-XTREME's rules for BUCC (see `tunexfer.tasks.mining`): a pair counts as found from a margin on, and which margin is told
+XTREME's rules for BUCC (see `tunexfer.tasks.bitext`): a pair counts as found from a margin on, and which margin is told
 from the validation rows, so they come along with the test rows.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunexfer.errors import DataError
+from tunexfer.tasks.bitext import Vectors, mine, tune_threshold, unify, unrepeated
 from tunexfer.tasks.kinds.base import (
     TUNING,
     Feature,
@@ -27,7 +28,6 @@ from tunexfer.tasks.kinds.base import (
     f1_of_counts,
 )
 from tunexfer.tasks.kinds.columns import identity, value
-from tunexfer.tasks.mining import Vectors, mine, tune_threshold, unify, unrepeated
 from tunexfer.tasks.suite import TaskBlock
 
 SIDES = (("text", "id"), ("english", "english_id"))

@@ -26,7 +26,7 @@ from tunexfer.tasks.kinds.frame import single_frame
 from tunexfer.tasks.metrics.chunks import chunk_counts
 from tunexfer.tasks.suite import TaskBlock
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """The label of pieces that have none: the loss passes over them."""
 MAX_PIECES_PER_WORD = 100
 """A longer word is no word: it becomes one unknown piece, as a word without any piece does."""
@@ -83,7 +83,7 @@ class Tagging(Kind):
                     {
                         "row": index,
                         **frame.join([piece for _, ids in part for piece in ids]),
-                        "labels": [row["tags"][word] if word >= 0 else IGNORED for word in starts],
+                        "labels": [row["tags"][word] if word >= 0 else IGNORE_INDEX for word in starts],
                         "words": starts,
                     }
                 )

@@ -1,0 +1,277 @@
+"""Watching a study that another process runs."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+from record.made_up import PLAN, chain, run, study, trial
+from rich.console import Console
+
+from tunexfer.cli.live_table import LiveTable
+from tunexfer.cli.watch import News, watch
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import TrialResult
+from tunexfer.errors import StudyError
+from tunexfer.record.ending import How, is_driven
+from tunexfer.record.record import Record
+
+START = multiprocessing.get_context("spawn")
+
+
+def drive_one_trial(path: Path, begun: Event, watched: Event) -> None:
+    """A search elsewhere: trial 5 begins; once it is watched, it ends and so does the search."""
+    with Record.drive(StudyFolder(path), PLAN) as record:
+        record.begin(trial(5))
+        begun.set()
+        assert watched.wait(200)
+        run(record, trial(5), 60.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    folder = StudyFolder(tmp_path / "toy")
+    study(folder)
+    return folder
+
+
+@pytest.fixture
+def elsewhere(folder: StudyFolder) -> Iterator[Event]:
+    """A search in another process; the event lets it end."""
+    begun, watched = START.Event(), START.Event()
+    driver = START.Process(target=drive_one_trial, args=(folder.path, begun, watched))
+    driver.start()
+    try:
+        assert begun.wait(200)
+        yield watched
+    finally:
+        watched.set()
+        driver.join(200)
+    assert driver.exitcode == 0
+
+
+class Screen(io.StringIO):
+    """A terminal's other end; once something was written, the search elsewhere may end."""
+
+    def __init__(self, watched: Event) -> None:
+        super().__init__()
+        self.watched = watched
+
+    def write(self, text: str) -> int:
+        if "trial 5 runs" in text or "starts" in text:
+            self.watched.set()
+        return super().write(text)
+
+
+def test_a_study_is_watched_until_its_search_ends(folder: StudyFolder, elsewhere: Event) -> None:
+    assert is_driven(folder)
+    out = Screen(elsewhere)
+    stands = watch(folder, Console(file=out, width=120))
+    assert "trial 5 runs: intermediate: 100% intent/de" in out.getvalue()
+    assert "trial 5 complete after 5 s, objective 60.00; 0 of 1 stages reused" in out.getvalue()
+    assert "trial 1" not in out.getvalue().replace("(trial 1)", "")  # it had ended before
+    assert stands.state == "finished"
+    assert stands.best is not None
+    assert stands.best.trial.number == 5
+    assert stands.ending == "toy has finished."
+
+
+def test_in_a_terminal_the_live_table_is_shown(folder: StudyFolder, elsewhere: Event) -> None:
+    out = Screen(elsewhere)
+    watch(folder, Console(file=out, width=120, height=30, force_terminal=True))
+    assert "intent de" in out.getvalue()
+    assert "5 of 3 trials" in out.getvalue()  # two of them confirm
+
+
+def test_a_study_that_is_not_running_is_shown_as_it_stands(folder: StudyFolder) -> None:
+    with Record.drive(folder, PLAN | {"search": {"trials": 9}}) as record:
+        record.begin(trial(5))
+    out = io.StringIO()
+    stands = watch(folder, Console(file=out, width=120, height=30))
+    assert not is_driven(folder)
+    assert "unfinished" in out.getvalue()
+    assert "it broke" in out.getvalue()
+    assert "4 of 9 trials" in out.getvalue()
+    assert stands.state == "stopped"
+    assert stands.ending == "toy isn't running; trials missing: 5. The same `tunexfer search` goes on with it."
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("finished", "toy has finished; trials missing: 5. The same `tunexfer search` runs what failed again."),
+        ("exhausted", "toy has finished: the space has no further chain; trials missing: 5."),
+        ("out of time", "toy has used its minutes up; trials missing: 5. The same `tunexfer search` goes on with it."),
+        ("interrupted", "toy was interrupted; trials missing: 5. The same `tunexfer search` goes on with it."),
+    ],
+)
+def test_how_the_last_search_ended_is_told(folder: StudyFolder, how: How, words: str) -> None:
+    with Record.drive(folder, PLAN | {"search": {"trials": 9}}) as record:
+        assert LiveTable.read(folder.path).state == "running"
+        record.end(how)
+        assert LiveTable.read(folder.path).state == how  # it still tidies up
+    stands = watch(folder, Console(file=io.StringIO()))
+    assert (stands.state, stands.ending) == (how, words)
+    with Record.drive(folder, PLAN):
+        assert LiveTable.read(folder.path).state == "running"
+    assert LiveTable.read(folder.path).state == "finished"  # this driver left no word, and nothing is missing
+
+
+def test_a_search_that_breaks_leaves_the_reason(folder: StudyFolder) -> None:
+    plan = PLAN | {"search": {"trials": 9}}
+    with pytest.raises(StudyError), Record.drive(folder, plan):
+        raise StudyError("too many trials failed, 4 of 5:\n  no memory")
+    stands = LiveTable.read(folder.path)
+    assert stands.state == "failed"
+    assert stands.ending.startswith("toy failed (too many trials failed, 4 of 5:); trials missing: 5.")
+    with pytest.raises(KeyboardInterrupt), Record.drive(folder, plan):
+        raise KeyboardInterrupt
+    assert LiveTable.read(folder.path).state == "interrupted"
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"how": "weird", "reason": ""}', '{"how": ["finished"]}', '{"how'])
+def test_a_damaged_word_of_the_last_search_is_none(folder: StudyFolder, damage: str) -> None:
+    with Record.drive(folder, PLAN | {"search": {"trials": 9}}) as record:
+        record.end("finished")
+    folder.ending.write_text(damage)
+    assert LiveTable.read(folder.path).state == "stopped"
+
+
+READ_ONLY = """
+import os, sys
+
+FOLDER = sys.argv[1]
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
+
+def guard(event, arguments):
+    changes = event in CHANGES or (event == "open" and arguments[2] & WRITES)
+    if changes and str(arguments[0]).startswith(FOLDER):
+        raise PermissionError(13, "Permission denied", str(arguments[0]))
+
+sys.addaudithook(guard)
+from tunexfer.cli.main import app
+"""
+"""A process to which a folder is as read-only as another user's is, whoever runs the test."""
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_looking_at_a_study_needs_no_right_to_write(
+    folder: StudyFolder, tmp_path: Path, request: pytest.FixtureRequest, at_work: bool
+) -> None:
+    if at_work:
+        request.getfixturevalue("elsewhere")
+    code = (
+        f"{READ_ONLY}\nfrom tunexfer.cli.live_table import LiveTable\n"
+        "print(LiveTable.read(sys.argv[1]).state)\n"
+        "app(['report', sys.argv[1], '--out', sys.argv[2]], standalone_mode=False)"
+    )
+    command = [sys.executable, "-c", code, str(folder.path), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("running\n" if at_work else "finished\n")
+    assert f"complete. It {'is running' if at_work else 'has finished'}." in done.stdout
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_report_into_a_folder_that_takes_none_is_an_error_that_says_where_else(folder: StudyFolder) -> None:
+    code = f"{READ_ONLY}\nfrom tunexfer.cli.main import main\nsys.argv[1:] = ['report', sys.argv[1]]\nmain()"
+    done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert (
+        done.stderr == f"{folder.path}: the report can't be written there (Permission denied). Give a folder: --out.\n"
+    )
+
+
+def test_a_lock_that_cannot_be_asked_is_not_taken_for_a_free_one(folder: StudyFolder) -> None:
+    folder.lock.unlink()
+    folder.lock.mkdir()
+    assert is_driven(folder) is None
+    stands = LiveTable.read(folder.path)
+    assert stands.state == "unknown"
+    assert stands.ending.startswith("toy may be running: its .lock can't be asked")
+
+
+def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(folder: StudyFolder) -> None:
+    with Record.drive(folder, PLAN) as record:
+        record.begin(trial(5))
+    time.sleep(0.01)  # the clock of the file system
+    with Record.drive(folder, PLAN) as record:
+        news = News(folder)
+        assert list(LiveTable.read(folder.path).running) == []
+        record.begin(trial(5))
+        assert list(LiveTable.read(folder.path).running) == [5]
+        assert list(news.look()) == [trial(5)]
+        assert list(news.look()) == []
+
+
+def test_news_are_told_once_and_a_trial_that_runs_again_is_news(folder: StudyFolder) -> None:
+    with Record.drive(folder, PLAN) as record:
+        news = News(folder)
+        assert list(news.look()) == []
+        again = trial(2, of=chain(stages=2))  # the failed one
+        record.begin(again)
+        ended = run(record, trial(5), 60.0)
+        assert list(news.look()) == [again, ended]
+        ended = run(record, again, 61.0)
+        assert list(news.look()) == [ended]
+        assert [one.trial.number for one in news.record.ended] == [0, 1, 2, 3, 4, 5]
+
+
+def test_asking_whether_a_search_is_at_work_never_makes_one_fail(folder: StudyFolder) -> None:
+    """The driver waits for the moment in which somebody else holds the lock to see whether it is free."""
+    code = "import sys, pathlib; from tunexfer.core.files import StudyFolder; from tunexfer.record.ending import *\n"
+    code += "while True: is_driven(StudyFolder(pathlib.Path(sys.argv[1])))"
+    asking = subprocess.Popen([sys.executable, "-c", code, str(folder.path)])
+    try:
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            with Record.drive(folder, PLAN):
+                assert asking.poll() is None
+    finally:
+        asking.kill()
+        asking.wait()
+
+
+def test_a_folder_without_a_study_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"plan\.yaml can't be read"):
+        watch(StudyFolder(tmp_path), Console(file=io.StringIO()))
+
+
+def test_a_notebook_shows_the_table_as_html(folder: StudyFolder) -> None:
+    table = LiveTable.read(folder.path)
+    shown = table._repr_html_()
+    assert "intent de, intent de: it broke" in shown
+    assert "<td>52.0</td>" in shown  # trial 1: intent, mean of 53, 52, 51
+    assert "4 of 3 trials · best objective 53.00 (trial 1)" in shown
+    assert shown.count("<tr") == 1 + 5
+
+
+def test_text_of_a_file_is_no_markup_in_html_nor_in_a_terminal(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "toy")
+    with Record.drive(folder, PLAN) as record:
+        failed = run(record, trial(0, phase="baseline", of=chain()), state="failed")
+        record.finish(
+            TrialResult(**{**{name: getattr(failed, name) for name in TrialResult.__slots__}, "reason": "[/b]<b>"})
+        )
+    table, out = LiveTable.read(folder.path), io.StringIO()
+    assert "none: [/b]&lt;b&gt;" in table._repr_html_()
+    Console(file=out, width=120).print(table.rich(30))
+    assert "none: [/b]<b>" in out.getvalue()
+
+
+def test_watching_needs_neither_torch_nor_ray(folder: StudyFolder) -> None:
+    code = (
+        "import sys; from tunexfer.cli.main import app; app(['watch', sys.argv[1]], standalone_mode=False)\n"
+        "print({'torch', 'ray', 'transformers', 'mlflow', 'pandas'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "set()\n")
+    assert done.stdout.endswith("toy has finished.\n")

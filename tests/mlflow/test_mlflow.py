@@ -1,0 +1,202 @@
+"""The mirror: what MLflow is told, what survives a crash, and what happens when nobody answers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record.made_up import PLAN, chain, run, study, trial
+from servers import free_port, mlflow_server
+
+from tunexfer.core.files import StudyFolder
+from tunexfer.mlflow.client import default_uri
+from tunexfer.mlflow.mirror import Mirror
+from tunexfer.mlflow.runs import metrics, params
+from tunexfer.record.deltas import Deltas
+from tunexfer.record.ending import How
+from tunexfer.record.record import Record
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    study(folder)
+    return folder
+
+
+def mirror(folder: StudyFolder, uri: str | None = None, *, state: How = "finished") -> list[str]:
+    """Mirror a record once; returns what the user is told."""
+    said: list[str] = []
+    Mirror(Record(folder), uri or default_uri(folder.path.parent), said.append).start().close(state)
+    return said
+
+
+def client_of(folder: StudyFolder, uri: str | None = None) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri or default_uri(folder.path.parent))
+
+
+def runs_of(client: Any, name: str = "toy") -> dict[str, Any]:
+    """Trial number (or `parent`) -> its run; fails where a trial has two."""
+    runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    named = {run.data.tags.get("tunexfer.trial", "parent"): run for run in runs}
+    assert len(named) == len(runs)
+    return named
+
+
+def test_every_score_mean_worst_and_delta_has_its_name(folder: StudyFolder) -> None:
+    record = Record(folder)
+    found = metrics(record.ended[1], Deltas(record.complete))
+    assert found["objective"] == 53.0
+    assert found["test/intent/ru"] == 51.0
+    assert found["validation/intent/ru"] == 51.0
+    assert found["test/intent/ru/macro_f1"] == 11.0
+    assert found["mean/intent"] == 52.0
+    assert found["worst/intent"] == 51.0
+    assert found["delta/intent/ru"] == 3.0
+    assert found["delta/retrieval/de"] == 3.0
+    assert found["unseen/intent"] == 51.0  # ru: the stage trained intent in de, the target in en
+    assert found["gain/intent"] == 51.0 - 48.0  # of ru alone
+    assert len(found) == 1 + 6 + 1 + 1 + 4 * 2 + 4
+
+
+def test_a_gain_is_over_languages_that_the_baseline_has_not_been_trained_in_either(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        german = run(record, trial(1, of=chain(train="de")), 53.0)
+    low = [replace(one, value=9.0) if one.language == "en" else one for one in german.scores]  # 41 below the baseline
+    found = metrics(replace(german, scores=tuple(low)), Deltas(record.complete))
+    assert found["delta/intent/en"] == -41.0
+    assert found["gain/intent"] == 3.0  # of ru alone
+    assert found["unseen/intent"] == (9.0 + 51.0) / 2  # a score, compared with nothing
+
+
+def test_parameters_are_flat_and_readable(folder: StudyFolder) -> None:
+    found = params(Record(folder).ended[1])
+    assert found["stages"] == "intermediate"
+    assert found["intermediate.mixture"] == "100% intent/de"
+    assert found["intermediate.learning_rate"] == "0.001"
+    assert found["intent.train_language"] == "en"
+
+
+def test_a_study_is_one_parent_with_a_nested_run_per_trial_however_often_it_is_sent(folder: StudyFolder) -> None:
+    assert mirror(folder) == []
+    assert mirror(folder) == []
+    client = client_of(folder)
+    runs = runs_of(client)
+    assert set(runs) == {"parent", "0", "1", "2", "3", "4"}
+    parent = runs["parent"]
+    assert {run.data.tags["mlflow.parentRunId"] for name, run in runs.items() if name != "parent"} == {
+        parent.info.run_id
+    }
+    assert {name: run.info.status for name, run in runs.items() if name != "2"}.keys() == {"parent", "0", "1", "3", "4"}
+    assert {run.info.status for name, run in runs.items() if name != "2"} == {"FINISHED"}
+    assert runs["2"].info.status == "FAILED"
+    assert runs["2"].data.tags["tunexfer.reason"] == "it broke"
+    assert runs["4"].data.tags["tunexfer.phase"] == "confirm"
+    assert runs["1"].data.tags["tunexfer.fingerprint"] == Record(folder).ended[1].trial.fingerprint
+    assert runs["1"].data.metrics["delta/intent/ru"] == 3.0
+    assert parent.data.metrics["best/objective"] == 53.0
+    run_id = runs["1"].info.run_id
+    assert len(client.get_metric_history(run_id, "objective")) == 1
+    assert {file.path for file in client.list_artifacts(run_id)} == {"chain.yaml", "scores.csv"}
+    assert (folder.path.parent / "mlartifacts" / "toy" / run_id).is_dir()
+
+
+def test_what_a_killed_driver_left_half_sent_is_completed(folder: StudyFolder) -> None:
+    mirror(folder)
+    client = client_of(folder)
+    before = runs_of(client)
+    for name in ("parent", "1"):  # as they stand between creating a run and ending it
+        client.update_run(before[name].info.run_id, status="RUNNING")
+    copy = client.create_run(before["1"].info.experiment_id, tags=dict(before["1"].data.tags))  # its answer was lost
+    assert mirror(folder) == []
+    after = runs_of(client)
+    assert copy.info.run_id not in {run.info.run_id for run in after.values()}
+    assert {run.info.status for run in after.values()} == {"FINISHED", "FAILED"}
+    assert len(client.get_metric_history(after["1"].info.run_id, "objective")) == 1
+
+
+def test_a_failed_trial_that_succeeds_later_keeps_its_run(folder: StudyFolder) -> None:
+    mirror(folder, state="interrupted")
+    assert runs_of(client_of(folder))["parent"].info.status == "KILLED"
+    with Record.drive(folder, PLAN) as record:
+        run(record, trial(2, of=chain(stages=2)), 54.0)
+    mirror(folder)
+    runs = runs_of(client_of(folder))
+    assert runs["2"].info.status == "FINISHED"
+    assert runs["2"].data.metrics["objective"] == 54.0
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "files"),
+    [
+        ("out of time", "FINISHED", {"plan.yaml", "environment.json", "scores.parquet", "report.html"}),
+        ("failed", "FAILED", {"plan.yaml", "environment.json", "scores.parquet", "report.html"}),
+        ("interrupted", "KILLED", {"plan.yaml", "environment.json", "scores.parquet"}),
+    ],
+)
+def test_the_parent_run_says_how_the_search_ended_and_has_what_there_is(
+    folder: StudyFolder, state: How, status: str, files: set[str]
+) -> None:
+    def draw(to: Path) -> None:
+        (to / "report.html").write_text("<h1>toy</h1>")
+
+    Mirror(Record(folder), default_uri(folder.path.parent), print, draw=draw).start().close(state)
+    client = client_of(folder)
+    parent = runs_of(client)["parent"]
+    assert parent.info.status == status
+    assert parent.data.tags["mlflow.note.content"].startswith(f"**toy**: {state}; trials: ")
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == files
+
+
+def test_trials_wait_for_the_baseline_they_are_compared_with(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    with Record.drive(folder, PLAN) as record:
+        run(record, trial(1))
+        mirror(folder)
+        assert set(runs_of(client_of(folder))) == {"parent"}
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+    mirror(folder)
+    assert runs_of(client_of(folder))["1"].data.metrics["delta/intent/ru"] == 0.0
+
+
+def test_a_dead_server_is_mentioned_once_and_holds_nothing_up(folder: StudyFolder) -> None:
+    started = time.monotonic()
+    said = mirror(folder, f"http://127.0.0.1:{free_port()}")
+    assert time.monotonic() - started < 15
+    assert len(said) == 1
+    assert "is sent when the same command is next started" in said[0]
+
+
+@pytest.mark.slow
+def test_a_server_gets_what_it_missed_on_the_next_start(
+    folder: StudyFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    assert len(mirror(folder, uri)) == 1
+    with mlflow_server(port, tmp_path):
+        assert mirror(folder, uri) == []
+        assert capfd.readouterr().out == ""
+        client = client_of(folder, uri)
+        runs = runs_of(client)
+        assert set(runs) == {"parent", "0", "1", "2", "3", "4"}
+        run_id = runs["1"].info.run_id
+        assert {file.path for file in client.list_artifacts(run_id)} == {"chain.yaml", "scores.csv"}
+        assert not (folder.path.parent / "mlartifacts").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_holds_the_end_up_for_a_short_time_only(folder: StudyFolder) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        started = time.monotonic()
+        assert len(mirror(folder, f"http://127.0.0.1:{deaf.getsockname()[1]}")) == 1
+    assert time.monotonic() - started < 60

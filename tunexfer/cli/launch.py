@@ -1,0 +1,195 @@
+"""Running a plan: what it reads is prepared, then the search runs, is shown, recorded and mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tunexfer.core.chain import Encoder
+from tunexfer.core.files import StudyFolder
+from tunexfer.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from tunexfer.record.datasets import Dataset
+    from tunexfer.record.ending import How
+    from tunexfer.training.runner import StudyRunner
+
+GIGABYTE = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things are read, kept and reported."""
+
+    runs: Path
+    cache: Path
+    store: str
+    """A folder or a URL."""
+    tracking_uri: str
+
+
+def launch(
+    plan: Plan,
+    places: Places,
+    console: Console,
+    *,
+    name: str,
+    concurrent: int | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run what the study still lacks, and sum up what it found.
+
+    console: where everything is said on the way
+    returns: the summary, as `tracking.summary.summarise` makes it
+    raises: TunexferError, with what to do about it
+    """
+    from tunexfer.cli.live import LiveView
+    from tunexfer.cli.live_table import trials_wanted
+    from tunexfer.mlflow.mirror import Mirror
+    from tunexfer.record.datasets import write_datasets
+    from tunexfer.record.findings import summarise
+    from tunexfer.record.record import Record
+    from tunexfer.search.ray_tune import SearchOptions, run_search
+
+    folder = StudyFolder(places.runs / name)
+    with Record.drive(folder, plan.as_dict()) as record:
+        prepared = prepare_all(plan, places.cache, console, quiet=quiet)
+        write_datasets(folder, datasets_read(plan, prepared))
+        shared = {"runs folder": places.runs, "cache": places.cache}
+        if "://" not in places.store:
+            shared["stage store"] = Path(places.store)
+        wanted = trials_wanted(plan.as_dict())
+        view = LiveView(folder, wanted=wanted, before=record.ended, quiet=quiet, console=console)
+        mirror = Mirror(record, places.tracking_uri, view.warned, draw=partial(draw_report, folder)).start()
+        state: How = "failed"
+        try:
+            with view:
+                wants = plan.resources
+                runner = partial(
+                    make_runner,
+                    prepared,
+                    places.store,
+                    store_bytes=int(wants.store_gb * GIGABYTE),
+                    copies=places.cache / "store",
+                    device="cuda" if wants.gpus else "cpu",
+                    threads=wants.cpus,
+                )
+                options = SearchOptions(concurrent=concurrent, address=address, shared=shared)
+                outcome = run_search(plan, record, runner, options, [view, mirror])
+            state = outcome.state
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
+        finally:
+            mirror.close(state)
+        return summarise(
+            record,
+            state=state,
+            objective=plan.objective.model_dump(),
+            wanted=plan.trials,
+            seconds=outcome.seconds,
+        )
+
+
+def draw_report(folder: StudyFolder, to: Path) -> None:
+    """The study's report, for those who see it in MLflow alone."""
+    from tunexfer.report.page import write_report
+    from tunexfer.report.study import Study
+
+    write_report([Study.load(folder.path)], to)
+
+
+def datasets_read(plan: Plan, prepared: Mapping[str, Path]) -> list[Dataset]:
+    """Which rows the plan's trials can train on or are scored on.
+
+    prepared: as `prepare_all` returns it
+    """
+    from tunexfer.data.prepare import Prepared
+    from tunexfer.record.datasets import Dataset
+
+    digests = {key: digest for file in prepared.values() for key, digest in Prepared.load(file).contents.rows.items()}
+    return [
+        Dataset(
+            task=task,
+            language=language,
+            split=split,
+            rows=plan.rows.count(task, language, split),
+            digest=digest,
+            suite=plan.suite.name,
+            hub=plan.rows.address(task, language, split),
+        )
+        for (task, language, split), digest in sorted(digests.items())
+    ]
+
+
+def make_runner(
+    prepared: Mapping[str, Path], store: str, *, store_bytes: int, device: str, threads: int, copies: Path | None = None
+) -> StudyRunner:
+    """What a worker runs chains with. Only workers import torch.
+
+    copies: where what a store behind a URL holds is copied to
+    """
+    from tunexfer.store import StageStore
+    from tunexfer.training.runner import StudyRunner
+
+    return StudyRunner(prepared, StageStore(store, store_bytes, copies=copies), device=device, threads=threads)
+
+
+def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = False) -> dict[str, Path]:
+    """Build, fetch and encode all that the plan's trials read; what is there already is kept.
+
+    returns: encoder's identity -> the file that `Prepared.load` takes
+    """
+    from tunexfer.data.prepare import prepare
+
+    found: dict[str, Path] = {}
+    encoders: dict[str, Encoder] = {encoder.identity: encoder for encoder in plan.encoders}
+    with progress_bar(console, quiet=quiet) as show:
+        if plan.suite.root == "starter:":
+            from tunexfer.starter import build_suite
+
+            build_suite(cache, show)
+        for name, encoder in encoders.items():
+            done = prepare(
+                suite=plan.suite,
+                folder=plan.suite_folder,
+                encoder=encoder,
+                sources=plan.possible_sources,
+                evaluated=plan.evaluated,
+                layers=plan.layers(encoder),
+                precision=plan.precision,
+                cache=cache,
+                on_progress=lambda count, of, name=name: show(f"encoding rows for {name}", count / max(of, 1)),  # type: ignore[misc]
+            )
+            found[name] = done.path
+    return found
+
+
+@contextmanager
+def progress_bar(console: Console, *, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """A bar per thing that is made, shown from its first report on; no bar for what was there already."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, share: float) -> None:
+            if what not in tasks:
+                if share >= 1:
+                    return
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=share)
+
+        yield show

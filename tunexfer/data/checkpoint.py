@@ -1,0 +1,127 @@
+"""Where an encoder's files are, and what they hold: the starter's own, a local folder, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from tunexfer.core.chain import Encoder
+from tunexfer.core.files import write_whole
+from tunexfer.core.graph import fingerprint
+from tunexfer.errors import DataError
+
+STARTER = re.compile(r"starter-e5-small(?:-(\d+)l)?")
+WHOLE_STARTER = 12
+"""Layers of `starter-e5-small`; `starter-e5-small-4l` is its bottom four."""
+WEIGHTS = ("config.json", "*.safetensors")
+LAYERS = ("num_hidden_layers", "n_layers", "num_layers")
+"""What configs call their number of hidden layers; `n_layers` is DistilBERT's."""
+TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
+
+
+def resolve_encoder(encoder: Encoder, cache: Path) -> Path:
+    """The folder with the encoder's config, safetensors weights and fast tokenizer.
+
+    cache: where the starter's encoder is built
+    raises: DataError, saying what isn't there
+    """
+    starter = STARTER.fullmatch(encoder.name)
+    if starter:
+        from tunexfer.starter import build_encoder
+
+        return build_encoder(cache, layers=int(starter[1] or WHOLE_STARTER))
+    folder = Path(encoder.name).expanduser()
+    if not folder.is_dir():
+        folder = _download(encoder)
+    for needed in ("config.json", "*.safetensors", "tokenizer.json"):
+        if not list(folder.glob(needed)):
+            raise DataError(
+                f"encoder {encoder.name!r}: there is no {needed} in {folder}. tunexfer reads weights from safetensors "
+                "and needs a fast tokenizer; load the model with transformers once and save both with "
+                "`save_pretrained`, then name that folder."
+            )
+    return folder
+
+
+def find_encoder(encoder: Encoder, cache: Path) -> Path | None:
+    """As `resolve_encoder`, but None where the encoder would have to be built or fetched first."""
+    starter = STARTER.fullmatch(encoder.name)
+    if starter:
+        from tunexfer.starter.encoder import encoder_folder
+        from tunexfer.starter.packages import is_built
+
+        folder = encoder_folder(cache, int(starter[1] or WHOLE_STARTER))
+        return folder if is_built(folder) else None
+    folder = Path(encoder.name).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(encoder.name, revision=encoder.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def has_language_head(folder: Path) -> bool:
+    """Whether the checkpoint was saved with the head of a masked language model, as its config says."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in config.get("architectures") or [])
+
+
+def _download(encoder: Encoder) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(encoder.name, revision=encoder.revision, allow_patterns=[*WEIGHTS, *TOKENIZER]))
+    except Exception as error:  # the hub's client and the network raise a dozen unrelated types
+        raise DataError(
+            f"encoder {encoder.name!r} is neither a folder nor could it be fetched from the Hugging Face hub: "
+            f"{type(error).__name__}: {error}. Check the id and the revision, and the network; what was fetched once "
+            "is found again without it."
+        ) from error
+
+
+def encoder_content(folder: Path, cache: Path) -> str:
+    """Hash of the encoder's weights and tokenizer."""
+    return _content(folder, (*WEIGHTS, *TOKENIZER), cache)
+
+
+def tokenizer_content(folder: Path, cache: Path) -> str:
+    """Hash of the tokenizer alone: encoded rows depend on nothing else of the encoder."""
+    return _content(folder, TOKENIZER, cache)
+
+
+def _content(folder: Path, patterns: tuple[str, ...], cache: Path) -> str:
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    return fingerprint([[file.name, file_hash(file, cache)] for file in files])
+
+
+def file_hash(file: Path, cache: Path) -> str:
+    """SHA-256 of a file's bytes, remembered for as long as its size and time of change stay."""
+    facts = file.stat()
+    memo = cache / "hashes" / fingerprint([str(file.resolve()), facts.st_size, facts.st_mtime_ns])
+    if not memo.is_file():
+        with file.open("rb") as stream:
+            write_whole(memo, hashlib.file_digest(stream, "sha256").hexdigest())
+    return memo.read_text()
+
+
+def depth(folder: Path) -> int | None:
+    """Hidden layers, as the encoder's config counts them; None where it does so under a name that isn't known here."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found: int | None = next((config[name] for name in LAYERS if name in config), None)
+    return found
+
+
+def longest_input(folder: Path) -> int:
+    """Pieces that the encoder reads at most, special ones included."""
+    limits = [10**6]
+    for file, field in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
+        if (folder / file).is_file():
+            limits.append(json.loads((folder / file).read_text(encoding="utf-8")).get(field) or 10**6)
+    return int(min(limits))

@@ -1,0 +1,92 @@
+"""What a plan would still have to do: which of its stages the store holds, what they take on disk and in time."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunexfer.core.chain import Chain, Encoder
+from tunexfer.core.graph import ChainFingerprints, Contents, chain_fingerprints
+from tunexfer.data.checkpoint import encoder_content, find_encoder
+from tunexfer.errors import DataError
+from tunexfer.plan.plan import Plan
+from tunexfer.store import StageStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Known once the data and the encoder are in the cache."""
+
+    stages: int
+    """Distinct stages that were looked up: of every point, or of as many random trials as were asked for."""
+    stored: int
+    """How many of them the store holds."""
+    stage_bytes: int | None
+    """On disk, each; None while none of them is stored."""
+    step_seconds: float | None
+    """Training, per step, as measured where the stored ones were trained."""
+    scoring_seconds: float | None
+    """Scoring all targets of one trial, as measured on the baseline; None until that has been scored."""
+
+    def seconds(self, plan: Plan) -> float | None:
+        """An estimate for the plan's trials one after the other from an empty store, expected sharing counted."""
+        if self.step_seconds is None or self.scoring_seconds is None:
+            return None
+        cost = plan.expected_cost()
+        return cost.steps * self.step_seconds + cost.chains * self.scoring_seconds
+
+
+def estimate(plan: Plan, cache: Path, store: str) -> Estimate | None:
+    """Look into the store; None where data or encoder were never cached, so that fingerprints aren't known.
+
+    store: a folder or a URL
+    """
+    contents = _contents(plan, cache)
+    if contents is None:
+        return None
+    entries = StageStore(store, copies=cache / "store")
+    stages: dict[str, int] = {}
+    for chain in plan.every_chain() or plan.random_chains(plan.trials, plan.seed):
+        stages |= _steps(chain, _prints(plan, chain, contents))
+    facts = {name: found for name in stages if (found := entries.facts(name))}
+    rates = [one["seconds"] / stages[name] for name, one in facts.items()]
+    chain = plan.baseline[1]
+    scored = [entries.facts(name) for name in _prints(plan, chain, contents).evaluations.values()]
+    return Estimate(
+        stages=len(stages),
+        stored=len(facts),
+        stage_bytes=entries.bytes_of(next(iter(facts))) if facts else None,
+        step_seconds=statistics.fmean(rates) if rates else None,
+        scoring_seconds=sum(one["seconds"] for one in scored if one) if all(scored) else None,
+    )
+
+
+def _contents(plan: Plan, cache: Path) -> Mapping[Encoder, Contents] | None:
+    places = {encoder: find_encoder(encoder, cache) for encoder in plan.encoders}
+    if not plan.rows.ready or None in places.values():
+        return None
+    keys = {(source.task, source.language, "train") for source in plan.possible_sources} | plan.evaluated
+    try:
+        if not all(plan.rows.known(*key) for key in keys):
+            return None
+        rows: Any = {key: plan.rows.content(*key) for key in keys}
+    except DataError:  # files that aren't there yet: `search` will say which
+        return None
+    return {
+        encoder: Contents(encoder=encoder_content(place, cache), rows=rows, precision=plan.precision)
+        for encoder, place in places.items()
+        if place
+    }
+
+
+def _prints(plan: Plan, chain: Chain, contents: Mapping[Encoder, Contents]) -> ChainFingerprints:
+    return chain_fingerprints(chain, seed=plan.seed, contents=contents[chain.encoder])
+
+
+def _steps(chain: Chain, prints: ChainFingerprints) -> dict[str, int]:
+    """Fingerprint -> steps, of every fine-tuning of the chain."""
+    trained = zip([*chain.stages, *(t.stage for t in chain.targets)], [*prints.stages, *prints.targets], strict=True)
+    return {name: stage.steps for stage, name in trained if stage and name}

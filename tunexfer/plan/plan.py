@@ -1,0 +1,370 @@
+"""A plan: space, objective and budget, resolved against the suite and costed before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import tunexfer
+from tunexfer.core.chain import Chain, Encoder, Source
+from tunexfer.core.graph import Contents, chain_fingerprints
+from tunexfer.core.objective import Objective
+from tunexfer.core.scores import Split
+from tunexfer.core.trial import Point
+from tunexfer.data.checkpoint import find_encoder, has_language_head
+from tunexfer.data.rows import OWN_DATA, Rows
+from tunexfer.errors import SpaceError
+from tunexfer.plan.askers import Random
+from tunexfer.plan.recipe import explain
+from tunexfer.plan.space import SearchSpace, no_rows, parse_tree
+from tunexfer.plan.space_file import Confirm, Resources, SpaceFile, find_space, override, read_yaml
+from tunexfer.tasks.suite import SPLITS, Suite, load_suite, shipped_suites
+
+SEARCHED = ("encoder", "stages", "targets", "training")
+MAX_GRID = 2000
+"""Points of a full enumeration that are counted one by one; beyond it the plan says 'more than'."""
+DRAWS = 20
+"""Searches of random points that the expected costs are averaged over."""
+
+Evaluated = tuple[str, str, Split]
+"""Task, language, split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What running some chains would train."""
+
+    chains: int
+    stages_unshared: int
+    """Fine-tuning runs, targets' own included, if each chain trained all of its own."""
+    stages: int
+    """Distinct ones, as a shared store trains them."""
+    steps_unshared: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a search would do, known before it starts."""
+
+    file: SpaceFile
+    where: Path
+    space: SearchSpace
+    suite: Suite
+    suite_folder: Path
+    rows: Rows
+
+    @classmethod
+    def load(
+        cls, path: Path | str, overrides: Mapping[str, str] | None = None, *, cache: Path, seed: int | None = None
+    ) -> Plan:
+        """Read a space file (or the name of a shipped one), check every option in it, and resolve it.
+
+        overrides: `stages[0].steps` -> YAML text, as `--set` gives them
+        raises: SpaceError with every problem at once
+        """
+        where = find_space(path)
+        raw = read_yaml(where)
+        for target, text in (overrides or {}).items():
+            override(raw, target, text)
+        if seed is not None:
+            override(raw, "search.seed", str(seed))
+        try:
+            file = SpaceFile.model_validate(raw)
+        except ValidationError as error:
+            raise SpaceError([f"{where.name}, {line}" for line in explain(error)]) from error
+        suite, folder = load_suite(file.suite, beside=where.parent)
+        rows = Rows(suite, folder, cache)
+        tree = parse_tree({key: raw[key] for key in SEARCHED if raw.get(key) is not None}, where.name)
+        space = SearchSpace(
+            tree, suite, lambda source: rows.count(source.task, source.language, "train"), file.baseline, where.name
+        )
+        _check(space)
+        plan = cls(file, where, space, suite, folder, rows)
+        plan.warnings  # noqa: B018  raises where no target may choose
+        return plan
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def objective(self) -> Objective:
+        return self.file.objective
+
+    @property
+    def resources(self) -> Resources:
+        return self.file.resources
+
+    @property
+    def confirm(self) -> Confirm | None:
+        return self.file.confirm
+
+    @property
+    def seed(self) -> int:
+        return self.file.search.seed
+
+    @property
+    def trials(self) -> int:
+        return self.file.search.trials
+
+    @property
+    def algorithm(self) -> str:
+        return self.file.search.algorithm
+
+    @cached_property
+    def precision(self) -> str:
+        """`bf16` where the device computes faster with it, else `fp32`.
+
+        On a GPU that is every generation since Ampere; on a CPU one with native bf16 arithmetic.
+        """
+        if self.resources.precision != "auto":
+            return self.resources.precision
+        return "bf16" if self.resources.gpus or _cpu_has_bf16() else "fp32"
+
+    @cached_property
+    def baseline(self) -> tuple[Point, Chain]:
+        return self.space.baseline()
+
+    @cached_property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """Every encoder a point can start from."""
+        return tuple(dict.fromkeys(chain.encoder for chain in self.variants))
+
+    @cached_property
+    def variants(self) -> tuple[Chain, ...]:
+        """Chains that together try every option of every choice and both ends of every range."""
+        return tuple(chain for _, chain in self.space.variants if isinstance(chain, Chain))
+
+    @cached_property
+    def possible_sources(self) -> frozenset[Source]:
+        """Every source that some point can train on."""
+        return frozenset(
+            {source for source in named_sources(self.space) if self.space.sizes(source)}
+            | {source for chain in self.variants for source in chain.trained}
+        )
+
+    @cached_property
+    def evaluated(self) -> frozenset[Evaluated]:
+        """What every trial is scored on: test in every language, validation where the objective may read it."""
+        wanted: set[Evaluated] = set()
+        train = {(target.task, target.train_language) for chain in self.variants for target in chain.targets}
+        for block in self.space.tree["targets"]:
+            task, languages = block["task"], block.get("languages", "all")
+            for split in SPLITS[1:]:
+                for language in self.rows.languages(task, split):
+                    if languages != "all" and language not in languages:
+                        continue
+                    chooses = any(self.objective.reads(own, language) for one, own in train if one == task)
+                    if split == "test" or chooses:
+                        wanted.add((task, language, split))
+        return frozenset(wanted)
+
+    def layers(self, encoder: Encoder) -> frozenset[tuple[str, int]]:
+        """Tasks and the hidden layers of this encoder that some trial takes their sentence vectors from."""
+        targets = (target for chain in self.variants if chain.encoder.name == encoder.name for target in chain.targets)
+        return frozenset((target.task, target.layer) for target in targets if target.layer is not None)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes this study this one: two plans that agree in it may share a folder."""
+        searched = self.file.model_dump(include={*SEARCHED, "suite", "baseline", "objective"})
+        return {**searched, "seed": self.seed, "precision": self.precision}
+
+    def own_suite(self) -> dict[str, Any] | None:
+        """The suite where it is a file of the user's, its root as an absolute path; None where it ships with tunexfer.
+
+        So a study knows its tasks wherever it is read.
+        """
+        if self.file.suite in shipped_suites():
+            return None
+        root = self.suite.root
+        if root not in ("starter:", OWN_DATA):
+            root = str((self.suite_folder / root).resolve())
+        return {**self.suite.model_dump(mode="json", exclude_defaults=True), "root": root}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The resolved plan, as `plan.yaml` keeps it."""
+        return {
+            "tunexfer": tunexfer.__version__,
+            "name": self.name,
+            "identity": self.identity(),
+            "own_suite": self.own_suite(),
+            "search": self.file.search.model_dump(),
+            "resources": self.resources.model_dump(),
+            "confirm": self.confirm.model_dump() if self.confirm else None,
+            "coordinates": self.space.coordinates,
+            "baseline": {"point": self.baseline[0], "chain": self.baseline[1].as_dict()},
+            "evaluated": sorted(map(list, self.evaluated)),
+            "without_rows": [str(source) for source in self.without_rows],
+            "warnings": list(self.warnings),
+        }
+
+    def cost(self, chains: Iterable[Chain]) -> Cost:
+        """What training these chains takes, with and without sharing the stages they have in common."""
+        names = Contents(encoder="", rows=_NamedRows(), precision=self.precision)
+        distinct: dict[str, int] = {}
+        count = apart = steps_unshared = 0
+        for chain in chains:
+            count += 1
+            prints = chain_fingerprints(chain, seed=self.seed, contents=names)
+            trained = [target.stage for target in chain.targets if target.stage]
+            own = [print for print in prints.targets if print]
+            for print, stage in zip([*prints.stages, *own], [*chain.stages, *trained], strict=True):
+                apart += 1
+                steps_unshared += stage.steps
+                distinct[f"{chain.encoder}{print}"] = stage.steps
+        return Cost(
+            chains=count,
+            stages_unshared=apart,
+            stages=len(distinct),
+            steps_unshared=steps_unshared,
+            steps=sum(distinct.values()),
+        )
+
+    def every_chain(self) -> list[Chain] | None:
+        """Of every point of the space; None where it is continuous or larger than `MAX_GRID`."""
+        try:
+            points = list(islice(self.space.grid(), MAX_GRID + 1))
+        except SpaceError:
+            return None
+        return [self.space.chain(point) for point in points] if len(points) <= MAX_GRID else None
+
+    def full_cost(self) -> Cost | None:
+        """Of every point of the space; None where there are too many."""
+        chains = self.every_chain()
+        return self.cost(chains) if chains else None
+
+    def expected_cost(self) -> Cost:
+        """Of the trials asked for, drawn at random: the mean over `DRAWS` searches."""
+        costs = [self.cost(self.random_chains(self.trials, seed)) for seed in range(DRAWS)]
+        return Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
+
+    def random_chains(self, trials: int, seed: int) -> list[Chain]:
+        """The baseline and distinct random chains, at most `trials` in all: fewer where the space has no more."""
+        asker, chains = Random(seed), [self.baseline[1]]
+        for _ in range(20 * trials):
+            if len(chains) == trials:
+                break
+            chain = self.space.sample(asker)[1]
+            if chain not in chains:
+                chains.append(chain)
+        return chains
+
+    @cached_property
+    def without_rows(self) -> tuple[Source, ...]:
+        """Pairs of task and language that the space names and the suite has no training rows for."""
+        return tuple(sorted(source for source in named_sources(self.space) if not self.space.sizes(source)))
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before spending the time."""
+        found = []
+        objective = self.objective
+        for target in self.baseline[1].targets:
+            mine = {
+                language for task, language, split in self.evaluated if (task, split) == (target.task, "validation")
+            }
+            if not mine:
+                found.append(
+                    f"{target.name} has no validation rows that objective.languages: {objective.languages} may read, "
+                    f"so it is scored but doesn't choose"
+                )
+        if len(found) == len(self.baseline[1].targets):
+            raise SpaceError(f"{self.where.name}, objective: no target has validation rows that it may read")
+        for name, words in self.space.coordinates.items():
+            if name.startswith("stages") and " to " in words and "whole" not in words:
+                found.append(
+                    f"{name} is continuous: no two trials will share a stage after it; draw it from few values"
+                )
+        found += self._fresh_language_heads()
+        if isinstance(objective.languages, list | tuple) or objective.languages == "all":
+            found.append(
+                "validation rows in target languages choose the winner: not the zero-shot protocol (`train` is)"
+            )
+        return tuple(found)
+
+    def _fresh_language_heads(self) -> Iterator[str]:
+        """Encoders that come without the head that a masked_lm task goes on from, as far as they are at hand."""
+        tasks = {source.task for source in self.possible_sources}
+        if not any(self.suite.tasks[task].kind == "masked_lm" for task in tasks):
+            return
+        for encoder in self.encoders:
+            folder = find_encoder(encoder, self.rows.cache)
+            if folder and not has_language_head(folder):
+                yield (
+                    f"{encoder.name} comes without a masked-language-model head: a fresh one is trained, tied to the "
+                    "word embeddings"
+                )
+
+
+class _NamedRows(dict[Any, str]):
+    """Stands for the rows' content where only equality matters: each key is its own content."""
+
+    def __missing__(self, key: Any) -> str:
+        return str(key)
+
+
+StageOptions = tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]
+
+
+def stage_options(space: SearchSpace) -> list[StageOptions]:
+    """Per stage, every list of tasks and every list of languages that some point gives it."""
+    found: list[tuple[set[tuple[str, ...]], set[tuple[str, ...]]]] = [
+        (set(), set()) for _ in space.tree.get("stages") or []
+    ]
+    for tree, _ in space.variants:
+        for (tasks, languages), stage in zip(found, tree["stages"], strict=True):
+            if stage:
+                tasks.add(_words(stage["tasks"]))
+                languages.add(_words(stage.get("languages")))
+    return [(frozenset(tasks), frozenset(languages)) for tasks, languages in found]
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(word for word in value or [] if isinstance(word, str))
+
+
+def named_sources(space: SearchSpace) -> frozenset[Source]:
+    """Every pairing of a known task and a language that the stages' options name, with or without rows."""
+    return frozenset(
+        Source(task=task, language=language)
+        for tasks, languages in stage_options(space)
+        for task in set().union(*tasks) & set(space.suite.tasks)
+        for language in set().union(*languages)
+    )
+
+
+def _check(space: SearchSpace) -> None:
+    """Try everything the space can say.
+
+    raises: SpaceError with every problem
+    """
+    problems: dict[str, None] = {}
+    for _, chain in space.variants:
+        if isinstance(chain, SpaceError):
+            problems.update(dict.fromkeys(chain.problems))
+    for index, (tasks, languages) in enumerate(stage_options(space)):
+        for some in sorted(tasks):
+            for codes in sorted(languages):
+                if set(some) <= set(space.suite.tasks) and not space.sources(some, codes):
+                    problems[f"{space.where}, {no_rows(f'stages[{index}]', some, codes)}"] = None
+    try:
+        space.baseline()
+    except SpaceError as error:
+        problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise SpaceError(list(problems))
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,156 @@
+"""The space file as it is written: its fixed blocks, where it is found, and how single values are overridden."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator
+
+from tunexfer.core.objective import Objective
+from tunexfer.errors import SpaceError
+from tunexfer.plan.recipe import Strict
+from tunexfer.tasks.suite import nearest
+
+
+class Search(Strict):
+    algorithm: Literal["tpe", "random", "grid"] = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 16
+    """Finished trials wanted, the baseline included."""
+    seed: int = 0
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """No trial starts after this many minutes."""
+    concurrent: Annotated[int, Field(ge=1)] | None = None
+    """Trials at once; as many as the machine has room for where it isn't given."""
+
+
+class Resources(Strict):
+    """What one trial is given, and what the stage store may take."""
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """A fraction lets several trials share a GPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    store_gb: Annotated[float, Field(gt=0)] = 20
+
+    @field_validator("gpus")
+    @classmethod
+    def _one_at_most(cls, value: float) -> float:
+        if value > 1:
+            raise ValueError("a trial trains on one GPU at most; run more trials at once instead")
+        return value
+
+
+class Confirm(Strict):
+    """Fresh-seed reruns of the best chains and the baseline after the search."""
+
+    top: Annotated[int, Field(ge=1)]
+    seeds: Annotated[int, Field(ge=1)]
+
+
+class SpaceFile(Strict):
+    """A space file as it is written; the searched parts are checked point by point."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    suite: str
+    encoder: Any
+    stages: list[dict[str, Any]] = []
+    targets: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    training: dict[str, Any] = {}
+    objective: Objective = Objective()
+    search: Search = Search()
+    resources: Resources = Resources()
+    baseline: dict[str, Any] = {}
+    confirm: Confirm | None = None
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _one_objective(cls, value: Any) -> Any:
+        several = value if isinstance(value, list) else value.get("maximize") if isinstance(value, dict) else None
+        if isinstance(several, list):
+            raise ValueError("one objective at a time: a list of objectives is not supported")
+        return value
+
+
+def find_space(path: Path | str) -> Path:
+    """The file, or the shipped space of that name.
+
+    raises: SpaceError naming the shipped spaces
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    shipped = shipped_spaces()
+    if given.stem in shipped and given.suffix in ("", ".yaml", ".yml"):
+        return shipped[given.stem]
+    raise SpaceError(
+        f"{given}: there is no such file, nor a shipped space of that name ({', '.join(sorted(shipped))})."
+        f"{nearest(given.stem, shipped)}"
+    )
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """Spaces that come with tunexfer: inside the package when installed, beside it in a checkout."""
+    package = Path(str(resources.files("tunexfer")))
+    folder = package / "search_spaces" if (package / "search_spaces").is_dir() else package.parent / "search_spaces"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, which plain YAML settles in silence."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
+    return {loader.construct_object(key): loader.construct_object(value, deep=True) for key, value in node.value}
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    raises: SpaceError, if it isn't YAML, isn't a mapping, or has a key twice
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpaceError(f"{path}: not YAML: {error}") from error
+    except OSError as error:
+        raise SpaceError(f"{path}: can't be read: {error.strerror}") from error
+    if not isinstance(raw, dict):
+        raise SpaceError(
+            f"{path}: a space file is a mapping with name, suite, encoder, targets ...; got {type(raw).__name__}"
+        )
+    return raw
+
+
+def override(raw: dict[str, Any], path: str, text: str) -> None:
+    """Set one value of a space, as `--set path=value` does. The value is YAML.
+
+    raises: SpaceError, if the path leads nowhere
+    """
+    parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", path)]
+    node: Any = raw
+    try:
+        value = yaml.safe_load(text)
+        for part, following in itertools.pairwise(parts):
+            if isinstance(node, dict) and isinstance(part, str) and part not in node and isinstance(following, str):
+                node[part] = {}
+            if isinstance(node.get(part) if isinstance(node, dict) else node[part], str) and part == "encoder":
+                node[part] = {"name": node[part]}
+            node = node[part]
+        if isinstance(node, list):
+            node[int(parts[-1])] = value
+        else:
+            node[parts[-1]] = value
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise SpaceError(f"--set {path}={text}: the space has nothing at {path!r} to set") from error

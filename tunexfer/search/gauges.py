@@ -1,0 +1,121 @@
+"""What Prometheus and Grafana see of a study: custom metrics of Ray's, published by the driver."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NamedTuple
+
+from ray.util.metrics import Gauge
+
+from tunexfer.core.chain import Chain
+from tunexfer.core.trial import Trial, TrialResult, highest
+from tunexfer.record.listener import Listener
+from tunexfer.record.progress import read_progress
+from tunexfer.record.record import Record
+from tunexfer.record.savings import seconds_saved
+
+METRICS = {
+    "tunexfer_trials": ("Trials of the study, by state", ("study", "state")),
+    "tunexfer_stages": (
+        "Fine-tunings in ended trials, trained or reused",
+        ("study", "stage", "how"),
+    ),
+    "tunexfer_seconds_saved": ("Seconds that training the reused stages would have taken", ("study", "stage")),
+    "tunexfer_best_objective": ("Highest objective so far, and the trial that has it", ("study", "trial")),
+    "tunexfer_rows_per_second": ("Rows that a running trial trains on per second", ("study", "trial", "stage")),
+}
+"""Name -> what it is, and its tags; Ray puts `ray_` before the name. All are gauges of the whole study, taken from its
+record, so they go on where a stopped search does; Ray would keep the series of a counter when the driver is gone."""
+AGAIN_S = 5.0
+"""Ray exports a gauge once for each time it is set, and drops what wasn't set for 20 s: what is true is set again and
+again, and what an ended trial left behind goes by itself."""
+
+
+class Sample(NamedTuple):
+    """One value of a metric."""
+
+    metric: str
+    tags: dict[str, str]
+    value: float
+
+
+class StudyMetrics(Listener):
+    """Publishes where a study stands until the block ends; Ray must be up."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._running: dict[int, Trial] = {}
+        self._settled: list[Sample] = []
+        """What changes only when a trial begins or ends."""
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._publish, name="metrics", daemon=True)
+        self._gauges = {name: Gauge(name, description=words, tag_keys=tags) for name, (words, tags) in METRICS.items()}
+
+    def __enter__(self) -> StudyMetrics:
+        self._settle()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def begun(self, trial: Trial) -> None:
+        with self._lock:
+            self._running[trial.number] = trial
+        self._settle()
+
+    def ended(self, ended: TrialResult) -> None:
+        with self._lock:
+            self._running.pop(ended.trial.number, None)
+        self._settle()
+
+    def samples(self) -> list[Sample]:
+        """All that is true now."""
+        with self._lock:
+            return [*self._settled, *self._rates()]
+
+    def _publish(self) -> None:
+        while True:
+            for sample in self.samples():
+                self._gauges[sample.metric].set(sample.value, sample.tags)
+            if self._stop.wait(AGAIN_S):
+                return
+
+    def _settle(self) -> None:
+        """Read the record, on the thread that writes it."""
+        study, ended, best = {"study": self.record.folder.name}, self.record.ended, highest(self.record.complete)
+        states = Counter({"running": 0, "complete": 0, "failed": 0, "stopped": 0})
+        states.update(one.state for one in ended)
+        stages = Counter((run.name, "reused" if run.reused else "trained") for one in ended for run in one.stages)
+        with self._lock:
+            states["running"] = len(self._running)
+            found = [Sample("tunexfer_trials", study | {"state": state}, count) for state, count in states.items()]
+            for (name, how), count in stages.items():
+                found.append(Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
+            for name, seconds in seconds_saved(ended).items():
+                found.append(Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
+            if best and best.objective is not None:
+                found.append(
+                    Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective)
+                )
+            self._settled = found
+
+    def _rates(self) -> Iterator[Sample]:
+        for number, trial in self._running.items():
+            at = read_progress(self.record.folder.trial(number).progress)
+            if at and at.steps_per_second is not None:
+                tags = {"study": self.record.folder.name, "trial": str(number), "stage": at.stage}
+                yield Sample("tunexfer_rows_per_second", tags, at.steps_per_second * _batch_size(trial.chain, at.stage))
+
+
+def _batch_size(chain: Chain, stage: str) -> int:
+    """Rows per step of the stage, or of the target's own fine-tuning, that has this name."""
+    own = (target.stage for target in chain.targets if target.stage)
+    return next(one.batch_size for one in [*chain.stages, *own] if one.name == stage)
