@@ -45,7 +45,7 @@ def by_tunexfer(chain: Chain, seed: int) -> Scores:
     with tempfile.TemporaryDirectory() as store:
         runner = make_runner(prepared, store, store_bytes=10**10, device="cpu", threads=1)
         result = runner.run(chain, seed=seed, on_progress=lambda _: None)
-    return {f"{s.split}/{s.task}/{s.language}": s.value for s in result.scores if s.main}
+    return {f"{s.split}/{s.target}/{s.language}": s.value for s in result.scores if s.main}
 
 
 def main(

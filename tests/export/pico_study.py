@@ -11,7 +11,7 @@ from pico import pico_encoder, pico_suite
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import StageRun, Trial, TrialResult
+from tunexfer.core.trial import JobRun, Trial, TrialResult
 from tunexfer.data.prepare import prepare
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record, write_result
@@ -64,10 +64,15 @@ def study(path: Path, **space: Any) -> Made:
             write_result(made.folder.trial(number), result.scores, result.rows)
             objective = plan.objective.value(result.scores, trial.chain)
             stages = tuple(
-                StageRun(**{name: getattr(stage, name) for name in StageRun.__slots__}) for stage in result.stages
+                JobRun(
+                    key=stage.fingerprint,
+                    kind="train",
+                    **{name: getattr(stage, name) for name in ("name", "reused", "steps", "seconds")},
+                )
+                for stage in result.stages
             )
             record.finish(
-                TrialResult(trial=trial, state="complete", started=0.0, seconds=1.0, objective=objective, stages=stages)
+                TrialResult(trial=trial, state="complete", started=0.0, seconds=1.0, objective=objective, jobs=stages)
             )
     return made
 

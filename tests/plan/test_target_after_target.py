@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tunexfer.cli.launch import make_runner, prepare_all
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import StageRun, Trial, TrialResult
+from tunexfer.core.trial import JobRun, Trial, TrialResult
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record
 from tunexfer.search.jobs import Work, run_trial
@@ -55,9 +55,7 @@ def record(plan: Plan) -> Record:
             record.begin(trial)
             job = {"number": number, "seed": plan.seed, "chain": chain.as_dict()}
             done = run_trial(Work(folder.path, plan.objective, lambda: runner), runner, job)
-            record.finish(
-                TrialResult(trial=trial, **done | {"stages": tuple(StageRun(**one) for one in done["stages"])})
-            )
+            record.finish(TrialResult(trial=trial, **done | {"jobs": tuple(JobRun(**one) for one in done["jobs"])}))
     return Record(folder)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import Score
-from tunexfer.core.trial import Phase, StageRun, State, Trial, TrialResult
+from tunexfer.core.trial import Failure, JobRun, Phase, State, Trial, TrialResult
 from tunexfer.record.record import Record, write_result
 
 PLAN: dict[str, Any] = {
@@ -50,7 +50,7 @@ def scores(of: Chain, start: float) -> tuple[Score, ...]:
 
 def _score(of: Chain, task: str, language: str, split: Any, value: float, **more: Any) -> Score:
     facts = {"metric": "accuracy", "main": True, **more}
-    return Score(task=task, language=language, split=split, value=value, unseen=of.unseen(task, language), **facts)
+    return Score(target=task, language=language, split=split, value=value, unseen=of.unseen(task, language), **facts)
 
 
 def run(record: Record, of: Trial, start: float = 50.0, state: State = "complete") -> TrialResult:
@@ -66,8 +66,8 @@ def run(record: Record, of: Trial, start: float = 50.0, state: State = "complete
             started=1000.0 + of.number,
             seconds=5.0,
             objective=start if complete else None,
-            reason="" if complete else "it broke",
-            stages=(StageRun(name="intent", fingerprint="f", reused=False, steps=10, seconds=1.0),),
+            failure=None if complete else Failure(kind="user", message="it broke"),
+            jobs=(JobRun(name="intent", kind="train", key="f", reused=False, steps=10, seconds=1.0),),
         )
     )
 

@@ -16,8 +16,9 @@ from tunexfer.cli.live import LiveView
 from tunexfer.core.chain import Chain, Encoder, Target
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.objective import Objective
+from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import FORGETTING, Score
-from tunexfer.core.trial import Trial, TrialResult, chain_in_words
+from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.mlflow.runs import metrics, params
 from tunexfer.record.deltas import Deltas
 from tunexfer.record.findings import show, summarise
@@ -39,7 +40,7 @@ def chain(*, stages: int = 0, rate: float = 1e-3) -> Chain:
 def scores(before: float, after: float, lost: float) -> tuple[Score, ...]:
     """Of Kinyarwanda: by the first, by the second, and what is lost."""
     return tuple(
-        Score(task=task, language="kin", split=split, metric=metric, value=value, main=metric == "f1", unseen=False)
+        Score(target=task, language="kin", split=split, metric=metric, value=value, main=metric == "f1", unseen=False)
         for split in ("validation", "test")
         for task, metric, value in (("kinnews", "f1", before), ("kirnews", "f1", after), ("kinnews", FORGETTING, lost))
     )
@@ -67,14 +68,14 @@ def test_forgetting_is_a_row_of_its_own_in_the_table_of_scores(record: Record) -
     rows = pq.read_table(record.folder.scores).to_pylist()
     found = [row for row in rows if (row["trial"], row["split"], row["metric"]) == (1, "test", FORGETTING)]
     [only] = found
-    assert (only["task"], only["language"], only["value"], only["main"]) == ("kinnews", "kin", 25.0, False)
+    assert (only["target"], only["language"], only["value"], only["main"]) == ("kinnews", "kin", 25.0, False)
     assert (only["baseline"], only["delta"]) == (50.0, -25.0)
 
 
 def test_forgetting_is_compared_with_the_no_stage_chain_of_the_same_two_targets(record: Record) -> None:
     rows = pq.read_table(record.folder.scores).to_pylist()
     own: dict[Any, float] = {
-        (row["task"], row["metric"]): row["delta_own"] for row in rows if (row["trial"], row["split"]) == (3, "test")
+        (row["target"], row["metric"]): row["delta_own"] for row in rows if (row["trial"], row["split"]) == (3, "test")
     }
     assert own["kinnews", FORGETTING] == 10.0 - 40.0
     assert own["kirnews", "f1"] == 75.6 - 48.0

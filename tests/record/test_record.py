@@ -104,7 +104,8 @@ def test_results_that_cannot_be_read_back_fail_the_trial(folder: StudyFolder) ->
         folder.trial(1).scores.write_text("{")
         again = record.finish(record.ended[0])
     assert again.state == "failed"
-    assert "read back" in again.reason
+    assert again.failure
+    assert "read back" in again.failure.message
 
 
 def test_a_folder_made_by_a_different_plan_is_refused_with_what_differs(folder: StudyFolder) -> None:
@@ -142,7 +143,9 @@ def test_trials_without_a_plan_are_nobodys(folder: StudyFolder) -> None:
 def test_deltas_are_against_the_baseline_of_the_same_seed(folder: StudyFolder) -> None:
     study(folder)
     table = pq.read_table(folder.scores).to_pylist()
-    deltas = {(row["trial"], row["task"], row["language"], row["split"], row["metric"]): row["delta"] for row in table}
+    deltas = {
+        (row["trial"], row["target"], row["language"], row["split"], row["metric"]): row["delta"] for row in table
+    }
     assert deltas[1, "intent", "ru", "test", "accuracy"] == 53 - 50
     assert deltas[4, "intent", "ru", "test", "accuracy"] == 56 - 51
     assert deltas[1, "intent", "ru", "test", "macro_f1"] == 0
@@ -157,7 +160,7 @@ def test_the_delta_against_ones_own_target_values_is_given_where_they_were_train
         run(record, trial(2, of=chain(stages=1, target_rate=2e-3)), 55.0)
         run(record, trial(3, of=chain(stages=1, target_rate=3e-3)), 55.0)
     rows = [row for row in pq.read_table(folder.scores).to_pylist() if row["split"] == "test" and row["main"]]
-    own = {(row["trial"], row["task"]): row["delta_own"] for row in rows if row["language"] == "de"}
+    own = {(row["trial"], row["target"]): row["delta_own"] for row in rows if row["language"] == "de"}
     assert own[2, "intent"] == 55 - 52
     assert own[3, "intent"] is None
     assert own[3, "retrieval"] is not None  # nothing is trained for it, so any chain without a stage will do

@@ -21,7 +21,7 @@ from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Score, Split
-from tunexfer.core.trial import Phase, StageRun, State, Trial, TrialResult
+from tunexfer.core.trial import Failure, JobRun, Phase, State, Trial, TrialResult
 from tunexfer.record.record import Record, write_result
 from tunexfer.tasks.kinds.base import ROWS_SCHEMA
 
@@ -195,7 +195,13 @@ class MadeUp:
             return begun
         seconds = 2.0 + sum(run.seconds for run in stages)
         if state != "complete":
-            ended = TrialResult(trial=trial, state=state, started=begun.started, seconds=seconds, reason="it broke")
+            ended = TrialResult(
+                trial=trial,
+                state=state,
+                started=begun.started,
+                seconds=seconds,
+                failure=Failure(kind="user", message="it broke"),
+            )
             return record.finish(ended)
         scores, rows = self._scored(trial)
         write_result(record.folder.trial(trial.number), scores, rows)
@@ -207,7 +213,7 @@ class MadeUp:
                 started=begun.started,
                 seconds=seconds,
                 objective=sum(chosen) / len(chosen),
-                stages=stages,
+                jobs=stages,
             )
         )
 
@@ -229,7 +235,7 @@ class MadeUp:
                         columns, metrics = self._rows(at, place, split, value)
                         rows.append({"task": target, "language": language, "split": split} | columns)
                     main = next(iter(metrics))
-                    words: dict[str, Any] = {"task": target, "language": language, "split": split, "unseen": unseen}
+                    words: dict[str, Any] = {"target": target, "language": language, "split": split, "unseen": unseen}
                     scores += [
                         Score(metric=name, value=number, main=name == main, **words) for name, number in metrics.items()
                     ]
@@ -291,9 +297,9 @@ def _metrics(kind: str, value: float) -> dict[str, float]:
     return dict.fromkeys(names[kind], float(value))
 
 
-def _stage_runs(trial: Trial, seen: set[str]) -> tuple[StageRun, ...]:
+def _stage_runs(trial: Trial, seen: set[str]) -> tuple[JobRun, ...]:
     """Every fine-tuning of the trial; taken from the store where an earlier trial has trained it."""
-    runs: list[StageRun] = []
+    runs: list[JobRun] = []
     parent = fingerprint([trial.chain.encoder.name, trial.seed])
     ways: Sequence[Stage] = trial.chain.stages
     for stage in ways:
@@ -304,10 +310,10 @@ def _stage_runs(trial: Trial, seen: set[str]) -> tuple[StageRun, ...]:
     return tuple(runs)
 
 
-def _run_of(stage: Stage, parent: str, seen: set[str], runs: list[StageRun]) -> str:
+def _run_of(stage: Stage, parent: str, seen: set[str], runs: list[JobRun]) -> str:
     own = fingerprint([parent, str(stage)])
     reused = own in seen
     seen.add(own)
     seconds = 0.1 if reused else stage.steps * 0.05
-    runs.append(StageRun(name=stage.name, fingerprint=own, reused=reused, steps=stage.steps, seconds=seconds))
+    runs.append(JobRun(name=stage.name, kind="train", key=own, reused=reused, steps=stage.steps, seconds=seconds))
     return own

@@ -35,7 +35,7 @@ def test_the_best_trials_of_two_studies_stand_side_by_side(tmp_path: Path) -> No
     for name, one in (("a", a), ("b", b)):
         scores = one.scores()
         own = scores[(scores["trial"] == one.best()) & scores["main"] & (scores["split"] == "test")]
-        expected = own.astype({"task": str, "language": str}).set_index(["task", "language"])["value"]
+        expected = own.astype({"target": str, "language": str}).set_index(["target", "language"])["value"]
         assert table.loc[expected.index, name].to_dict() == pytest.approx(expected.to_dict())
     cells = table[table["metric"].notna()]
     assert cells["delta"].tolist() == pytest.approx((cells["b"] - cells["a"]).tolist())

@@ -41,7 +41,7 @@ def test_before_after_and_delta_are_the_recorded_scores(study: Study) -> None:
     found = study.compare(1, 0)
     scores = study.scores()
     main = scores[(scores["trial"] == 1) & scores["main"] & (scores["split"] == "test")]
-    expected = main.set_index(["task", "language"])["delta"]
+    expected = main.set_index(["target", "language"])["delta"]
     mine = found[found["metric"].notna()].set_index(["target", "language"])["delta"]
     assert mine.to_dict() == pytest.approx(expected.to_dict(), abs=1e-6)
     assert len(mine) == 4 * 5 - 1  # retrieval has no English
@@ -83,7 +83,7 @@ def test_the_spread_is_over_seeds_and_a_mean_is_of_its_languages(study: Study) -
     best = contenders(study)[0]
     scores = study.scores()
     mine = scores[scores["trial"].isin([after.trial for after, _ in best.pairs]) & scores["main"]]
-    deltas = mine[(mine["task"] == "slots") & (mine["split"] == "test")]
+    deltas = mine[(mine["target"] == "slots") & (mine["split"] == "test")]
     languages, means = best.comparison.languages, best.comparison.means
     slots = languages[languages["target"] == "slots"].set_index("language")
     by_language = deltas.groupby("language", observed=True)["delta"]
@@ -127,7 +127,7 @@ def _rescored(study: Study, trial: int, values: dict[tuple[str, str], float]) ->
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
         if line["split"] == "test" and line["main"]:
-            line["value"] = values.get((line["task"], line["language"]), line["value"])
+            line["value"] = values.get((line["target"], line["language"]), line["value"])
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

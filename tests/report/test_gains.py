@@ -48,7 +48,7 @@ def test_a_trials_gain_in_a_target_is_its_mean_delta_over_unseen_test_languages(
     scores = study.scores()
     trial = found.targets.index[0][1]
     mine = scores[(scores["trial"] == trial) & scores["main"] & scores["unseen"] & (scores["split"] == "test")]
-    expected = mine["delta_own"].fillna(mine["delta"]).groupby(mine["task"], observed=True).mean()
+    expected = mine["delta_own"].fillna(mine["delta"]).groupby(mine["target"], observed=True).mean()
     assert found.targets.loc[(0, trial)].to_dict() == pytest.approx(expected.to_dict())
 
 

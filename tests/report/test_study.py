@@ -95,8 +95,8 @@ def test_a_killed_study_has_the_same_scores_without_the_table_of_the_search(fold
     [
         ("chain.yaml", b"chain: [", "what it is can't be read from chain.yaml"),
         ("status.json", b'{"state": "comp', "how it ended can't be read from status.json"),
-        ("scores.jsonl", b'{"task": "intent", "lan', "its scores.jsonl can't be read"),
-        ("scores.jsonl", b'{"task": "intent"}\n', "its scores.jsonl can't be read (a score is missing or cut off)"),
+        ("scores.jsonl", b'{"target": "intent", "lan', "its scores.jsonl can't be read"),
+        ("scores.jsonl", b'{"target": "intent"}\n', "its scores.jsonl can't be read (a score is missing or cut off)"),
         ("scores.jsonl", b"", "its scores.jsonl can't be read"),
         ("scores.jsonl", None, "its scores.jsonl can't be read"),
         ("rows.parquet", None, "rows.parquet is missing, so its scores have no intervals"),

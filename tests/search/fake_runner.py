@@ -68,7 +68,7 @@ class FakeRunner:
             new = tuple(made_up(chain, target.task, seed))
             on_progress(Progress(target.task, scores=new))
             scores += new
-        rows = pa.table({"task": [score.task for score in scores]})
+        rows = pa.table({"task": [score.target for score in scores]})
         return Result(tuple(scores), rows, tuple(stages))
 
     def _train(self, stage: Stage, parent: str, seed: int, on_progress: Callable[[Any], None]) -> StageOutcome:
@@ -100,7 +100,7 @@ def made_up(chain: Chain, task: str, seed: int) -> list[Score]:
     gain = 1000 * sum(stage.learning_rate for stage in chain.stages)
     return [
         Score(
-            task=task,
+            target=task,
             language=language,
             split=split,
             metric="accuracy",

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servers import TOKEN
 
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import StageRun, TrialResult
+from tunexfer.core.trial import JobRun, TrialResult
 from tunexfer.record.record import Record
 from tunexfer.record.savings import seconds_saved
 from tunexfer.search.gauges import METRICS
@@ -149,11 +149,11 @@ def test_prometheus_reads_where_the_study_stands_and_nothing_of_trials_that_have
 
 
 def test_a_reused_stage_saves_what_it_took_to_train_here_or_its_steps_at_the_mean_pace() -> None:
-    def ended(*stages: StageRun) -> TrialResult:
-        return TrialResult(trial=None, state="complete", started=0.0, seconds=0.0, stages=stages)  # type: ignore[arg-type]
+    def ended(*stages: JobRun) -> TrialResult:
+        return TrialResult(trial=None, state="complete", started=0.0, seconds=0.0, jobs=stages)  # type: ignore[arg-type]
 
-    def run(name: str, mark: str, seconds: float, *, reused: bool = False) -> StageRun:
-        return StageRun(name=name, fingerprint=mark, reused=reused, steps=10, seconds=seconds)
+    def run(name: str, mark: str, seconds: float, *, reused: bool = False) -> JobRun:
+        return JobRun(name=name, kind="train", key=mark, reused=reused, steps=10, seconds=seconds)
 
     first = ended(run("stage", "a", 4.0), run("target", "b", 2.0))
     second = ended(run("stage", "a", 0.0, reused=True), run("target", "elsewhere", 0.0, reused=True))

@@ -45,7 +45,7 @@ def english_then_german(pico: Pico) -> Chain:
 
 
 def main(scores: tuple[Score, ...], name: str) -> dict[tuple[str, str], float]:
-    return {(s.language, s.split): s.value for s in scores if s.main and s.task == name}
+    return {(s.language, s.split): s.value for s in scores if s.main and s.target == name}
 
 
 def test_both_are_scored_in_every_language_and_what_the_first_lost_is_a_score_of_its_own(
@@ -58,7 +58,7 @@ def test_both_are_scored_in_every_language_and_what_the_first_lost_is_a_score_of
     forgotten = {(s.language, s.split): s.value for s in result.scores if s.metric == FORGETTING}
     assert forgotten == {key: 100 * (before[key] - after[key]) / before[key] for key in before if before[key]}
     assert len(forgotten) > 3
-    assert {s.task for s in result.scores if s.metric == FORGETTING} == {"english"}
+    assert {s.target for s in result.scores if s.metric == FORGETTING} == {"english"}
     assert not any(s.main for s in result.scores if s.metric == FORGETTING)
     assert sorted(set(result.rows["task"].to_pylist())) == ["english", "german"]
     assert len(result.rows) == 2 * 6 * 10
@@ -66,7 +66,7 @@ def test_both_are_scored_in_every_language_and_what_the_first_lost_is_a_score_of
 
 def test_what_the_second_trained_is_unseen_by_the_first_alone(runner: ChainRunner, pico: Pico) -> None:
     scores = runner.run(english_then_german(pico), seed=1).scores
-    assert {(s.task, s.language) for s in scores if s.unseen and s.main} == {
+    assert {(s.target, s.language) for s in scores if s.unseen and s.main} == {
         ("english", "de"), ("english", "ru"), ("german", "ru"),
     }  # fmt: skip
     assert {s.language for s in scores if s.unseen and s.metric == FORGETTING} == {"ru"}
@@ -158,11 +158,11 @@ def test_the_firsts_rows_are_scored_again_by_the_second_of_another_task(
     runner = contrary.runner(tmp_path, contrary.prepared({"match": ("en",), "mismatch": ("de",)}, scored))
     second = Target(task="mismatch", stage=stage("mismatch", language="de", rate=rate, steps=steps), after="match")
     result = runner.run(contrary.chain((), (target("match", steps=40), second)), seed=1)
-    lost = {(s.task, s.language): s.value for s in result.scores if s.metric == FORGETTING and s.split == "test"}
+    lost = {(s.target, s.language): s.value for s in result.scores if s.metric == FORGETTING and s.split == "test"}
     assert lost.keys() == {("match", "en"), ("match", "ru")}
     assert all(low <= value <= high for value in lost.values())
     assert set(result.rows["task"].to_pylist()) == {"match", "mismatch"}
-    assert not any(s.unseen for s in result.scores if (s.task, s.language) == ("mismatch", "de"))
+    assert not any(s.unseen for s in result.scores if (s.target, s.language) == ("mismatch", "de"))
 
 
 def test_there_is_nothing_to_forget_where_the_first_scored_nothing(

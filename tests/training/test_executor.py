@@ -68,15 +68,15 @@ def others(prepared: Prepared, chain: Chain, store: Path, count: int) -> list[tu
 
 def test_every_target_is_scored_in_every_language_and_split(runner: ChainRunner, pico: Pico) -> None:
     result = runner.run(two_targets(pico), seed=1)
-    main = [(score.task, score.language, score.split) for score in result.scores if score.main]
+    main = [(score.target, score.language, score.split) for score in result.scores if score.main]
     assert sorted(main) == sorted(
         (task, language, split)
         for task, languages in SCORED.items()
         for language in languages
         for split in ("validation", "test")
     )
-    assert {score.metric for score in result.scores if score.task == "tags" and score.main} == {"f1"}
-    assert {(s.task, s.language) for s in result.scores if not s.unseen} == {("match", "en"), ("tags", "en")}
+    assert {score.metric for score in result.scores if score.target == "tags" and score.main} == {"f1"}
+    assert {(s.target, s.language) for s in result.scores if not s.unseen} == {("match", "en"), ("tags", "en")}
     assert len(result.rows) == 10 * len(main)
     assert [(s.name, s.steps, s.reused) for s in result.stages] == [
         ("choice", 8, False), ("match", 8, False), ("tags", 8, False),
@@ -89,7 +89,7 @@ def test_two_trials_train_what_they_share_once(runner: ChainRunner, pico: Pico, 
     second = runner.run(two_targets(pico, rate=1e-3), seed=1)
     assert trained == ["choice", "match", "tags", "match"]
     assert [s.reused for s in second.stages] == [True, False, True]
-    assert [s for s in first.scores if s.task != "match"] == [s for s in second.scores if s.task != "match"]
+    assert [s for s in first.scores if s.target != "match"] == [s for s in second.scores if s.target != "match"]
 
 
 def test_a_chain_run_before_is_read_and_nothing_is_loaded(

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from tunexfer.cli.live_table import LiveTable, reason
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Score
-from tunexfer.core.trial import Trial, TrialResult, chain_in_words
+from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.record.listener import Listener
 from tunexfer.record.progress import TrialProgress, read_progress
 
@@ -87,7 +88,7 @@ class LiveView(Listener):
             self._ended[number] = ended
             self._fresh.append(ended)
             self._tell(number, ended.scores, over=True)
-        reused = f"; {_reused(ended)}" if ended.stages else ""
+        reused = f"; {_reused(ended)}" if ended.trainings else ""
         objective = "" if ended.objective is None else f", objective {ended.objective:.2f}"
         self._line(f"trial {number} {ended.state} after {ended.seconds:.0f} s{objective}{reused}{reason(ended)}")
         self._line(self.table().headline)
@@ -142,13 +143,15 @@ class LiveView(Listener):
         """Say a target's scores once it has all of them, and the very first score at once."""
         if scores and not self._told:
             first = scores[0]
-            self._line(f"trial {number}: first score: {first.task}, {first.language}, {first.split}: {first.value:.1f}")
+            self._line(
+                f"trial {number}: first score: {first.target}, {first.language}, {first.split}: {first.value:.1f}"
+            )
             self._told.add((number, ""))
-        tasks = list(dict.fromkeys(score.task for score in scores))
+        tasks = list(dict.fromkeys(score.target for score in scores))
         for task in tasks if over else tasks[:-1]:
             if (number, task) not in self._told:
                 self._told.add((number, task))
-                self._line(f"trial {number}: {task}: {_spread([score for score in scores if score.task == task])}")
+                self._line(f"trial {number}: {task}: {_spread([score for score in scores if score.target == task])}")
 
     def _seconds_left(self, complete: int) -> float | None:
         """What is missing, at the pace of the last ten trials."""
@@ -173,4 +176,4 @@ def _spread(scores: Sequence[Score]) -> str:
 
 
 def _reused(ended: TrialResult) -> str:
-    return f"{sum(stage.reused for stage in ended.stages)} of {len(ended.stages)} stages reused"
+    return f"{sum(stage.reused for stage in ended.trainings)} of {len(ended.trainings)} stages reused"

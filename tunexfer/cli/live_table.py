@@ -154,7 +154,9 @@ class LiveTable:
             rows.append((style, [str(number), _in_short(trial.chain), state, *means, "", str(len(at.reused) or "")]))
         for ended in sorted(self.ended, key=lambda ended: -(ended.started + ended.seconds))[:most]:
             objective = "" if ended.objective is None else f"{ended.objective:.2f}"
-            reused = f"{sum(stage.reused for stage in ended.stages)} of {len(ended.stages)}" if ended.stages else ""
+            reused = (
+                f"{sum(stage.reused for stage in ended.trainings)} of {len(ended.trainings)}" if ended.trainings else ""
+            )
             what = f"{_in_short(ended.trial.chain)}{reason(ended)}"
             means = _cells(_means(ended.scores), tasks)
             rows.append((ended.state, [str(ended.trial.number), what, ended.state, *means, objective, reused]))
@@ -179,7 +181,7 @@ def running(record: Record) -> list[Trial]:
 
 def reason(ended: TrialResult) -> str:
     """The last line of why a trial failed, to follow what it was."""
-    return f": {ended.reason.splitlines()[-1]}" if ended.reason else ""
+    return f": {ended.failure.message}" if ended.failure else ""
 
 
 def _in_short(chain: Chain) -> str:
@@ -202,5 +204,5 @@ def _means(scores: Sequence[Score]) -> dict[str, str]:
     values: dict[str, list[float]] = {}
     for score in scores:
         if score.main and score.split == "test":
-            values.setdefault(score.task, []).append(score.value)
+            values.setdefault(score.target, []).append(score.value)
     return {task: f"{sum(own) / len(own):.1f}" for task, own in values.items()}

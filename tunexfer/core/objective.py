@@ -39,7 +39,7 @@ class Objective(BaseModel):
             mine = [
                 score.value
                 for score in scores
-                if score.main and score.task == target.name and score.split == self.split
+                if score.main and score.target == target.name and score.split == self.split
                 if self.reads(target.train_language, score.language)
             ]
             if mine:

@@ -1,4 +1,4 @@
-"""Scores: one number for one task, language, split and metric."""
+"""Scores: one number for one target, language, split and metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORGETTING = "forgetting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    task: str
+    target: str
     """The target's name: its task's, unless the space gives it one of its own."""
     language: str
     split: Split

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
-from tunexfer.core.chain import Chain, Stage
+from tunexfer.core.chain import Chain
 from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import FORGETTING, Score, Split
+from tunexfer.errors import TunexferError
 
 Point = dict[str, str | float | int]
 """Coordinate name -> the value drawn; of a categorical coordinate, the option's text."""
 Phase = Literal["baseline", "search", "confirm"]
 State = Literal["complete", "failed", "stopped"]
+FailureKind = Literal["user", "lost", "bug"]
+JobKind = Literal["train", "evaluate"]
+_STAGE_FIELDS = ("name", "reused", "steps", "seconds")
+"""Of a stage in a status of version 0.1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,15 +40,48 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StageRun:
-    """What became of one fine-tuning of a trial, a target's own included."""
+class Failure:
+    """Why a trial or a job did not finish."""
 
+    kind: FailureKind
+    """`user`: the recipe or the data can't work; `lost`: its process or node died; `bug`: tunexfer's own error."""
+    message: str
+    """One sentence, shown wherever the trial is shown."""
+    detail: str = ""
+    """A traceback or the end of a log; empty where the message says it all."""
+
+    @classmethod
+    def from_error(cls, error: BaseException) -> Failure:
+        """Describe an exception: errors made for users speak for themselves, any other is a bug with its traceback."""
+        if isinstance(error, TunexferError):
+            return cls(kind="user", message=" ".join(str(error).split()))
+        lines = str(error).strip().splitlines()
+        words = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        return cls(kind="bug", message=words, detail="".join(traceback.format_exception(error)))
+
+    @classmethod
+    def from_text(cls, text: str) -> Failure:
+        """Describe a failure that version 0.1 kept as one text: its last line is the message."""
+        lines = text.strip().splitlines() or ["no reason was recorded"]
+        return cls(
+            kind="bug" if len(lines) > 1 else "user", message=lines[-1].strip(), detail=text if lines[1:] else ""
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRun:
+    """The part that one job had in a trial."""
+
+    key: str
+    kind: JobKind
     name: str
-    fingerprint: str
+    """The stage's name, or the target's."""
     reused: bool
-    """Taken from the stage store, not trained."""
+    """Taken from the stage store or shared with another trial, not run for this one."""
     steps: int
+    """Optimizer steps; 0 of an evaluation."""
     seconds: float
+    """Spent running it for this trial; 0 where it was reused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,12 +94,18 @@ class TrialResult:
     """Unix time."""
     seconds: float
     objective: float | None = None
-    reason: str = ""
-    stages: tuple[StageRun, ...] = ()
+    failure: Failure | None = None
+    """Of a failed trial; of a stopped one, the rule that stopped it."""
+    jobs: tuple[JobRun, ...] = ()
     scores: tuple[Score, ...] = ()
 
+    @property
+    def trainings(self) -> tuple[JobRun, ...]:
+        """The fine-tunings among its jobs: stages in order, then the targets' own."""
+        return tuple(job for job in self.jobs if job.kind == "train")
+
     def status(self) -> dict[str, Any]:
-        """What `status.json` says."""
+        """Describe it in plain values, as `status.json` keeps them."""
         return {
             "state": self.state,
             "number": self.trial.number,
@@ -69,19 +114,46 @@ class TrialResult:
             "point": self.trial.point,
             "fingerprint": self.trial.fingerprint,
             "objective": self.objective,
-            "reason": self.reason,
+            "failure": asdict(self.failure) if self.failure else None,
             "started": self.started,
             "seconds": self.seconds,
-            "stages": [{name: getattr(stage, name) for name in StageRun.__slots__} for stage in self.stages],
+            "jobs": [asdict(job) for job in self.jobs],
         }
 
-    def main(self, task: str, split: Split) -> dict[str, Score]:
-        """Language -> the task's main score."""
-        return {s.language: s for s in self.scores if s.main and s.task == task and s.split == split}
+    @classmethod
+    def from_status(cls, trial: Trial, status: Mapping[str, Any]) -> TrialResult:
+        """Read `status.json`, of version 0.1 too, without the trial's scores.
 
-    def forgotten(self, task: str, split: Split) -> dict[str, float]:
-        """Language -> share of the target's score that those trained on top of it lost; empty where none is."""
-        mine = [s for s in self.scores if s.metric == FORGETTING and s.task == task and s.split == split]
+        raises: KeyError, TypeError or ValueError, if it isn't whole
+        """
+        if status["state"] not in get_args(State):
+            raise ValueError(f"its state is {status['state']!r}")
+        if "jobs" in status:
+            failure = Failure(**status["failure"]) if status["failure"] else None
+            jobs = tuple(JobRun(**job) for job in status["jobs"])
+        else:
+            failure = Failure.from_text(status["reason"]) if status["reason"] else None
+            jobs = tuple(
+                JobRun(key=stage["fingerprint"], kind="train", **{name: stage[name] for name in _STAGE_FIELDS})
+                for stage in status["stages"]
+            )
+        return cls(
+            trial=trial,
+            state=status["state"],
+            started=status["started"],
+            seconds=status["seconds"],
+            objective=status["objective"],
+            failure=failure,
+            jobs=jobs,
+        )
+
+    def main(self, target: str, split: Split) -> dict[str, Score]:
+        """Map each language to the target's main score."""
+        return {s.language: s for s in self.scores if s.main and s.target == target and s.split == split}
+
+    def forgotten(self, target: str, split: Split) -> dict[str, float]:
+        """Map each language to the share of the target's score that the targets trained on top of it lost."""
+        mine = [s for s in self.scores if s.metric == FORGETTING and s.target == target and s.split == split]
         return {score.language: score.value for score in mine}
 
 
@@ -118,25 +190,3 @@ def fresh_objectives(complete: Iterable[TrialResult]) -> dict[Chain, list[float]
         if one.trial.phase == "confirm" and one.objective is not None:
             found.setdefault(one.trial.chain, []).append(one.objective)
     return found
-
-
-def chain_in_words(chain: Chain) -> str:
-    """One line that a person can act on."""
-    targets = [
-        f"{target.words} ({_stage_in_words(target.stage)})" if target.stage else target.words
-        for target in chain.targets
-    ]
-    return f"{stages_in_words(chain)} -> {', '.join(targets)}"
-
-
-def stages_in_words(chain: Chain) -> str:
-    """What comes before the targets."""
-    return (
-        "; then ".join(f"{stage.name}: {_stage_in_words(stage)}" for stage in chain.stages) or "no intermediate stage"
-    )
-
-
-def _stage_in_words(stage: Stage) -> str:
-    sources = stage.mixture.sources
-    what = sources[0].language if len(sources) == 1 and sources[0].task == stage.name else str(stage.mixture)
-    return f"{what}, {stage.steps} steps at {stage.learning_rate:g}"

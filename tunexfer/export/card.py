@@ -14,8 +14,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, write_whole
 from tunexfer.core.objective import Objective
+from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Score, Split, unseen_by_both
-from tunexfer.core.trial import TrialResult, chain_in_words, fresh_objectives
+from tunexfer.core.trial import TrialResult, fresh_objectives
 from tunexfer.data.checkpoint import STARTER
 from tunexfer.data.rows import Rows
 from tunexfer.record.deltas import Deltas

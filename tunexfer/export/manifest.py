@@ -29,7 +29,7 @@ def write_manifest(
     """
     plan, trial = read_plan(study), ended.trial
     environment = json.loads(study.environment.read_text(encoding="utf-8")) if study.environment.is_file() else {}
-    facts = {stage.name: store.facts(stage.fingerprint) or {} for stage in ended.stages}
+    facts = {stage.name: store.facts(stage.key) or {} for stage in ended.trainings}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
         "study": {"name": study.name, "id": plan["study_id"], "libraries": environment.get("libraries")},

@@ -96,11 +96,11 @@ def export_transformers(
 
 def trained_models(ended: TrialResult) -> dict[str, str | None]:
     """Per target's name, the stage store's name of its model; None for an encoder that nothing was trained on."""
-    chain, runs = ended.trial.chain, iter(ended.stages)
+    chain, runs = ended.trial.chain, iter(ended.trainings)
     last = None
     for _ in chain.stages:
-        last = next(runs).fingerprint
-    return {target.name: next(runs).fingerprint if target.stage else last for target in chain.targets}
+        last = next(runs).key
+    return {target.name: next(runs).key if target.stage else last for target in chain.targets}
 
 
 def _not_there(study: StudyFolder, ended: TrialResult, targets: Sequence[str], store: StageStore) -> StudyError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.passwords import without_passwords
+from tunexfer.core.phrases import without_passwords
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.export.trial import find_trial

@@ -104,7 +104,7 @@ def empty_folder(path: Path, option: str) -> Path:
 def _why_not(record: Record, number: int) -> str:
     ended = next((one for one in record.ended if one.trial.number == number), None)
     if ended is not None:
-        return f"trial {number} {ended.state}{f' ({ended.reason})' if ended.reason else ''}."
+        return f"trial {number} {ended.state}{f' ({ended.failure.message})' if ended.failure else ''}."
     if any(trial.number == number for trial in record.unfinished()):
         return f"trial {number} isn't finished."
     return f"there is no trial {number}."

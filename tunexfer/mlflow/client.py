@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from tunexfer.core.files import StudyFolder, write_whole
-from tunexfer.core.passwords import HIDDEN, without_passwords
+from tunexfer.core.phrases import HIDDEN, without_passwords
 from tunexfer.errors import StudyError
 
 STUDY, TRIAL, PARENT = "tunexfer.study_id", "tunexfer.trial", "mlflow.parentRunId"

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunexfer.core.passwords import without_passwords
-from tunexfer.core.trial import TrialResult, chain_in_words
+from tunexfer.core.phrases import chain_in_words, without_passwords
+from tunexfer.core.trial import TrialResult
 from tunexfer.mlflow.client import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
 from tunexfer.mlflow.description import NOTE, description
 from tunexfer.mlflow.runs import (
@@ -208,7 +208,7 @@ class Mirror(Listener):
             run,
             metrics=[Metric(mlflow_name(key), value, end, 0) for key, value in metrics(ended, deltas).items()],
             params=[Param(mlflow_name(key), value[:6000]) for key, value in params(ended).items()],
-            tags=[RunTag("tunexfer.reason", ended.reason[:5000])] if ended.reason else [],
+            tags=[RunTag("tunexfer.reason", ended.failure.message[:5000])] if ended.failure else [],
         )
         if read := trained_on(ended.trial.chain, read_datasets(self.record.folder)):
             self._client.log_inputs(run, datasets=dataset_inputs(read))

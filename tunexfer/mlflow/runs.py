@@ -44,10 +44,10 @@ def metrics(ended: TrialResult, deltas: Deltas) -> dict[str, float]:
     """
     found: dict[str, float] = {} if ended.objective is None else {"objective": ended.objective}
     for score in ended.scores:
-        name = f"{score.split}/{score.task}/{score.language}"
+        name = f"{score.split}/{score.target}/{score.language}"
         if not score.main:
             of_test = (score.metric, score.split) == (FORGETTING, "test")
-            name = f"{FORGETTING}/{score.task}/{score.language}" if of_test else f"{name}/{score.metric}"
+            name = f"{FORGETTING}/{score.target}/{score.language}" if of_test else f"{name}/{score.metric}"
         found[name] = score.value
     for target in ended.trial.chain.targets:
         main = ended.main(target.name, "test")

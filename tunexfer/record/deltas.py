@@ -17,7 +17,7 @@ SCORES_SCHEMA = pa.schema(
         ("trial", pa.int32()),
         ("phase", pa.string()),
         ("seed", pa.int64()),
-        ("task", pa.string()),
+        ("target", pa.string()),
         ("language", pa.string()),
         ("split", pa.string()),
         ("metric", pa.string()),
@@ -62,14 +62,14 @@ class Deltas:
         """One per score, in the columns of `SCORES_SCHEMA` without the study's name."""
         trial, chain = ended.trial, ended.trial.chain
         for score in ended.scores:
-            scored_by = chain.followed[score.task].name if score.metric == FORGETTING else score.task
+            scored_by = chain.followed[score.target].name if score.metric == FORGETTING else score.target
             own = self._own.get((chain.encoder, chain.line(scored_by), trial.seed), {}).get(_key(score))
             baseline = self.baseline(score, trial.seed)
             yield {
                 "trial": trial.number,
                 "phase": trial.phase,
                 "seed": trial.seed,
-                "task": score.task,
+                "target": score.target,
                 "language": score.language,
                 "split": score.split,
                 "metric": score.metric,
@@ -84,4 +84,4 @@ class Deltas:
 
 
 def _key(score: Score) -> _Key:
-    return score.task, score.language, score.split, score.metric
+    return score.target, score.language, score.split, score.metric

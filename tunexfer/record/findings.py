@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Split, unseen_by_both
-from tunexfer.core.trial import TrialResult, best_of, chain_in_words, fresh_objectives
+from tunexfer.core.trial import TrialResult, best_of, fresh_objectives
 from tunexfer.record.record import Record
 from tunexfer.record.seeds import beyond_seeds
 
@@ -31,7 +32,7 @@ def summarise(
     unbeaten = best is not None and best is baseline
     others = [one for one in record.complete if baseline and one.trial.chain != baseline.trial.chain]
     next_best = best_of(others) if unbeaten else None
-    stages = [stage for one in ended for stage in one.stages]
+    stages = [stage for one in ended for stage in one.trainings]
     own = [one for one in ended if one.trial.phase != "confirm"]
     return {
         "study": record.folder.name,

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import metadata
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, TrialFolder, write_whole
-from tunexfer.core.passwords import HIDDEN, without_passwords
+from tunexfer.core.phrases import HIDDEN, without_passwords
 from tunexfer.core.scores import Score
-from tunexfer.core.trial import StageRun, State, Trial, TrialResult, best_of
+from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
 from tunexfer.record.deltas import SCORES_SCHEMA
 from tunexfer.record.ending import Ending, How, write_ending
@@ -131,7 +131,10 @@ class Record:
         try:
             ended = _ended(ended.trial, status, folder)
         except _UNREADABLE as error:
-            status |= {"state": "failed", "reason": f"its results can't be read back: {error}"}
+            status |= {
+                "state": "failed",
+                "failure": {"kind": "bug", "message": f"its results can't be read back: {error}", "detail": ""},
+            }
             ended = _ended(ended.trial, status, folder)
         write_whole(folder.status, json.dumps(status, indent=2, ensure_ascii=False) + "\n")
         self._waiting.pop(ended.trial.number, None)
@@ -218,7 +221,7 @@ def read_ended(trial: Trial, folder: TrialFolder) -> TrialResult:
     raises: ValueError, if that file isn't there or isn't whole
     """
     try:
-        return _told(trial, json.loads(folder.status.read_text(encoding="utf-8")))
+        return TrialResult.from_status(trial, json.loads(folder.status.read_text(encoding="utf-8")))
     except _UNREADABLE as error:
         raise ValueError(_first_line(error)) from error
 
@@ -255,30 +258,22 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
 
 def _ended(trial: Trial, status: Mapping[str, Any], folder: TrialFolder) -> TrialResult:
     """raises: ValueError or OSError, if a complete trial's results aren't whole"""
-    ended = _told(trial, status)
+    ended = TrialResult.from_status(trial, status)
     if ended.state != "complete":
         return ended
     lines = folder.scores.read_text(encoding="utf-8").splitlines()
-    scores = tuple(Score(**json.loads(line)) for line in lines)
+    scores = tuple(_score(json.loads(line)) for line in lines)
     pq.read_metadata(folder.rows)
     if not scores:
         raise ValueError("there are no scores")
     return replace(ended, scores=scores)
 
 
-def _told(trial: Trial, status: Mapping[str, Any]) -> TrialResult:
-    """What a status says, without the trial's scores."""
-    if status["state"] not in get_args(State):
-        raise ValueError(f"its state is {status['state']!r}")
-    return TrialResult(
-        trial=trial,
-        state=status["state"],
-        started=status["started"],
-        seconds=status["seconds"],
-        objective=status["objective"],
-        reason=status["reason"],
-        stages=tuple(StageRun(**stage) for stage in status["stages"]),
-    )
+def _score(plain: dict[str, Any]) -> Score:
+    """Read one score; version 0.1 calls the target `task`."""
+    if "task" in plain:
+        plain["target"] = plain.pop("task")
+    return Score(**plain)
 
 
 def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:

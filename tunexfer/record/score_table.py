@@ -17,7 +17,7 @@ from tunexfer.core.files import TrialFolder
 from tunexfer.core.scores import FORGETTING
 from tunexfer.core.trial import Trial, TrialResult
 
-WORDS = ("task", "language", "split", "metric")
+WORDS = ("target", "language", "split", "metric")
 """The columns that say which of a trial's scores it is."""
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in WORDS] + [("value", pa.float64()), ("main", pa.bool_()), ("unseen", pa.bool_())]
@@ -25,6 +25,9 @@ _SCHEMA = pa.schema(
 _NAMES = _SCHEMA.names
 _TOGETHER = 64
 """Files that are read as one: starting a reader costs more than reading a file."""
+
+_NAME, _OLD_NAME = b'{"target": "', b'{"task": "'
+"""How a line begins; version 0.1 calls the target `task`."""
 
 Integers = NDArray[np.int64]
 
@@ -72,7 +75,7 @@ def scores_of(complete: Iterable[TrialResult]) -> pd.DataFrame:
 
 def _read(folders: Sequence[TrialFolder]) -> pa.Table:
     """raises: OSError or ValueError, if one of the files isn't whole"""
-    texts = [folder.scores.read_bytes() for folder in folders]
+    texts = [folder.scores.read_bytes().replace(_OLD_NAME, _NAME) for folder in folders]
     counts = [text.count(b"\n") for text in texts]
     options = arrow_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error")
     read = arrow_json.ReadOptions(use_threads=False, block_size=max(1, sum(map(len, texts))))
@@ -153,7 +156,7 @@ def _owns(trials: Sequence[Trial], scores: pd.DataFrame, place: Integers) -> Int
     for at, trial in enumerate(trials):
         for target in trial.chain.targets if not trial.chain.stages else ():
             settings[trial.chain.encoder, trial.chain.line(target.name), trial.seed] = at
-    tasks = {task: code for code, task in enumerate(scores["task"].cat.categories)}
+    tasks = {task: code for code, task in enumerate(scores["target"].cat.categories)}
     table = np.full((2, len(trials), len(tasks)), -1, dtype=np.int64)
     for at, trial in enumerate(trials):
         chain = trial.chain
@@ -164,5 +167,5 @@ def _owns(trials: Sequence[Trial], scores: pd.DataFrame, place: Integers) -> Int
                     key = (chain.encoder, chain.line(one.name), trial.seed)
                     table[kind, at, tasks[target.name]] = settings.get(key, -1)
     forgets = (scores["metric"] == FORGETTING).to_numpy().astype(np.int64)
-    found: Integers = table[forgets, place, scores["task"].cat.codes.to_numpy()]
+    found: Integers = table[forgets, place, scores["target"].cat.codes.to_numpy()]
     return found

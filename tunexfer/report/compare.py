@@ -142,7 +142,7 @@ def _scored(run: Run) -> dict[str, tuple[list[str], str]]:
     own = scores[scores["trial"] == run.trial]
     return {
         str(target): (part["language"].astype(str).tolist(), f"{part['metric'].iloc[0]} on {part['split'].iloc[0]}")
-        for target, part in own.groupby("task", observed=True, sort=False)
+        for target, part in own.groupby("target", observed=True, sort=False)
     }
 
 

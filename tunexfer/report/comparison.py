@@ -116,13 +116,13 @@ def main_scores(study: Study) -> pd.DataFrame:
     """The scores that are compared: main metrics, of the test split where a target has one, else of validation."""
     scores = study.scores()
     main = scores[scores["main"]]
-    tested = main.loc[main["split"] == "test", "task"].unique()
-    return main[(main["split"] == "test") | (~main["task"].isin(tested) & (main["split"] == "validation"))]
+    tested = main.loc[main["split"] == "test", "target"].unique()
+    return main[(main["split"] == "test") | (~main["target"].isin(tested) & (main["split"] == "validation"))]
 
 
 def _scores(pairs: Sequence[tuple[Run, Run]], cells: Collection[tuple[str, str]] | None) -> list[_Scored]:
     tables = {id(run.study): main_scores(run.study) for pair in pairs for run in pair}
-    keys = ["task", "language", "metric", "split"]
+    keys = ["target", "language", "metric", "split"]
     sides: list[list[pd.DataFrame]] = [[], []]
     for pair in pairs:
         for side, run in zip(sides, pair, strict=True):

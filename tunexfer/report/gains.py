@@ -98,9 +98,9 @@ def fine_tunings(studies: Sequence[Study]) -> Transfer:
                     seen.add(line)
                     found.append((number, name))
                     lines[place, number, name] = str(chain.target(name).train_language)
-        kept = scores.astype({"task": str}).merge(pd.DataFrame(found, columns=["trial", "task"]))
+        kept = scores.astype({"target": str}).merge(pd.DataFrame(found, columns=["trial", "target"]))
         deltas.append(
-            kept.assign(place=place, line=kept["task"], own=False, fair=kept["unseen_by_both"], gain=kept["delta"])
+            kept.assign(place=place, line=kept["target"], own=False, fair=kept["unseen_by_both"], gain=kept["delta"])
         )
     if not lines:
         return NONE
@@ -118,7 +118,7 @@ def _searched(study: Study) -> pd.DataFrame:
 
 def _deltas(scores: pd.DataFrame, index: pd.MultiIndex) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     keys = [*index.names, "target"]
-    plain = scores.rename(columns={"task": "target"}).astype({"target": str, "language": str})
+    plain = scores.astype({"target": str, "language": str})
     languages = plain.set_index([*keys, "language"])["gain"].unstack(["target", "language"]).reindex(index)
     order = list(dict.fromkeys(plain["target"]))
     unseen, every, own = (

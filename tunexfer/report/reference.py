@@ -134,7 +134,7 @@ def _targets(known: Published, study: Study) -> dict[str, tuple[Target, Ours]]:
 def _own_row(known: Published, study: Study, task: str, target: Target, ours: Ours) -> dict[str, object]:
     languages = TARGETS[task].languages.split()
     scores = study.scores()
-    mine = scores[scores["main"] & (scores["split"] == "test") & (scores["task"] == target.name)]
+    mine = scores[scores["main"] & (scores["split"] == "test") & (scores["target"] == target.name)]
     sides = {}
     for name, trial in (("baseline", study.baseline()), ("best", study.best())):
         of_trial = mine[mine["trial"] == trial].astype({"language": str}).set_index("language")["value"]

@@ -107,10 +107,10 @@ def trial_gains(study: Study) -> pd.DataFrame:
     A chain without stages has a source where the study varies the target's train language: that language.
     """
     scores = study.scores()
-    main = scores[scores["main"] & (scores["split"] == "test")].astype({"task": "str", "language": "str"})
+    main = scores[scores["main"] & (scores["split"] == "test")].astype({"target": "str", "language": "str"})
     kept = main[main["unseen_by_both"] & main["delta"].notna()]
     origins = pd.DataFrame(_origins(study, kept["trial"].unique().tolist()), columns=_ORIGIN)
-    found = kept.rename(columns={"task": "target", "delta": "gain"})[["study", "trial", "target", "language", "gain"]]
+    found = kept.rename(columns={"delta": "gain"})[["study", "trial", "target", "language", "gain"]]
     with_sources: pd.DataFrame = found.merge(origins, on=["trial", "target"])
     return with_sources
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from tunexfer.cli.live_table import trials_wanted
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import Trial, TrialResult, best_of, chain_in_words, stages_in_words
+from tunexfer.core.phrases import chain_in_words, stages_in_words
+from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
 from tunexfer.record.ending import StudyStatus
 from tunexfer.record.record import read_ended, read_plan, read_trial
@@ -153,13 +154,13 @@ class Study:
                 "trial": number,
                 "name": run.name,
                 "target": run.name in {target.name for target in self._trials[number].chain.targets},
-                "fingerprint": run.fingerprint,
+                "fingerprint": run.key,
                 "reused": run.reused,
                 "steps": run.steps,
                 "seconds": run.seconds,
             }
             for number, ended in self._ended.items()
-            for run in ended.stages
+            for run in ended.trainings
         ]
         return pd.DataFrame(rows, columns=["trial", "name", "target", "fingerprint", "reused", "steps", "seconds"])
 
@@ -261,15 +262,15 @@ class Study:
         }
         if ended is None:
             return row
-        trained = [run for run in ended.stages if not run.reused]
+        trained = [run for run in ended.trainings if not run.reused]
         return row | {
             "state": ended.state,
             "objective": ended.objective,
-            "reason": ended.reason,
+            "reason": ended.failure.message if ended.failure else "",
             "started": ended.started,
             "seconds": ended.seconds,
             "steps_trained": sum(run.steps for run in trained),
-            "steps_reused": sum(run.steps for run in ended.stages if run.reused),
+            "steps_reused": sum(run.steps for run in ended.trainings if run.reused),
             "seconds_trained": sum(run.seconds for run in trained),
         }
 
@@ -325,6 +326,6 @@ _COLUMNS = {
     "reason": "str",
 }
 _SCORE_COLUMNS = (
-    *("study", "trial", "phase", "seed", "task", "language", "split", "metric"),
+    *("study", "trial", "phase", "seed", "target", "language", "split", "metric"),
     *("value", "main", "unseen", "unseen_by_both", "baseline", "delta", "delta_own"),
 )

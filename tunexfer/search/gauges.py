@@ -93,7 +93,7 @@ class StudyMetrics(Listener):
         study, ended, best = {"study": self.record.folder.name}, self.record.ended, highest(self.record.complete)
         states = Counter({"running": 0, "complete": 0, "failed": 0, "stopped": 0})
         states.update(one.state for one in ended)
-        stages = Counter((run.name, "reused" if run.reused else "trained") for one in ended for run in one.stages)
+        stages = Counter((run.name, "reused" if run.reused else "trained") for one in ended for run in one.trainings)
         with self._lock:
             states["running"] = len(self._running)
             found = [Sample("tunexfer_trials", study | {"state": state}, count) for state, count in states.items()]

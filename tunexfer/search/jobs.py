@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +13,7 @@ from ray import tune
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.objective import Objective
-from tunexfer.core.trial import StageRun
-from tunexfer.errors import TrialFailed
+from tunexfer.core.trial import Failure
 from tunexfer.record.progress import ProgressFile
 from tunexfer.record.record import write_result
 
@@ -71,11 +69,11 @@ def run_trial(work: Work, runner: Runner, job: dict[str, Any]) -> dict[str, Any]
     """Run one trial to its end, whatever happens in it.
 
     job: number, seed, and the chain as plain values
-    returns: state, objective, reason, started, seconds and stages, for the driver to write into `status.json`
+    returns: state, objective, failure, started, seconds and jobs, for the driver to write into `status.json`
     """
     folder = StudyFolder(work.folder)
     trial, chain, started = folder.trial(job["number"]), Chain.from_dict(job["chain"]), time.time()
-    outcome: dict[str, Any] = {"state": "complete", "objective": None, "reason": "", "started": started, "stages": []}
+    outcome: dict[str, Any] = {"state": "complete", "objective": None, "failure": None, "started": started, "jobs": []}
     show = ProgressFile(trial.progress)
 
     def on_progress(progress: Any) -> None:
@@ -86,13 +84,14 @@ def run_trial(work: Work, runner: Runner, job: dict[str, Any]) -> dict[str, Any]
     try:
         result = runner.run(chain, seed=job["seed"], on_progress=on_progress)
         write_result(trial, result.scores, result.rows)
-        names = StageRun.__slots__
-        outcome["stages"] = [{name: getattr(stage, name) for name in names} for stage in result.stages]
+        names = ("name", "reused", "steps", "seconds")
+        outcome["jobs"] = [
+            {"key": stage.fingerprint, "kind": "train"} | {name: getattr(stage, name) for name in names}
+            for stage in result.stages
+        ]
         outcome["objective"] = work.objective.value(result.scores, chain)
     except Stopped:
         outcome["state"] = "stopped"
-    except TrialFailed as error:
-        outcome |= {"state": "failed", "reason": str(error)}
-    except Exception:
-        outcome |= {"state": "failed", "reason": traceback.format_exc()}
+    except Exception as error:
+        outcome |= {"state": "failed", "failure": asdict(Failure.from_error(error))}
     return {**outcome, "seconds": time.time() - started}

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ray import tune
 from ray.tune.search import Searcher
 
-from tunexfer.core.trial import StageRun, Trial, TrialResult
+from tunexfer.core.trial import Failure, JobRun, Trial, TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
@@ -170,8 +170,8 @@ class _Drive:
             started=result.get("started", started),
             seconds=result.get("seconds", time.time() - started),
             objective=result.get("objective"),
-            reason=result.get("reason", ""),
-            stages=tuple(StageRun(**stage) for stage in result.get("stages", ())),
+            failure=Failure(**result["failure"]) if result.get("failure") else None,
+            jobs=tuple(JobRun(**job) for job in result.get("jobs", ())),
         )
         ended = self.record.finish(ended)
         self.schedule.ended(ended)
@@ -184,9 +184,10 @@ class _Drive:
         self.ends.append(ended)
         failed, count = [one for one in self.ends if one.state == "failed"], len(self.ends)
         if ended.state == "failed" and ended.trial.phase == "baseline":
-            self.error = StudyError(f"the baseline failed, so no chain can be compared with it: {ended.reason}")
+            why = ended.failure.message if ended.failure else ""
+            self.error = StudyError(f"the baseline failed, so no chain can be compared with it: {why}")
         elif count >= ENOUGH_TO_JUDGE and 2 * len(failed) > count:
-            reasons = "\n".join(dict.fromkeys(f"  {_last_line(one.reason)}" for one in failed))
+            reasons = "\n".join(dict.fromkeys(f"  {one.failure.message if one.failure else ''}" for one in failed))
             self.error = StudyError(f"too many trials failed, {len(failed)} of {count}:\n{reasons}")
         self.stopping = self.stopping or self.error is not None
 
@@ -240,7 +241,8 @@ class _Watch(_Hook, tune.Callback):
         reason = re.sub(r"\x1b\[[0-9;]*m", "", said).strip()[-3000:]
         if "worker process has died" in reason:
             reason += "\nIts worker process died. Out of memory? Try a smaller batch_size, or --concurrent 1."
-        self.drive.ended(trial.config["number"], {"state": "failed", "reason": f"its worker ended: {reason}"})
+        failure = {"kind": "lost", "message": f"its worker ended: {_last_line(reason)}", "detail": reason}
+        self.drive.ended(trial.config["number"], {"state": "failed", "failure": failure})
 
 
 class _StopAll(_Hook, tune.Stopper):

@@ -184,7 +184,7 @@ class _Run:
         main, unseen = self._main(target), self._unseen(target, language)
         return tuple(
             Score(
-                task=target.name,
+                target=target.name,
                 language=language,
                 split=split,
                 metric=metric,
@@ -203,11 +203,11 @@ class _Run:
         metrics: of the target's rows, by the model of `last`
         """
         own = (target.name, language, split)
-        [before] = [one.value for one in self.scores if one.main and (one.task, one.language, one.split) == own]
+        [before] = [one.value for one in self.scores if one.main and (one.target, one.language, one.split) == own]
         if before == 0:
             return ()
         lost = Score(
-            task=target.name,
+            target=target.name,
             language=language,
             split=split,
             metric=FORGETTING,

@@ -1,0 +1,43 @@
+"""Phrases that more than one place prints: chains in one line, texts without passwords."""
+
+from __future__ import annotations
+
+import re
+
+from tunexfer.core.chain import Chain, Stage
+
+HIDDEN = "***"
+_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/]+(?=@)")
+
+
+def without_passwords(text: str) -> str:
+    """Write the text with `scheme://user:***@place` for every address in it that has a password."""
+    return _PASSWORD.sub(rf"\1:{HIDDEN}", text)
+
+
+def chain_in_words(chain: Chain) -> str:
+    """Describe a chain in one line that a person can act on."""
+    targets = [
+        f"{target.words} ({_stage_in_words(target.stage)})" if target.stage else target.words
+        for target in chain.targets
+    ]
+    return f"{stages_in_words(chain)} -> {', '.join(targets)}"
+
+
+def stages_in_words(chain: Chain) -> str:
+    """Describe the stages before the targets."""
+    return (
+        "; then ".join(f"{stage.name}: {_stage_in_words(stage)}" for stage in chain.stages) or "no intermediate stage"
+    )
+
+
+def _stage_in_words(stage: Stage) -> str:
+    sources = stage.mixture.sources
+    what = sources[0].language if len(sources) == 1 and sources[0].task == stage.name else str(stage.mixture)
+    return f"{what}, {stage.steps} steps, lr {rate(stage.learning_rate)}"
+
+
+def rate(value: float) -> str:
+    """Write a learning rate as papers do: 5e-4."""
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
