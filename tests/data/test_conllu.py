@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunexfer.data.conllu import conllu_length, conllu_rows
+from tunexfer.data.conllu import conllu_count, conllu_rows
 from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.suite import Suite
@@ -99,14 +99,14 @@ def test_sentences_whose_forms_are_withheld_are_left_out(tmp_path: Path) -> None
 def test_sentences_are_counted_without_reading_them(tmp_path: Path) -> None:
     withheld = "1 _ NOUN 0\n2 _ NOUN 1\n"
     assert len(read(tmp_path, "\n".join([IL_VIENT_DU_MARCHE, withheld, DAMELO]))) == 2
-    assert conllu_length(tmp_path / "x.conllu") == 2
+    assert conllu_count(tmp_path / "x.conllu") == 2
 
 
 @pytest.mark.parametrize("text", ["1\tone\tNOUN\n\n", "one" + "\t_" * 9 + "\n\n", "2" + "\tNOUN" * 9 + "\n\n"])
 def test_what_is_no_conllu_is_named_by_file_and_line(text: str, tmp_path: Path) -> None:
     file = tmp_path / "x.conllu"
     file.write_text(conllu(DAMELO) + text)
-    with pytest.raises(DataError, match=r"x\.conllu, line 7: no sentence of CoNLL-U's ten columns"):
+    with pytest.raises(DataError, match=r"x\.conllu, line 7: not a sentence in the ten columns of CoNLL-U"):
         list(conllu_rows(file, "es"))
 
 

@@ -145,7 +145,7 @@ def test_rows_are_those_of_the_commit_that_was_read_first(tmp_path: Path) -> Non
         assert "could not load some/other, revision main" in offline.nli(path="some/other")["error"]
         # Of two commits the client takes the one it read last, whichever is asked for
         assert premises(offline.nli(revision=new)) == ["new en 1", "new en 2"]
-        assert f"the hub isn't there, and of commit {old} nothing is found" in offline.nli()["error"]
+        assert f"cannot be reached, and commit {old} was not downloaded, only another" in offline.nli()["error"]
 
 
 def test_an_encoder_comes_from_the_hub_and_is_found_again_without_it(tmp_path: Path) -> None:

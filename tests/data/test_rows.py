@@ -5,15 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tunexfer.core.scores import Split
 from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.suite import Suite
+from tunexfer.tasks.suite import Suite, TaskBlock
 
 FILES = "{language}/{split}.jsonl"
 COLUMNS = {"text": "text", "label": "label"}
@@ -154,23 +152,6 @@ def test_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
     assert texts(rows_of(tmp_path), "test") == ["2020-01-01T00:00:00"]
 
 
-def test_parquet_is_read_as_well(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "en" / "test.parquet"
-    path.parent.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(moods(2500)), path)
-    rows = rows_of(tmp_path, files="{language}/{split}.parquet")
-    assert rows.count("mood", "en", "test") == rows.table("mood", "en", "test").num_rows == 2500
-
-
-def test_a_broken_line_is_named_by_file_and_number(tmp_path: Path) -> None:
-    write(tmp_path, "en/test.jsonl", *moods(2), '{"text": "c", "lab')
-    with pytest.raises(DataError, match=r"en/test\.jsonl, line 3: not JSON"):
-        rows_of(tmp_path).table("mood", "en", "test")
-    write(tmp_path, "en/test.jsonl", "[1, 2]")
-    with pytest.raises(DataError, match=r"line 1: a row is an object .* but got \[1, 2\]"):
-        rows_of(tmp_path).table("mood", "en", "test")
-
-
 def test_a_row_that_can_not_be_read_is_named_by_task_file_and_position(tmp_path: Path) -> None:
     write(tmp_path, "en/test.jsonl", {"text": "a", "label": 0}, {"sentence": "b", "label": 0})
     with pytest.raises(
@@ -181,7 +162,7 @@ def test_a_row_that_can_not_be_read_is_named_by_task_file_and_position(tmp_path:
 
 def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "en/test.csv", "text,label")
-    with pytest.raises(DataError, match=r"read from \.jsonl or \.parquet"):
+    with pytest.raises(DataError, match=r"test\.csv: rows are read from files that end in .*\.jsonl, \.parquet"):
         rows_of(tmp_path, files="{language}/{split}.csv").table("mood", "en", "test")
 
 
@@ -189,6 +170,20 @@ def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
 def test_a_path_may_not_leave_the_suites_root(tmp_path: Path, files: str) -> None:
     with pytest.raises(DataError, match="leads out of the suite's root"):
         rows_of(tmp_path, files=files, rows={"en": (1, 0, 0)}).table("mood", "en", "train")
+
+
+def test_files_that_belong_together_are_all_needed_to_count_rows(tmp_path: Path) -> None:
+    """No row can be read of a language whose tags are missing, so it must not look as if it had some."""
+    block = {"kind": "tagging", "files": "{language}/{split}.words", "tag_files": "{language}/{split}.tags"}
+    rows = rows_of(tmp_path, **block, columns={"tokens": "tokens", "tags": "tags"})
+    write(tmp_path, "en/train.words", "a b")
+    with pytest.raises(DataError, match=r"no train rows in 'en': .*en/train\.tags isn't there"):
+        rows.languages("mood", "train")
+
+
+def test_files_that_belong_together_have_no_wildcard() -> None:
+    with pytest.raises(ValueError, match=r"named one by one, without `\*`"):
+        TaskBlock(kind="tagging", files="*.words", tag_files="*.tags", columns={})
 
 
 def test_a_language_may_not_leave_it_either(tmp_path: Path) -> None:
@@ -314,20 +309,9 @@ def test_words_and_tags_may_lie_in_two_text_files(tmp_path: Path, monkeypatch: p
     ]
 
 
-@pytest.mark.parametrize(
-    ("tags", "message"),
-    [
-        ("NP S\\NP\nNP/N N\n", r"train\.words, line 2: 3 words, but 2 tags in .*train\.tags"),
-        ("NP S\\NP\n", r"train\.words goes on at line 2, where .*train\.tags has ended"),
-        ("NP S\\NP\nNP/N N .\nN\n", r"train\.tags goes on at line 3, where .*train\.words has ended"),
-        ("NP S\\NP\nNP/N N ,\n", r"row 1: column 'tags' has the label ','.*'NP', 'N'"),
-    ],
-)
-def test_words_and_tags_that_do_not_correspond_are_named(
-    tags: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(DataError, match=message):
-        supertags(tmp_path, monkeypatch, tags).table("mood", "en", "train")
+def test_an_unknown_tag_is_named_by_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"row 1: column 'tags' has the label ','.*'NP', 'N'"):
+        supertags(tmp_path, monkeypatch, "NP S\\NP\nNP/N N ,\n").table("mood", "en", "train")
 
 
 def test_licensed_data_that_is_not_there_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from tunexfer.core.scores import Split
-from tunexfer.data.readers import file_rows
+from tunexfer.data.readers import jsonl_rows
 from tunexfer.data.rows import Rows
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.extractive_qa import MAX_ANSWER
@@ -103,7 +103,7 @@ def test_labels_keep_the_names_that_the_collection_gives_them(
     field = "tags" if block.kind == "tagging" else "label"
     for language in rows.languages(task, "test")[:3] or rows.languages(task, "train"):
         split: Split = "test" if rows.count(task, language, "test") else "train"
-        source = [row[facts["label_column"]] for row in file_rows(real_data / task / language / f"{split}.jsonl")]
+        source = [row[facts["label_column"]] for row in jsonl_rows(real_data / task / language / f"{split}.jsonl")]
         named = rows.table(task, language, split)[field].to_pylist()
         assert _names(named, block.labels) == _names(source, facts["label_names"])
 

@@ -11,7 +11,7 @@ from mini.collected import FOLDERS
 from mini.stand_ins import stand_ins
 from tasks.documented import Place, places
 
-from tunexfer.data.readers import file_rows
+from tunexfer.data.readers import jsonl_rows
 from tunexfer.data.rows import canonical_table
 from tunexfer.tasks.suite import SPLITS
 
@@ -29,7 +29,7 @@ def test_real_rows_are_read_and_keep_their_labels(place: Place, real_data: Path)
     block, folder = place.block, FOLDERS[place.name]
     declared = [(language, split) for language in block.rows for split in SPLITS]
     language, split = next(one for one in declared if (real_data / folder / one[0] / f"{one[1]}.jsonl").is_file())
-    rows = list(file_rows(real_data / folder / language / f"{split}.jsonl"))
+    rows = list(jsonl_rows(real_data / folder / language / f"{split}.jsonl"))
     whole = [ours | theirs for ours, theirs in zip(stand_ins(place, language, split, len(rows)), rows, strict=True)]
     table = canonical_table(whole, block, {}, place.name)
     assert table.num_rows == len(rows)

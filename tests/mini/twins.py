@@ -17,7 +17,7 @@ from mini.stand_ins import Row, stand_ins, write_rows
 from tasks.documented import Place, places
 
 from tunexfer.core.scores import Split
-from tunexfer.data.readers import file_rows
+from tunexfer.data.readers import jsonl_rows
 from tunexfer.plan.space_file import read_yaml, shipped_spaces
 from tunexfer.tasks.suite import SPLITS, TaskBlock, load_suite
 
@@ -121,7 +121,7 @@ def _rows(place: Place, language: str, split: Split, collection: Path | None) ->
     real = (collection or Path()) / FOLDERS.get(place.name, "-") / language / f"{split}.jsonl"
     if collection is None or not real.is_file():
         return made
-    return [ours | theirs for ours, theirs in zip(made, islice(file_rows(real), len(made)), strict=True)]
+    return [ours | theirs for ours, theirs in zip(made, islice(jsonl_rows(real), len(made)), strict=True)]
 
 
 def _write_tagged(place: Place, folder: Path) -> None:

@@ -227,20 +227,6 @@ def test_content_of_test_rows_depends_on_every_file(name: str, bucc: Rows, tmp_p
     assert (after["validation"] == before["validation"]) == name.startswith("training")
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("sample.gold", "de-1\ten-5\n", r"sample\.gold, line 1: there is no sentence 'en-5' in .*sample\.en"),
-        ("sample.en", "en-1 Yes.\n", r"sample\.en, line 1: expected an id, a tab and more, but got 'en-1 Yes\.'"),
-        ("sample.de", "de-1\tJa.\nde-1\tNein.\n", r"sample\.de, line 2: the id 'de-1' is there already"),
-    ],
-)
-def test_mistakes_in_the_files_are_named(name: str, text: str, says: str, bucc: Rows, tmp_path: Path) -> None:
-    (tmp_path / f"bucc2018/de-en/de-en.{name}").write_text(text)
-    with pytest.raises(DataError, match=says):
-        bucc.table("bucc2018", "de", "validation")
-
-
 def test_test_rows_without_validation_rows_are_an_error(bucc: Rows, tmp_path: Path) -> None:
     for name in ("de", "en", "gold"):
         (tmp_path / f"bucc2018/de-en/de-en.sample.{name}").unlink()

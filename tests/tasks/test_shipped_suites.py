@@ -10,11 +10,12 @@ import pytest
 from tasks.documented import DOCUMENTED, Place, made_up, places, written
 
 from tunexfer.core.scores import Split
-from tunexfer.data.readers import hub_rows
+from tunexfer.data.hub import hub_rows
+from tunexfer.data.origin import Origin
 from tunexfer.data.rows import Rows, canonical_table
 from tunexfer.errors import DataError
 from tunexfer.export.xtreme_scores import TARGETS
-from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock, load_suite
+from tunexfer.tasks.suite import SPLITS, HubRows, Suite, load_suite
 
 INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
 
@@ -59,11 +60,12 @@ def test_every_column_that_is_read_is_documented_with_its_source(place: Place) -
 
 @ALL
 def test_rows_as_documented_are_read_and_their_labels_keep_their_meaning(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made, names = made_up_rows(place)
     block = place.block.model_copy(update={"labels": place.block.labels or names}) if names else place.block
-    source = through_the_hub(block, place, made, monkeypatch) if block.hub else made
+    origin = Origin(block=block, language="en", split="train", cache=tmp_path)
+    source = through_the_hub(origin, place, made, monkeypatch) if block.hub else made
     where = {column: wanted.replace("{code}", "english") for column, wanted in block.where.items()}
     table = canonical_table(source, block, where, place.name)
     assert table.num_rows == len(made)
@@ -86,7 +88,7 @@ def made_up_rows(place: Place) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def through_the_hub(
-    block: TaskBlock, place: Place, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    origin: Origin, place: Place, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
     """The rows as they come out where the hub's client has them with the documented types."""
     import datasets
@@ -99,7 +101,7 @@ def through_the_hub(
             label = datasets.ClassLabel(names=inner["class"])
             data = data.cast_column(name, datasets.List(label) if "each" in kind else label)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    return list(hub_rows(block, None, None, "train"))
+    return list(hub_rows(origin))
 
 
 def test_a_column_that_the_hub_renamed_is_named_with_what_was_found_and_what_to_change(

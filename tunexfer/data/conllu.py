@@ -1,9 +1,8 @@
-"""Words and their parts of speech from the files of Universal Dependencies, in the words that XTREME counts.
+"""Words and parts of speech from the CoNLL-U files of Universal Dependencies, by XTREME's rules.
 
-A multi-word token ("della") is one word, not the syntactic words it stands for ("di la"). It has the part of speech of
-the one that stands highest in the tree; of several as high, of the first in an order of preference. Nodes without a
-form in the text are passed over, spaces and U+200C inside a form are left out, and so is a sentence whose forms are
-withheld (`_`).
+A multi-word token ("della") is one word, not the syntactic words it stands for ("di la"). Its part of speech is that of
+the syntactic word that is highest in the tree; ties are broken by an order of preference, then by position. Empty nodes
+are skipped, spaces and U+200C inside a form are removed, and a sentence whose forms are withheld (`_`) is left out.
 
 Source: google-research/xtreme, utils_preprocess.py and ud-conversion-tools.
 """
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tunexfer.data.origin import numbered_lines
 from tunexfer.errors import DataError
 
 PREFERRED = {
@@ -30,42 +30,38 @@ class _Word(NamedTuple):
     form: str
     tag: str
     heads: frozenset[int]
-    """Of the tree and of the enhanced graph; 0 is the root."""
+    """Heads in the tree and in the enhanced graph; 0 is the root."""
 
 
 def conllu_rows(file: Path, language: str) -> Iterator[dict[str, list[str]]]:
-    """`tokens` and `pos_tags` of each sentence of a CoNLL-U file.
-
-    language: decides which part of speech is preferred
-    """
+    """Yield `tokens` and `pos_tags` of each sentence; the language decides which part of speech is preferred."""
     preferred = PREFERRED.get(language, PREFERRED_ELSEWHERE)
     for number, lines in _sentences(file):
         try:
             tokens, tags = _fused(lines, preferred)
         except (ValueError, KeyError) as error:
-            raise DataError(f"{file}, line {number}: no sentence of CoNLL-U's ten columns: {error}") from error
+            raise DataError(f"{file}, line {number}: not a sentence in the ten columns of CoNLL-U: {error}") from error
         withheld = tokens.count("_")
         if withheld == 0 or withheld < len(tokens) - 1:
             yield {"tokens": tokens, "pos_tags": tags}
 
 
-def conllu_length(file: Path) -> int:
-    """Sentences of a CoNLL-U file whose forms aren't withheld, told from their first words."""
+def conllu_count(file: Path) -> int:
+    """Count the sentences by their first words; a sentence whose first form is withheld does not count."""
     with file.open("rb") as lines:
         return sum(line.startswith(b"1\t") and not line.startswith(b"1\t_\t") for line in lines)
 
 
 def _sentences(file: Path) -> Iterator[tuple[int, list[list[str]]]]:
-    """The columns of every line of a sentence, with the number of its first line."""
+    """Yield the columns of every line of a sentence, with the number of its first line."""
     begin, sentence = 1, []
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip() and not line.startswith("#"):
-                sentence.append(line.rstrip("\n").split("\t"))
-            elif not line.strip():
-                if sentence:
-                    yield begin, sentence
-                begin, sentence = number + 1, []
+    for number, line in numbered_lines(file):
+        if line.strip() and not line.startswith("#"):
+            sentence.append(line.split("\t"))
+        elif not line.strip():
+            if sentence:
+                yield begin, sentence
+            begin, sentence = number + 1, []
     if sentence:
         yield begin, sentence
 
@@ -81,8 +77,8 @@ def _fused(lines: list[list[str]], preferred: list[str]) -> tuple[list[str], lis
         if last:
             fused[int(first)] = form, range(int(first), int(last) + 1)
         elif "." not in number:
-            others = (one.partition(":")[0] for one in graph.split("|"))
-            words[int(number)] = _Word(form, tag, frozenset(int(one) for one in (head, *others) if one.isdigit()))
+            heads = (head, *(edge.partition(":")[0] for edge in graph.split("|")))
+            words[int(number)] = _Word(form, tag, frozenset(int(parent) for parent in heads if parent.isdigit()))
     tokens, tags, place = [], [], 1
     while place <= len(words):
         form, span = fused.get(place, (words[place].form, range(place, place + 1)))
@@ -93,7 +89,7 @@ def _fused(lines: list[list[str]], preferred: list[str]) -> tuple[list[str], lis
 
 
 def _highest(span: range, words: Mapping[int, _Word], preferred: list[str]) -> int:
-    """Which word of a span has the fewest words above it; of several, the one whose part of speech is preferred."""
+    """Find the word of a span with the fewest words above it; ties are broken by the preferred part of speech."""
     if len(span) == 1:
         return span.start
     above = {word: len(_above(word, words)) for word in span}
@@ -103,11 +99,11 @@ def _highest(span: range, words: Mapping[int, _Word], preferred: list[str]) -> i
 
 
 def _above(word: int, words: Mapping[int, _Word]) -> set[int]:
-    """Every head on the way to the root, the root included."""
-    found: set[int] = set()
+    """Collect every head on the way to the root, the root included."""
+    heads: set[int] = set()
     waiting = [word]
     while waiting:
-        new = words[waiting.pop()].heads - found
-        found |= new
+        new = words[waiting.pop()].heads - heads
+        heads |= new
         waiting += new - {0}
-    return found - {word}
+    return heads - {word}

@@ -1,176 +1,182 @@
-"""The rows of one file, or of one split on the hub, as the data has them."""
+"""Readers: how rows are read from each format. A new format is an entry of `READERS`."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunexfer.core.scores import Split
-from tunexfer.data.hub import not_loaded
+from tunexfer.data.checkpoint import file_hash
+from tunexfer.data.conllu import conllu_count, conllu_rows
+from tunexfer.data.hub import hub_identity, hub_rows
+from tunexfer.data.origin import Origin, numbered_lines
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
-from tunexfer.tasks.suite import TaskBlock
 
 BATCH = 1000
-"""Rows read at once; only canonical rows are held."""
+"""Rows of a Parquet file that are held at once."""
 
 
-def file_rows(file: Path) -> Iterator[Row]:
-    """The rows of a JSONL or Parquet file, in order."""
-    if file.suffix == ".parquet":
-        try:
-            for batch in pq.ParquetFile(file).iter_batches(BATCH):
-                yield from batch.to_pylist()
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{file} is not a Parquet file: {error}") from error
-    elif file.suffix == ".jsonl":
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _json_row(line, f"{file}, line {number}")
-    else:
-        raise DataError(f"{file}: rows are read from .jsonl or .parquet files; convert it, or correct `files:`.")
+def file_hashes(origin: Origin) -> Any:
+    """Identify rows by the SHA-256 of their file, or of each of several."""
+    hashes = [file_hash(file, origin.cache) for file in origin.files]
+    return hashes[0] if len(hashes) == 1 else hashes
 
 
-def _json_row(line: str, place: str) -> Row:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f'{place}: a row is an object like {{"text": ...}}, but got {line.strip()[:60]}.')
-    return row
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reader:
+    """One format, for the blocks that have `field`, or for the files whose names end in `suffix`."""
+
+    rows: Callable[[Origin], Iterator[Row]]
+    """Yields rows with the data's own columns. Raises a DataError with the file and line of a row it cannot read."""
+    quick_count: Callable[[Origin], int] | None = None
+    """Counts the rows without parsing them, in formats that allow it."""
+    identity: Callable[[Origin], Any] = file_hashes
+    """Returns a JSON value that changes with the rows."""
+    suffix: str | None = None
+    field: str | None = None
+    """Name of a field of `TaskBlock`."""
+
+    def count(self, origin: Origin) -> int:
+        return self.quick_count(origin) if self.quick_count else sum(1 for _ in self.rows(origin))
 
 
-def file_length(file: Path) -> int:
-    """Rows of a JSONL or Parquet file."""
-    if file.suffix == ".parquet":
-        return int(pq.read_metadata(file).num_rows)
-    with file.open("rb") as lines:
-        return sum(1 for line in lines if line.strip())
+def reader_of(origin: Origin) -> Reader:
+    """Select the first reader that fits.
+
+    raises: DataError, if the files' suffix is unknown
+    """
+    for reader in READERS.values():
+        if reader.field and getattr(origin.block, reader.field):
+            return reader
+        if reader.suffix and all(file.name.endswith(reader.suffix) for file in origin.files):
+            return reader
+    suffixes = ", ".join(reader.suffix for reader in READERS.values() if reader.suffix)
+    raise DataError(f"{origin}: rows are read from files that end in {suffixes}. Convert them, or correct `files:`.")
 
 
-def tagged_rows(words: Path, tags: Path) -> Iterator[Row]:
-    """`tokens` and `tags` from two text files: a sentence a line in both, a space between two words or tags."""
-    with words.open(encoding="utf-8") as sentences, tags.open(encoding="utf-8") as labels:
-        for number, (sentence, label) in enumerate(itertools.zip_longest(sentences, labels), start=1):
-            if sentence is None or label is None:
-                longer, shorter = (words, tags) if label is None else (tags, words)
+def jsonl_rows(file: Path) -> Iterator[Row]:
+    for number, line in numbered_lines(file):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{file}, line {number}: not JSON: {error}") from error
+            if not isinstance(row, dict):
                 raise DataError(
-                    f"{longer} goes on at line {number}, where {shorter} has ended: they have to correspond."
-                )
-            row = {"tokens": sentence.split(), "tags": label.split()}
-            if len(row["tokens"]) != len(row["tags"]):
-                raise DataError(
-                    f"{words}, line {number}: {len(row['tokens'])} words, but {len(row['tags'])} tags in {tags}."
+                    f'{file}, line {number}: a row is an object like {{"text": ...}}, but got {line.strip()[:60]}.'
                 )
             yield row
 
 
-def paired_rows(foreign: Path, english: Path, pairs: Path) -> Iterator[Row]:
-    """`id`, `text`, `english_id` and `english` of each pair, and of sentences that are in none, with one side empty.
+def line_count(file: Path) -> int:
+    """Count the lines that are not blank."""
+    with file.open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
 
-    Lines without a sentence are left out.
 
-    foreign, english: an id, a tab and a sentence a line
-    pairs: the ids of a foreign and an English sentence a line, a tab between them; one that comes twice counts once
+def parquet_rows(file: Path) -> Iterator[Row]:
+    with _opened(file) as parquet:
+        for batch in parquet.iter_batches(BATCH):
+            yield from batch.to_pylist()
+
+
+def parquet_count(file: Path) -> int:
+    with _opened(file) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} is not a Parquet file, or is damaged: {error}") from error
+
+
+def tagged_rows(origin: Origin) -> Iterator[Row]:
+    """Yield `tokens` and `tags` from two text files: one sentence a line, separated by spaces."""
+    words, tags = origin.files
+    for sentence, labels in itertools.zip_longest(numbered_lines(words), numbered_lines(tags)):
+        if sentence is None or labels is None:
+            longer, shorter = (words, tags) if labels is None else (tags, words)
+            number, _ = sentence or labels
+            raise DataError(f"{longer} goes on at line {number}, where {shorter} has ended: they have to correspond.")
+        row = {"tokens": sentence[1].split(), "tags": labels[1].split()}
+        if len(row["tokens"]) != len(row["tags"]):
+            raise DataError(
+                f"{words}, line {sentence[0]}: {len(row['tokens'])} words, but {len(row['tags'])} tags in {tags}."
+            )
+        yield row
+
+
+def paired_rows(origin: Origin) -> Iterator[Row]:
+    """Yield `id`, `text`, `english_id` and `english` of each pair and of each sentence that is in none.
+
+    The files are the foreign and the English sentences (lines of an id, a tab and a sentence; lines without a sentence
+    are skipped) and the pairs (lines of a foreign id, a tab and an English id; a repeated pair counts once).
     """
-    theirs, ours = _numbered_lines(foreign), _numbered_lines(english)
+    foreign, english, pairs = origin.files
+    theirs, ours = _sentences(foreign), _sentences(english)
     partners: dict[str, list[str]] = {}
-    for number, (one, other) in enumerate(_tabbed(pairs), start=1):
-        for name, there, file in ((one, theirs, foreign), (other, ours, english)):
-            if name not in there:
-                raise DataError(f"{pairs}, line {number}: there is no sentence {name!r} in {file}.")
-        if other not in partners.setdefault(one, []):
-            partners[one].append(other)
+    for number, name, partner in _tabbed(pairs):
+        for known, sentences, file in ((name, theirs, foreign), (partner, ours, english)):
+            if known not in sentences:
+                raise DataError(f"{pairs}, line {number}: there is no sentence {known!r} in {file}.")
+        if partner not in partners.setdefault(name, []):
+            partners[name].append(partner)
     for name, text in theirs.items():
-        for other in partners.get(name, [""]):
-            yield {"id": name, "text": text, "english_id": other, "english": ours.get(other)}
-    paired = {other for found in partners.values() for other in found}
+        for partner in partners.get(name, [""]):
+            yield {"id": name, "text": text, "english_id": partner, "english": ours.get(partner)}
+    paired = set(itertools.chain.from_iterable(partners.values()))
     for name, text in ours.items():
         if name not in paired:
             yield {"id": None, "text": None, "english_id": name, "english": text}
 
 
-def _numbered_lines(file: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for number, (name, text) in enumerate(_tabbed(file), start=1):
-        if name in found:
+def _sentences(file: Path) -> dict[str, str]:
+    sentences: dict[str, str] = {}
+    for number, name, text in _tabbed(file):
+        if name in sentences:
             raise DataError(f"{file}, line {number}: the id {name!r} is there already.")
-        found[name] = text
-    return {name: text for name, text in found.items() if text}
+        sentences[name] = text
+    return {name: text for name, text in sentences.items() if text}
 
 
-def _tabbed(file: Path) -> Iterator[tuple[str, str]]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            name, tab, rest = line.partition("\t")
-            if tab:
-                yield name.strip(), rest.strip()
-            elif line.strip():
-                raise DataError(f"{file}, line {number}: expected an id, a tab and more, but got {line.strip()!r}.")
+def _tabbed(file: Path) -> Iterator[tuple[int, str, str]]:
+    for number, line in numbered_lines(file):
+        name, tab, rest = line.partition("\t")
+        if tab:
+            yield number, name.strip(), rest.strip()
+        elif line.strip():
+            raise DataError(f"{file}, line {number}: expected an id, a tab and more, but got {line.strip()!r}.")
 
 
-def hub_rows(
-    block: TaskBlock, name: str | None, files: str | None, split: Split, revision: str | None = None
-) -> Iterator[Row]:
-    """The rows of a split on the hub. Labels that the hub has names for come as names if those are the block's own.
-
-    name, files: the config and the pattern of `block.hub`, with the language filled in
-    revision:    the commit, where `block.hub` is a set that has any
-    """
-    assert block.hub is not None
-    import datasets
-
-    hub = block.hub
-    theirs = hub.splits.get(split, split)
-    whole = theirs.partition("[")[0]
-    where = f"{hub.path}, config {name or 'default'}, split {theirs!r}{f', files {files}' if files else ''}"
-    pattern = files.replace("{split}", whole) if files else None
-    try:
-        path = _fetched(hub.path, pattern, revision) if pattern and hub.has_commits else hub.path
-        found = datasets.load_dataset(
-            path,
-            name,
-            revision=revision if path == hub.path else None,
-            data_files={whole: pattern} if pattern else None,
-            split=theirs,
-            **hub.options,
-        )
-    except Exception as error:  # the hub's client, the cache and the network raise a dozen unrelated types
-        raise not_loaded(where, error) from error
-    places = [Path(one["filename"]) for one in found.cache_files] if path == hub.path and hub.has_commits else []
-    if any(revision not in place.parts for place in places):  # without the network the client takes the newest it has
-        raise DataError(
-            f"could not load {where}: the hub isn't there, and of commit {revision} nothing is found without it, but "
-            f"of another: {places[0]}. Try again with the network, or name that commit in `revision:`."
-        )
-    names = {column: _label_names(feature) for column, feature in found.features.items()}
-    named = {column: own for column, own in names.items() if not block.label_values and set(own) == set(block.labels)}
-    for batch in found.with_format("arrow").iter(batch_size=BATCH):
-        for row in batch.to_pylist():
-            yield row | {column: _named(row[column], own) for column, own in named.items()}
+def _each(read: Callable[[Path], Iterator[Row]]) -> Callable[[Origin], Iterator[Row]]:
+    return lambda origin: itertools.chain.from_iterable(map(read, origin.files))
 
 
-def _fetched(path: str, pattern: str, commit: str | None) -> str:
-    """The folder with a set's files of that pattern: `datasets` doesn't find them again without the network itself."""
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(path, repo_type="dataset", revision=commit, allow_patterns=[pattern])
+def _sum(count: Callable[[Path], int]) -> Callable[[Origin], int]:
+    return lambda origin: sum(map(count, origin.files))
 
 
-def _label_names(feature: Any) -> list[str]:
-    """Names of a ClassLabel column, or of a list of them; none for other columns."""
-    return list(getattr(getattr(feature, "feature", feature), "names", None) or [])
-
-
-def _named(label: Any, names: list[str]) -> Any:
-    if isinstance(label, list):
-        return [_named(one, names) for one in label]
-    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+READERS: dict[str, Reader] = {
+    "hub": Reader(rows=hub_rows, identity=hub_identity, field="hub"),
+    "tagged": Reader(rows=tagged_rows, quick_count=lambda origin: line_count(origin.files[0]), field="tag_files"),
+    "pairs": Reader(rows=paired_rows, field="gold_files"),
+    "jsonl": Reader(rows=_each(jsonl_rows), quick_count=_sum(line_count), suffix=".jsonl"),
+    "parquet": Reader(rows=_each(parquet_rows), quick_count=_sum(parquet_count), suffix=".parquet"),
+    "conllu": Reader(
+        rows=lambda origin: (row for file in origin.files for row in conllu_rows(file, origin.language)),
+        quick_count=_sum(conllu_count),
+        suffix=".conllu",
+    ),
+}

@@ -1,25 +1,24 @@
-"""A suite's rows: which there are, and the canonical table each task, language and split becomes."""
+"""The rows of a suite: how many there are, and the canonical table of each task, language and split."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunexfer.core.files import write_whole
 from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Split
-from tunexfer.data.conllu import conllu_length, conllu_rows
 from tunexfer.data.hub import commit, known_commit
-from tunexfer.data.readers import BATCH, file_length, file_rows, hub_rows, paired_rows, tagged_rows
+from tunexfer.data.origin import Origin
+from tunexfer.data.readers import BATCH, reader_of
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Row
@@ -34,8 +33,6 @@ READ_SETTINGS = {
 SCORED_ROWS = {"extractive_qa": 2, "mining": 2}
 """By kind: raise by hand when the canonical rows of a kind come out otherwise, if those to train on stay the same."""
 
-
-CONLLU = ".conllu"
 OWN_DATA = "data:"
 """The root of files that only their owner may have."""
 
@@ -77,7 +74,7 @@ class Rows:
         return is_built(suite_folder(self.cache))
 
     def task(self, name: str) -> TaskBlock:
-        """The task as the suite has it, with the labels of its `labels_file:` in place."""
+        """Return the suite's task, with the labels of its `labels_file:` filled in."""
         block = self.suite.task(name)
         if not block.labels_file:
             return block
@@ -90,91 +87,73 @@ class Rows:
         return self._labelled[name]
 
     def languages(self, task: str, split: Split) -> list[str]:
-        """Languages that have rows of this split, in the order of the alphabet."""
+        """List the languages that have rows of this split, in alphabetical order."""
         return [language for language in self._known(task) if self.count(task, language, split)]
 
     def count(self, task: str, language: str, split: Split) -> int:
-        """Rows as the suite declares them, or as counted where it declares none."""
+        """Return the number of rows that the suite declares, or count them if it declares none."""
         held_out = self._held_out(task, language)
         if split == "validation" and held_out:
             return held_out
         return self._own_count(task, language, split) - (held_out if split == "train" else 0)
 
     def content(self, task: str, language: str, split: Split) -> str:
-        """Hash of everything the canonical rows and their encoding depend on.
+        """Hash everything that the canonical rows and their encoding depend on.
 
-        Rows on the hub are those of a commit, which the hub is asked for the first time.
+        The hub is asked for the commit of a data set that has not been used before.
         """
-        own = self._content(task, language, split)
-        if not self._with_tuning(task, split):
-            return own
-        return fingerprint([own, self._content(task, language, "validation")])
+        contents = [self._content(task, language, part) for part in self._parts(task, split)]
+        return contents[0] if len(contents) == 1 else fingerprint(contents)
 
     def _content(self, task: str, language: str, split: Split) -> str:
-        read, held_out = self._read_split(task, language, split), self._held_out(task, language)
-        parts = []
-        for block in self._places(task, language, read):
-            settings = block.model_dump(include=READ_SETTINGS) | {"where": _filled(block, language)}
-            if block.drop_without:
-                settings["drop_without"] = block.drop_without
-            if split != "train" and block.kind in SCORED_ROWS:
-                settings["version"] = SCORED_ROWS[block.kind]
-            parts.append([settings | {"held_out": held_out}, self._place(task, block, language, read)])
+        held_out = self._held_out(task, language)
+        parts = [
+            [_settings(origin, split) | {"held_out": held_out}, reader_of(origin).identity(origin)]
+            for origin in self._origins(task, language, self._read_split(task, language, split))
+        ]
         return fingerprint([task, language, split, *(parts[0] if len(parts) == 1 else parts)])
 
-    def _place(self, task: str, block: TaskBlock, language: str, split: Split) -> Any:
-        """What tells these rows from others: the bytes of their files, or the place and commit on the hub."""
-        if block.hub:
-            files = [block.hub.files, block.hub.options] if block.hub.files else []
-            name = _fill(block.hub.name or "", block, language)
-            return [block.hub.path, name, self._revision(block.hub), block.hub.splits.get(split, split), *files]
-        hashes = [self._hash(file) for file in self._files(task, block, language, split)]
-        return hashes[0] if len(hashes) == 1 else hashes
-
     def known(self, task: str, language: str, split: Split) -> bool:
-        """Whether `content` can be told without the network: not of rows on the hub that were never read."""
-        splits: list[Split] = [split, "validation"] if self._with_tuning(task, split) else [split]
-        return all(
-            known_commit(place.hub, self.cache)
-            for one in splits
-            for place in self._read_places(task, language, one)
-            if place.hub and place.hub.has_commits
-        )
+        """Whether `content` can be computed without asking the hub for the commit of a data set."""
+        hubs = [hub for part in self._parts(task, split) for hub in self._hubs(task, language, part)]
+        return all(known_commit(hub, self.cache) for hub in hubs)
 
     def address(self, task: str, language: str, split: Split) -> str | None:
-        """`owner/name@commit` of rows on the hub, of the first set where there are several; None of other rows."""
-        sets = (place.hub for place in self._read_places(task, language, split) if place.hub and place.hub.has_commits)
-        return next((f"{hub.path}@{self._revision(hub)}" for hub in sets), None)
+        """Return `owner/name@commit` of the rows' first data set on the hub, or None if they are not on the hub."""
+        hubs = self._hubs(task, language, split)
+        return f"{hubs[0].path}@{commit(hubs[0], self.cache)}" if hubs else None
 
-    def _read_places(self, task: str, language: str, split: Split) -> list[TaskBlock]:
-        return self._places(task, language, self._read_split(task, language, split))
-
-    def _revision(self, hub: HubRows) -> str | None:
-        return commit(hub, self.cache) if hub.has_commits else hub.revision
+    def _hubs(self, task: str, language: str, split: Split) -> list[HubRows]:
+        blocks = self._blocks(task, language, self._read_split(task, language, split))
+        return [block.hub for block in blocks if block.hub and block.hub.has_commits]
 
     def table(self, task: str, language: str, split: Split) -> pa.Table:
-        """The canonical rows, with the schema of the task's kind.
+        """Read the canonical rows, with the schema of the task's kind.
 
-        Where the data has no ids, a row's id is its position in the file, so that parallel files share them.
-        Before test rows of a kind that is tuned come the validation rows, told apart by a field.
+        A row without an id in the data takes its position in the file, so that parallel files share ids. Test rows of
+        a kind that is `tuned` come after the validation rows, which are marked in the column `TUNING`.
         """
         own = self._split_table(task, language, split)
-        if not self._with_tuning(task, split):
+        if len(self._parts(task, split)) == 1:
             return own
         if not self.count(task, language, "validation"):
             raise DataError(
                 f"task {task!r} has no validation rows in {language!r}, and mining sets its threshold on them. "
                 "Add some, or leave the language out with the target's `languages:`."
             )
-        others = self._split_table(task, language, "validation")
-        column = others.schema.get_field_index(TUNING)
-        return pa.concat_tables([others.set_column(column, TUNING, pa.array([True] * len(others))), own])
+        tuning = self._split_table(task, language, "validation")
+        column = tuning.schema.get_field_index(TUNING)
+        return pa.concat_tables([tuning.set_column(column, TUNING, pa.array([True] * len(tuning))), own])
 
-    def _with_tuning(self, task: str, split: Split) -> bool:
-        return split == "test" and KINDS[self.suite.task(task).kind].tuned
+    def _parts(self, task: str, split: Split) -> list[Split]:
+        """The splits whose rows make up the table."""
+        tuned = split == "test" and KINDS[self.suite.task(task).kind].tuned
+        return [split, "validation"] if tuned else [split]
 
     def _split_table(self, task: str, language: str, split: Split) -> pa.Table:
-        table = self._read(task, language, self._read_split(task, language, split))
+        origins = self._origins(task, language, self._read_split(task, language, split))
+        tables = [_read(task, origin) for origin in origins]
+        table = tables[0] if len(tables) == 1 else pa.concat_tables(map(_numbered, itertools.count(1), tables))
         held_out = self._held_out(task, language)
         if held_out and split != "test":
             kept = max(0, table.num_rows - held_out)
@@ -182,103 +161,100 @@ class Rows:
         return table
 
     def _held_out(self, task: str, language: str) -> int:
-        """Rows at the end of train that serve as validation rows here."""
+        """Number of rows at the end of train that serve as validation rows of this language."""
         wanted = self.suite.task(task).validation_from_train
         if not wanted or self._own_count(task, language, "validation"):
             return 0
         return min(wanted, self._own_count(task, language, "train"))
 
     def _read_split(self, task: str, language: str, split: Split) -> Split:
-        """The split whose rows are read for it: train where validation rows are cut from it."""
+        """The split that the rows are read from: train if validation rows are taken from it."""
         return "train" if split == "validation" and self._held_out(task, language) else split
 
     def _known(self, task: str) -> list[str]:
-        """Every language the suite or the files name for a task."""
-        found: set[str] = set()
+        """Every language that the suite declares for a task, or that its files are named after."""
+        languages: set[str] = set()
         for block in self.suite.task(task).places:
             if block.rows or (block.codes and block.files):
-                found |= {*block.rows, *block.codes}
+                languages |= {*block.rows, *block.codes}
             elif not block.files or not re.search(r"\{(language|code)\}", block.files):
                 raise DataError(f"task {task!r}: its languages can't be seen from file names; declare them in `rows:`.")
             else:
-                found |= _languages(block, self.root)
-        return sorted(found)
+                languages |= _languages(block, self.root)
+        return sorted(languages)
 
     def _own_count(self, task: str, language: str, split: Split) -> int:
         places = self.suite.task(task).places
-        return sum(self._count_place(task, number, block, language, split) for number, block in enumerate(places))
+        return sum(self._place_count(task, number, place, language, split) for number, place in enumerate(places))
 
-    def _count_place(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> int:
-        if block.rows or block.hub:
+    def _place_count(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> int:
+        if block.rows:
             return block.rows.get(language, (0, 0, 0))[SPLITS.index(split)]
         key = (task, number, language, split)
         if key not in self._counted:
-            self._counted[key] = self._look(task, block, language, split)
+            self._counted[key] = self._counted_rows(task, number, block, language, split)
         return self._counted[key]
 
-    def _look(self, task: str, block: TaskBlock, language: str, split: Split) -> int:
-        files = self._matching(block.files or "", block, language, split)
-        if not files:
+    def _counted_rows(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> int:
+        if not self._matching(block.files or "", self._origin(block, language, split)):
             return 0
         if block.where or block.drop_labels or block.drop_without:
-            return int(self._read_place(task, block, language, split).num_rows)
-        if block.gold_files:
-            foreign, english, pairs = self._files(task, block, language, split)
-            return file_length(foreign) + file_length(english) - file_length(pairs)
-        return sum(conllu_length(file) if file.suffix == CONLLU else file_length(file) for file in files)
+            labelled = self.task(task).places[number]
+            return int(_read(task, self._resolved(task, labelled, language, split)).num_rows)
+        origin = self._resolved(task, block, language, split)
+        return reader_of(origin).count(origin)
 
-    def _places(self, task: str, language: str, split: Split) -> list[TaskBlock]:
-        """The task's parts that have rows of this split in this language; a task without parts as it is."""
-        places = self.task(task).places
-        if len(places) == 1:
-            return places
-        found = [
-            block for number, block in enumerate(places) if self._count_place(task, number, block, language, split)
-        ]
-        if not found:
-            raise DataError(
-                f"task {task!r} has no {split} rows in {language!r}. "
-                f"Languages with {split} rows: {', '.join(self.languages(task, split)) or 'none'}."
-            )
-        return found
+    def _blocks(self, task: str, language: str, split: Split) -> list[TaskBlock]:
+        """The parts of a task that have rows of this split and language; a task without parts is its only one."""
+        blocks = self.task(task).places
+        if len(blocks) == 1:
+            return blocks
+        own = [block for number, block in enumerate(blocks) if self._place_count(task, number, block, language, split)]
+        if not own:
+            raise DataError(f"task {task!r} has no {split} rows in {language!r}. {self._languages_with(task, split)}")
+        return own
 
-    def _read(self, task: str, language: str, split: Split) -> pa.Table:
-        tables = [self._read_place(task, block, language, split) for block in self._places(task, language, split)]
-        return tables[0] if len(tables) == 1 else pa.concat_tables(map(_numbered, range(1, len(tables) + 1), tables))
+    def _origins(self, task: str, language: str, split: Split) -> list[Origin]:
+        return [self._resolved(task, block, language, split) for block in self._blocks(task, language, split)]
 
-    def _read_place(self, task: str, block: TaskBlock, language: str, split: Split) -> pa.Table:
-        if block.hub:
-            name = _fill(block.hub.name or "", block, language)
-            files = _fill(block.hub.files or "", block, language)
-            place = f"{block.hub.path} ({name or files or 'default'}), {split}"
-            rows = hub_rows(block, name or None, files or None, split, self._revision(block.hub))
-        else:
-            paths = self._files(task, block, language, split)
-            place, rows = ", ".join(map(str, paths)), _rows_of(paths, block, language)
-        return canonical_table(rows, block, _filled(block, language), f"task {task!r}, {place}")
+    def _origin(self, block: TaskBlock, language: str, split: Split) -> Origin:
+        return Origin(block=block, language=language, split=split, cache=self.cache)
 
-    def _files(self, task: str, block: TaskBlock, language: str, split: Split) -> list[Path]:
-        """The files of the rows, then those of what belongs to them: tags, or English sentences and pairs."""
-        found: list[Path] = []
+    def _resolved(self, task: str, block: TaskBlock, language: str, split: Split) -> Origin:
+        """Find the files of a block's rows, then the files that belong to them: tags, or sentences and pairs."""
+        origin = self._origin(block, language, split)
+        files: list[Path] = []
         for pattern in block.patterns:
-            files = self._matching(pattern, block, language, split)
-            if not files:
+            matches = self._matching(pattern, origin)
+            if not matches:
+                others = "" if files else f" {self._languages_with(task, split)}"
                 raise DataError(
-                    f"task {task!r} has no {split} rows in {language!r}: "
-                    f"{self._path(pattern, block, language, split)} isn't there. {self._what_to_do()} "
-                    f"Languages with {split} rows: {', '.join(self.languages(task, split)) or 'none'}."
+                    f"task {task!r} has no {split} rows in {language!r}: {self._path(pattern, origin)} isn't there. "
+                    f"{self._what_to_do()}{others}"
                 )
-            found += files
-        return found
+            files += matches
+        return replace(origin, files=tuple(files))
 
-    def _matching(self, pattern: str, block: TaskBlock, language: str, split: Split) -> list[Path]:
-        """The files there are of a pattern: one at most, or with `*` in it any number, by their names."""
-        path = self._path(pattern, block, language, split)
+    def _matching(self, pattern: str, origin: Origin) -> list[Path]:
+        """The files that match a pattern: at most one, or with `*` in it any number, sorted by name."""
+        path = self._path(pattern, origin)
         if "*" not in pattern:
             return [path] if path.is_file() else []
-        return sorted(
-            self.root.glob(path.relative_to(os.path.normpath(self.root)).as_posix()), key=lambda one: one.name
-        )
+        relative = path.relative_to(os.path.normpath(self.root)).as_posix()
+        return sorted(self.root.glob(relative), key=lambda file: file.name)
+
+    def _path(self, pattern: str, origin: Origin) -> Path:
+        split = origin.block.splits.get(origin.split, origin.split)
+        return self._under_root(origin.filled(pattern.replace("{split}", split)), "files")
+
+    def _under_root(self, name: str, key: str) -> Path:
+        path = Path(os.path.normpath(self.root / name))
+        if not path.is_relative_to(os.path.normpath(self.root)):
+            raise DataError(f"`{key}: {name}` leads out of the suite's root, {self.root}. Set `root:` higher instead.")
+        return path
+
+    def _languages_with(self, task: str, split: Split) -> str:
+        return f"Languages with {split} rows: {', '.join(self.languages(task, split)) or 'none'}."
 
     def _what_to_do(self) -> str:
         if self.suite.root != OWN_DATA:
@@ -288,125 +264,100 @@ class Rows:
             "or leave the task out of the space."
         )
 
-    def _path(self, pattern: str, block: TaskBlock, language: str, split: Split) -> Path:
-        return self._under_root(
-            _fill(pattern.replace("{split}", block.splits.get(split, split)), block, language), "files"
-        )
 
-    def _under_root(self, name: str, key: str) -> Path:
-        path = Path(os.path.normpath(self.root / name))
-        if not path.is_relative_to(os.path.normpath(self.root)):
-            raise DataError(f"`{key}: {name}` leads out of the suite's root, {self.root}. Set `root:` higher instead.")
-        return path
-
-    def _hash(self, file: Path) -> str:
-        """SHA-256 of a file's bytes, remembered for as long as its size and time of change stay."""
-        facts = file.stat()
-        memo = self.cache / "hashes" / fingerprint([str(file.resolve()), facts.st_size, facts.st_mtime_ns])
-        if not memo.is_file():
-            with file.open("rb") as stream:
-                write_whole(memo, hashlib.file_digest(stream, "sha256").hexdigest())
-        return memo.read_text()
-
-
-def _rows_of(files: list[Path], block: TaskBlock, language: str) -> Iterator[Row]:
-    if block.tag_files:
-        words, tags = files
-        yield from tagged_rows(words, tags)
-        return
-    if block.gold_files:
-        foreign, english, pairs = files
-        yield from paired_rows(foreign, english, pairs)
-        return
-    for file in files:
-        yield from conllu_rows(file, language) if file.suffix == CONLLU else file_rows(file)
+def _read(task: str, origin: Origin) -> pa.Table:
+    return canonical_table(reader_of(origin).rows(origin), origin.block, origin.where, f"task {task!r}, {origin}")
 
 
 def canonical_table(rows: Iterable[Row], block: TaskBlock, where: Mapping[str, str], place: str) -> pa.Table:
-    """Source rows as their kind's canonical rows.
+    """Turn the data's rows into the canonical rows of their kind.
 
-    where: column -> the value it must have (a last `*` stands for anything) for the row to be kept
-    place: begins every error
+    where:  column -> the value a row must have to be kept; `*` at its end stands for anything
+    place:  begins every error
+    raises: DataError, with the position of the row
     """
     kind = KINDS[block.kind]
-    others: dict[str, set[str]] = {column: set() for column in where}
-    firsts: dict[Any, str] = {}  # what rows are clustered by -> the first of them, whose id parallel files share
+    passed_over: dict[str, set[str]] = {column: set() for column in where}
+    first_ids: dict[Any, str] = {}  # of each cluster: parallel files share them
 
     def read() -> Iterator[Row]:
         for position, row in enumerate(rows):
             try:
-                if not _kept(row, where, others) or lacks(row, block):
+                if not _kept(row, where, passed_over) or lacks(row, block):
                     continue
-                found = kind.read(row, block)
+                canonical = kind.read(row, block)
             except DataError as error:
                 raise DataError(f"{place}, row {position}: {error}") from error
-            if found is not None:
-                identity = found.get("id", str(position))
-                cluster = firsts.setdefault(found[kind.clustered_by], identity) if kind.clustered_by else identity
-                yield {"id": identity, "cluster": cluster} | found
+            if canonical is not None:
+                name = canonical.get("id", str(position))
+                cluster = first_ids.setdefault(canonical[kind.clustered_by], name) if kind.clustered_by else name
+                yield {"id": name, "cluster": cluster} | canonical
 
-    canonical = read()
-    batches = iter(lambda: list(itertools.islice(canonical, BATCH)), [])
+    kept = read()
+    batches = iter(lambda: list(itertools.islice(kept, BATCH)), [])
     table = pa.Table.from_batches([pa.RecordBatch.from_pylist(b, schema=kind.schema) for b in batches], kind.schema)
-    if not table.num_rows and any(others.values()):
-        seen = "; ".join(f"{column} is {', '.join(sorted(values)[:8])}" for column, values in others.items() if values)
+    if not table.num_rows and any(passed_over.values()):
+        seen = (f"{column} is {', '.join(sorted(values)[:8])}" for column, values in passed_over.items() if values)
         raise DataError(
-            f"{place}: no row passes `where: {dict(where)}`. In the data, {seen}. Correct `where:` or `codes:`."
+            f"{place}: no row passes `where: {dict(where)}`. In the data, {'; '.join(seen)}. "
+            "Correct `where:` or `codes:`."
         )
     return table
 
 
-def _kept(row: Row, where: Mapping[str, str], others: dict[str, set[str]]) -> bool:
-    """Whether the row passes; the value that kept it out goes to `others`, where there are few."""
+def _kept(row: Row, where: Mapping[str, str], passed_over: dict[str, set[str]]) -> bool:
+    """Whether a row has the wanted values; some of the other values are recorded in `passed_over`."""
     for column, wanted in where.items():
         if column not in row:
             raise DataError(f"there is no column {column!r} for `where:`. The data has {', '.join(row)}.")
-        found = str(row[column])
-        if not (found.startswith(wanted[:-1]) if wanted.endswith("*") else found == wanted):
-            if len(others[column]) < 8:
-                others[column].add(found)
+        value = str(row[column])
+        if not (value.startswith(wanted[:-1]) if wanted.endswith("*") else value == wanted):
+            if len(passed_over[column]) < 8:
+                passed_over[column].add(value)
             return False
     return True
 
 
+def _settings(origin: Origin, split: Split) -> dict[str, Any]:
+    """The settings that the canonical rows of a split depend on."""
+    block = origin.block
+    settings = block.model_dump(include=READ_SETTINGS) | {"where": origin.where}
+    if block.drop_without:
+        settings["drop_without"] = block.drop_without
+    if split != "train" and block.kind in SCORED_ROWS:
+        settings["version"] = SCORED_ROWS[block.kind]
+    return settings
+
+
 def read_labels(file: Path) -> list[str]:
-    """The labels of a JSON file, in order: a list, or a mapping of labels to their numbers from 0."""
+    """Read the labels of a JSON file, in order: a list, or an object of labels and their numbers from 0."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        labels = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not JSON: {error}") from error
-    labels = found
-    if isinstance(found, dict):
-        by_number = {number: label for label, number in found.items()}
-        labels = [by_number.get(number) for number in range(len(found))]
+    if isinstance(labels, dict):
+        by_number = {number: label for label, number in labels.items()}
+        labels = [by_number.get(number) for number in range(len(labels))]
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise DataError(f"{file} has to hold a list of labels, or an object of labels and their numbers from 0 on.")
     return labels
 
 
 def _numbered(number: int, table: pa.Table) -> pa.Table:
-    """Ids that say which part a row is from, as two parts may count their rows alike."""
+    """Prefix ids with the number of the part, since two parts may count their rows alike."""
     for name in ("id", "cluster"):
         column = table.schema.get_field_index(name)
         table = table.set_column(column, name, pc.binary_join_element_wise(str(number), table[name], "-"))
     return table
 
 
-def _fill(pattern: str, block: TaskBlock, language: str) -> str:
-    return pattern.replace("{language}", language).replace("{code}", block.codes.get(language, language))
-
-
-def _filled(block: TaskBlock, language: str) -> dict[str, str]:
-    return {column: _fill(wanted, block, language) for column, wanted in block.where.items()}
-
-
 def _languages(block: TaskBlock, root: Path) -> set[str]:
-    """The languages for which some file of the block's pattern is there."""
+    """The languages of the files that match the block's pattern."""
     pattern = block.files or ""
     files = root.glob(re.sub(r"\{\w+\}", "*", pattern))
     splits = [re.escape(block.splits.get(split, split)) for split in SPLITS]
     form = re.escape(pattern).replace(r"\{split\}", f"({'|'.join(splits)})").replace(r"\*", "[^/]*")
     form = re.sub(r"\\\{(language|code)\\\}", "(?P<language>[^/]+)", form, count=1)
     form = re.sub(r"\\\{(language|code)\\\}", "(?P=language)", form)
-    found = (re.fullmatch(form, file.relative_to(root).as_posix()) for file in files)
-    return {match["language"] for match in found if match}
+    matches = (re.fullmatch(form, file.relative_to(root).as_posix()) for file in files)
+    return {match["language"] for match in matches if match}

@@ -135,7 +135,7 @@ class TaskBlock(_Block):
     @property
     def patterns(self) -> list[str]:
         """Of every file that the rows are made from."""
-        return [self.files or "", *filter(None, (self.tag_files, self.english_files, self.gold_files))]
+        return [*filter(None, (self.files, self.tag_files, self.english_files, self.gold_files))]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -146,6 +146,8 @@ class TaskBlock(_Block):
             for key in ("tag_files", "english_files", "gold_files"):
                 if getattr(place, key) and not place.files:
                     raise ValueError(f"{where}`{key}:` go with `files:`, not with `hub:`")
+            if len(place.patterns) > 1 and any("*" in pattern for pattern in place.patterns):
+                raise ValueError(f"{where}files that belong together are named one by one, without `*`")
             if bool(place.english_files) != bool(place.gold_files):
                 raise ValueError(f"{where}`english_files:` and `gold_files:` go together")
             if place.label_values and len(place.label_values) != len(self.labels):
