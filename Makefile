@@ -5,9 +5,9 @@ INSTALLED := .venv/installed
 
 # The first run builds .venv; later ones reuse it until the requirements change. Modules are compiled when first imported:
 # most never are.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml starter/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[starter,dev]'
+	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ./starter --editable '.[starter,dev]'
 	touch $(INSTALLED)
 
 install: $(INSTALLED)

@@ -17,11 +17,9 @@ from search.command import MAIN, Finished, process, runs
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import FORGETTING
 from tunexfer.core.trial import TrialResult
-from tunexfer.errors import DataError
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import read_yaml, shipped_spaces
 from tunexfer.record.record import Record
-from tunexfer.starter.packages import ENCODER_PINS, check_pins
 
 SPACES = ["xtreme_stilts", "xtreme_multitask", "source_language", "mlm_and_translated", "african"]
 OWN_RUN = {"multitask"}
@@ -62,11 +60,7 @@ def test_rows_are_real_where_the_collection_has_them_and_say_so_where_not(
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the encoder is built, once for all."""
-    try:
-        check_pins(ENCODER_PINS)
-    except DataError as absent:
-        pytest.skip(str(absent))
+    """The folder in which the encoder is built once for all tests."""
     return tmp_path_factory.mktemp("cache")
 
 

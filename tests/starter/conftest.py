@@ -1,4 +1,4 @@
-"""The starter suite and encoders, built once for all tests here; they are skipped where its packages aren't."""
+"""The starter suite and encoders, built once for all tests in this folder."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tunexfer_starter import E5_SMALL, E5_SMALL_4L, SUITE
 
 from tunexfer.core.scores import Split
-from tunexfer.errors import DataError
-from tunexfer.starter import build_encoder, build_suite
-from tunexfer.starter.packages import ENCODER_PINS, SUITE_PINS, check_pins
 from tunexfer.tasks.suite import SPLITS, Suite, load_suite
 
 Row = dict[str, Any]
 
 
 class Starter:
-    """The suite as it is declared, and the rows as they were built."""
+    """The declared suite and the rows that were built for it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,9 +32,9 @@ class Starter:
         return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
 
     def languages(self, task: str, *splits: Split) -> list[str]:
-        """Those that have rows in each of these splits."""
+        """Languages that have rows in each of these splits."""
         declared = self.suite.task(task).rows
-        return [one for one in declared if all(declared[one][SPLITS.index(split)] for split in splits)]
+        return [code for code in declared if all(declared[code][SPLITS.index(split)] for split in splits)]
 
     def texts(self, language: str) -> Iterator[str]:
         """Every text of a language, as an encoder reads it."""
@@ -52,25 +50,21 @@ class Starter:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        check_pins(SUITE_PINS | ENCODER_PINS)
-    except DataError as absent:
-        pytest.skip(str(absent))
     return tmp_path_factory.mktemp("starter")
 
 
 @pytest.fixture(scope="session")
 def starter(cache: Path) -> Starter:
-    return Starter(build_suite(cache))
+    return Starter(SUITE.build(cache))
 
 
 @pytest.fixture(scope="session")
 def shallow(cache: Path) -> Path:
     """The encoder of four layers."""
-    return build_encoder(cache, 4)
+    return E5_SMALL_4L.build(cache)
 
 
 @pytest.fixture(scope="session")
 def whole(cache: Path) -> Path:
     """The encoder of all twelve layers."""
-    return build_encoder(cache, 12)
+    return E5_SMALL.build(cache)

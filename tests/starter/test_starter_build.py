@@ -1,4 +1,4 @@
-"""What is built: the same everywhere, whole or not at all, and from the right packages."""
+"""The build gives the same bytes everywhere, is atomic, and refuses other versions of its packages."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from starter.conftest import Starter
+from tunexfer_starter import E5_SMALL_4L, SUITE, encoder, packages, suite
+from tunexfer_starter.packages import ENCODER_PINS, SUITE_PINS, Progress, StarterError, build_once, check_pins
 
-from tunexfer.errors import DataError
-from tunexfer.starter import build_encoder, build_suite, encoder, packages, suite
-from tunexfer.starter.packages import SUITE_PINS, build_once, check_pins
 from tunexfer.tasks.suite import SPLITS
 
 
@@ -55,7 +55,7 @@ def test_every_label_is_declared_and_can_be_learnt_from_the_first_train_language
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "20231"])
 def test_the_bytes_do_not_depend_on_pythons_hash_seed(starter: Starter, tmp_path: Path, seed: str) -> None:
-    code = "import sys; from pathlib import Path; from tunexfer.starter.suite import *; write_rows(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from tunexfer_starter.suite import *; write_rows(Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PYTHONHASHSEED": seed}, check=True)
     paths = sorted(starter.folder.glob("*/*/*.jsonl"))
     assert len(paths) == len(list(tmp_path.glob("*/*/*.jsonl")))
@@ -64,10 +64,10 @@ def test_the_bytes_do_not_depend_on_pythons_hash_seed(starter: Starter, tmp_path
 
 
 def test_a_second_call_builds_nothing(starter: Starter, cache: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     begin = time.perf_counter()
-    assert build_suite(cache, lambda what, share: told.append(what)) == starter.folder
-    assert told == []
+    assert SUITE.build(cache, lambda name, share: reported.append(name)) == starter.folder
+    assert reported == []
     assert time.perf_counter() - begin < 0.1
 
 
@@ -77,26 +77,26 @@ def test_a_package_of_another_version_is_named_with_the_version_needed(
 ) -> None:
     real = packages._version
     monkeypatch.setattr(packages, "_version", lambda name: "0.0.1" if name == package else real(name))
-    with pytest.raises(DataError, match=rf"{package} 0\.0\.1, needed {SUITE_PINS[package]}.*pip install"):
-        build_suite(tmp_path)
+    with pytest.raises(StarterError, match=rf"{package} 0\.0\.1, needed {SUITE_PINS[package]}.*pip install"):
+        SUITE.build(tmp_path)
 
 
-def test_an_absent_package_is_named() -> None:
-    with pytest.raises(DataError, match="no-such-package is absent, needed 1"):
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(StarterError, match="no-such-package is missing, needed 1"):
         check_pins({"no-such-package": "1"})
 
 
 def test_rows_that_come_out_different_are_refused_though_the_versions_are_right(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, starter: Starter
 ) -> None:
-    def one_row(folder: Path, on_progress: suite.Progress) -> None:
+    def one_row(folder: Path, on_progress: Progress) -> None:
         path = folder / "name_type" / "en" / "test.jsonl"
         path.parent.mkdir(parents=True)
         path.write_text("{}\n")
 
     monkeypatch.setattr(suite, "write_rows", one_row)
-    with pytest.raises(DataError, match=f"right versions, but its rows came out different.*{suite.CONTENT}"):
-        build_suite(tmp_path)
+    with pytest.raises(StarterError, match=f"right versions, but its rows came out different.*{suite.CONTENT}"):
+        SUITE.build(tmp_path)
     assert not list(tmp_path.glob("*/complete"))
 
 
@@ -104,8 +104,8 @@ def test_weights_of_another_content_are_refused_though_the_version_is_right(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
 ) -> None:
     monkeypatch.setattr(encoder, "CONTENT", "0" * 64)
-    with pytest.raises(DataError, match=r"right version, but its e5-small-q4\.bin another content"):
-        build_encoder(tmp_path, 4)
+    with pytest.raises(StarterError, match=r"right version, but its e5-small-q4\.bin has another content"):
+        E5_SMALL_4L.build(tmp_path)
 
 
 def finished(draft: Path) -> None:
@@ -132,3 +132,17 @@ def test_a_folder_without_the_mark_is_built_again(tmp_path: Path) -> None:
     (folder / "leftover").write_text("x")
     build_once(folder, finished)
     assert {path.name for path in folder.iterdir()} == {"whole", packages.MARK}
+
+
+def test_the_package_requires_the_versions_that_the_build_checks() -> None:
+    required = {requirement.lower() for requirement in metadata.requires("tunexfer-starter") or []}
+    assert {f"{name.lower()}=={pin}" for name, pin in (SUITE_PINS | ENCODER_PINS).items()} <= required
+
+
+def test_nothing_in_the_package_imports_tunexfer() -> None:
+    modules = [path.stem for path in Path(packages.__file__).parent.glob("[!_]*.py")]
+    assert "suite" in modules
+    imports = "".join(f"import tunexfer_starter.{module}\n" for module in modules)
+    code = f"import sys\n{imports}print([name for name in sys.modules if name.split('.')[0] == 'tunexfer'])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from starter.conftest import Starter
@@ -113,6 +114,11 @@ def test_texts_of_every_language_have_as_many_pieces_as_in_the_engine(
     for language in languages_of(starter):
         texts = sorted(set(starter.texts(language)))
         assert miscounted(random.Random(language).sample(texts, SAMPLE), engine, tokenizer) == [], language
+
+
+def test_its_card_names_the_model_and_the_licence(shallow: Path) -> None:
+    card = ModelCard.load(shallow / "README.md").data
+    assert (card.base_model, card.license) == ("intfloat/multilingual-e5-small", "mit")
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def test_a_message_or_name_is_in_the_same_split_in_every_language(starter: Start
 
 
 def test_words_for_test_commands_are_not_the_words_for_training_commands() -> None:
-    fillers = yaml.safe_load((resources.files("tunexfer.starter") / "fillers.yaml").read_text(encoding="utf-8"))
+    fillers = yaml.safe_load((resources.files("tunexfer_starter") / "fillers.yaml").read_text(encoding="utf-8"))
     for language, kinds in fillers.items():
         for kind, words in kinds.items():
             assert not set(words[0::2]) & set(words[1::2]), f"{kind} in {language}"

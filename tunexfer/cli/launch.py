@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tunexfer.core.chain import Encoder
 from tunexfer.core.files import StudyFolder
 from tunexfer.plan.plan import Plan
+from tunexfer.tasks.installed import build, encoder_provider
 
 if TYPE_CHECKING:
     from tunexfer.record.datasets import Dataset
@@ -153,11 +154,10 @@ def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = Fals
     found: dict[str, Path] = {}
     encoders: dict[str, Encoder] = {encoder.identity: encoder for encoder in plan.encoders}
     with progress_bar(console, quiet=quiet) as show:
-        if plan.suite.root == "starter:":
-            from tunexfer.starter import build_suite
-
-            build_suite(cache, show)
+        plan.rows.build(show)
         for name, encoder in encoders.items():
+            if provider := encoder_provider(encoder.name):
+                build(provider, cache, show)
             done = prepare(
                 suite=plan.suite,
                 folder=plan.suite_folder,

@@ -93,14 +93,15 @@ def plan(
 
 @app.command()
 def tasks(
-    suite: Annotated[str, typer.Option(help="A shipped suite, or a suite file.")] = "starter",
+    suite: Annotated[str | None, typer.Option(help="Name of a suite, or a suite file. Default: all named.")] = None,
 ) -> None:
-    """List the tasks of a suite: kinds, languages, rows per split, licences."""
+    """List the tasks of suites: kinds, languages, rows per split, licences."""
     from tunexfer.data.rows import Rows
-    from tunexfer.tasks.suite import load_suite
+    from tunexfer.tasks.suite import load_suite, named_suites
 
-    loaded, folder = load_suite(suite)
-    console().print(suite_table(loaded, Rows(loaded, folder, cache_folder())))
+    for name in [suite] if suite else named_suites():
+        loaded, folder = load_suite(name)
+        console().print(suite_table(loaded, Rows(loaded, folder, cache_folder())))
 
 
 @app.command()

@@ -1,20 +1,18 @@
-"""Where an encoder's files are, and what they hold: the starter's own, a local folder, or the Hugging Face hub."""
+"""Checkpoints of encoders, from an installed package, a local folder or the Hugging Face hub, and their contents."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 from tunexfer.core.chain import Encoder
 from tunexfer.core.files import write_whole
 from tunexfer.core.graph import fingerprint
 from tunexfer.errors import DataError
+from tunexfer.tasks.installed import build, encoder_provider
+from tunexfer.tasks.suite import starter_hint
 
-STARTER = re.compile(r"starter-e5-small(?:-(\d+)l)?")
-WHOLE_STARTER = 12
-"""Layers of `starter-e5-small`; `starter-e5-small-4l` is its bottom four."""
 WEIGHTS = ("config.json", "*.safetensors")
 LAYERS = ("num_hidden_layers", "n_layers", "num_layers")
 """What configs call their number of hidden layers; `n_layers` is DistilBERT's."""
@@ -22,19 +20,17 @@ TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*
 
 
 def resolve_encoder(encoder: Encoder, cache: Path) -> Path:
-    """The folder with the encoder's config, safetensors weights and fast tokenizer.
+    """Return the folder with the encoder's config, safetensors weights and fast tokenizer.
 
-    cache: where the starter's encoder is built
-    raises: DataError, saying what isn't there
+    cache: where encoders of installed packages are built
+    raises: DataError, saying what is missing
     """
-    starter = STARTER.fullmatch(encoder.name)
-    if starter:
-        from tunexfer.starter import build_encoder
-
-        return build_encoder(cache, layers=int(starter[1] or WHOLE_STARTER))
-    folder = Path(encoder.name).expanduser()
-    if not folder.is_dir():
-        folder = _download(encoder)
+    if provider := encoder_provider(encoder.name):
+        folder = build(provider, cache)
+    else:
+        folder = Path(encoder.name).expanduser()
+        if not folder.is_dir():
+            folder = _download(encoder)
     for needed in ("config.json", "*.safetensors", "tokenizer.json"):
         if not list(folder.glob(needed)):
             raise DataError(
@@ -46,14 +42,9 @@ def resolve_encoder(encoder: Encoder, cache: Path) -> Path:
 
 
 def find_encoder(encoder: Encoder, cache: Path) -> Path | None:
-    """As `resolve_encoder`, but None where the encoder would have to be built or fetched first."""
-    starter = STARTER.fullmatch(encoder.name)
-    if starter:
-        from tunexfer.starter.encoder import encoder_folder
-        from tunexfer.starter.packages import is_built
-
-        folder = encoder_folder(cache, int(starter[1] or WHOLE_STARTER))
-        return folder if is_built(folder) else None
+    """Return the folder of `resolve_encoder`, or None if the encoder has to be built or downloaded first."""
+    if provider := encoder_provider(encoder.name):
+        return provider.find(cache)
     folder = Path(encoder.name).expanduser()
     if folder.is_dir():
         return folder
@@ -80,9 +71,9 @@ def _download(encoder: Encoder) -> Path:
         return Path(snapshot_download(encoder.name, revision=encoder.revision, allow_patterns=[*WEIGHTS, *TOKENIZER]))
     except Exception as error:  # the hub's client and the network raise a dozen unrelated types
         raise DataError(
-            f"encoder {encoder.name!r} is neither a folder nor could it be fetched from the Hugging Face hub: "
-            f"{type(error).__name__}: {error}. Check the id and the revision, and the network; what was fetched once "
-            "is found again without it."
+            f"encoder {encoder.name!r} is neither a folder nor provided by an installed package, and it could not be "
+            f"downloaded from the Hugging Face hub: {type(error).__name__}: {error}. Check the id, the revision and "
+            f"the network; a downloaded encoder is kept.{starter_hint()}"
         ) from error
 
 

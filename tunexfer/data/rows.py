@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from tunexfer.data.hub import commit, known_commit
 from tunexfer.data.origin import Origin
 from tunexfer.data.readers import BATCH, reader_of
 from tunexfer.errors import DataError
+from tunexfer.tasks.installed import Progress, Provider, build, suite_provider
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Row
 from tunexfer.tasks.kinds.columns import lacks
-from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock
+from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock, starter_hint
 
 READ_SETTINGS = {
     *("kind", "columns", "labels", "label_values", "drop_labels", "unanswerable"),
@@ -33,6 +35,8 @@ READ_SETTINGS = {
 SCORED_ROWS = {"extractive_qa": 2, "mining": 2}
 """By kind: raise by hand when the canonical rows of a kind come out otherwise, if those to train on stay the same."""
 
+INSTALLED = "installed:"
+"""The root of rows that an installed package provides: `installed:NAME`."""
 OWN_DATA = "data:"
 """The root of files that only their owner may have."""
 
@@ -51,12 +55,10 @@ class Rows:
 
     @property
     def root(self) -> Path:
-        """The folder that `files:` patterns start from; the starter suite is built the first time."""
+        """The folder that `files:` patterns start from; rows of an installed package are built the first time."""
         if self._root is None:
-            if self.suite.root == "starter:":
-                from tunexfer.starter import build_suite
-
-                self._root = build_suite(self.cache)
+            if self._provider:
+                self._root = build(self._provider, self.cache)
             elif self.suite.root == OWN_DATA:
                 self._root = Path(os.environ.get("TUNEXFER_DATA", "data")).absolute()
             else:
@@ -65,13 +67,23 @@ class Rows:
 
     @property
     def ready(self) -> bool:
-        """Whether rows can be read without building the starter suite first."""
-        if self.suite.root != "starter:":
-            return True
-        from tunexfer.starter.packages import is_built
-        from tunexfer.starter.suite import suite_folder
+        """Whether rows can be read without building them first."""
+        return self._provider is None or self._provider.find(self.cache) is not None
 
-        return is_built(suite_folder(self.cache))
+    def build(self, on_progress: Progress) -> None:
+        """Build the rows if an installed package provides them and they aren't built yet."""
+        if self._provider:
+            self._root = build(self._provider, self.cache, on_progress)
+
+    @cached_property
+    def _provider(self) -> Provider | None:
+        """The package that the suite's rows come from; None for files and rows on the hub."""
+        if not self.suite.root.startswith(INSTALLED):
+            return None
+        name = self.suite.root.removeprefix(INSTALLED)
+        if provider := suite_provider(name):
+            return provider
+        raise DataError(f"suite {self.suite.name!r}: no installed package provides rows of {name!r}.{starter_hint()}")
 
     def task(self, name: str) -> TaskBlock:
         """Return the suite's task, with the labels of its `labels_file:` filled in."""

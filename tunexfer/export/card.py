@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Score, Split, unseen_by_both
 from tunexfer.core.trial import TrialResult, fresh_objectives
-from tunexfer.data.checkpoint import STARTER
+from tunexfer.data.checkpoint import find_encoder
 from tunexfer.data.rows import Rows
+from tunexfer.export.trial import found_encoder
 from tunexfer.record.deltas import Deltas
 from tunexfer.record.record import Record, read_plan
+from tunexfer.tasks.installed import encoder_provider
 from tunexfer.tasks.suite import TaskBlock
 
 CARD = "README.md"
-STARTER_BASE = "intfloat/multilingual-e5-small"
-"""What the starter's encoders are taken from."""
 HUB_TASKS = {
     "classification": "text-classification",
     "tagging": "token-classification",
@@ -90,12 +91,24 @@ class _Facts:
     def unseen(self, score: Score) -> bool:
         return unseen_by_both(score, self.deltas.baseline(score, self.ended.trial.seed))
 
+    @cached_property
+    def encoder_card(self) -> ModelCardData | None:
+        """Metadata of the `README.md` beside an encoder from a folder or an installed package; None without one."""
+        encoder = found_encoder(self.study, self.chain.encoder)
+        if not encoder_provider(encoder.name) and not Path(encoder.name).is_dir():
+            return None
+        folder = find_encoder(encoder, self.rows.cache)
+        if not folder or not (folder / CARD).is_file():
+            return None
+        metadata: ModelCardData = ModelCard.load(folder / CARD, ignore_metadata_errors=True).data
+        return metadata
+
     @property
-    def base_model(self) -> str | None:
-        """The encoder's id on the hub; None for a folder."""
+    def base_model(self) -> str | list[str] | None:
+        """The encoder's id on the hub, or the base model that its own card names; None for other encoders."""
+        if self.encoder_card:
+            return self.encoder_card.base_model
         name = self.chain.encoder.name
-        if STARTER.fullmatch(name):
-            return STARTER_BASE
         return name if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not Path(name).is_dir() else None
 
 
@@ -186,11 +199,10 @@ def _body(facts: _Facts, usages: Sequence[Usage]) -> str:
 
 def _encoder(facts: _Facts) -> str:
     encoder = facts.chain.encoder
-    starter = STARTER.fullmatch(encoder.name)
-    if starter:
-        layers = f"The bottom {starter[1]} layers of" if starter[1] else "The encoder"
-        return f"{layers} {STARTER_BASE}"
-    name = facts.base_model or Path(encoder.name).name
+    base = facts.base_model
+    if facts.encoder_card and base:
+        return f"The encoder `{Path(encoder.name).name}`, based on {base if isinstance(base, str) else ', '.join(base)}"
+    name = base or Path(encoder.name).name
     return f"The encoder `{name}`" + (f" (revision {encoder.revision})" if encoder.revision else "")
 
 
@@ -291,8 +303,14 @@ def _licences(facts: _Facts) -> str:
     trained = (
         f"What it was trained on is under: {', '.join(found)}." if found else "It was trained on no rows of this study."
     )
+    own = facts.encoder_card.license if facts.encoder_card else None
+    encoder = (
+        f"The encoder is under: {own}."
+        if own
+        else "The encoder has a licence of its own, which its publisher states and this card doesn't know."
+    )
     return (
-        f"{trained} The encoder has a licence of its own, which its publisher states and this card doesn't know. What "
+        f"{trained} {encoder} What "
         "follows from them for these weights is for their user to judge: terms such as non-commercial use or sharing "
         "alike may reach them."
     )

@@ -16,7 +16,7 @@ from tunexfer.core.files import StudyFolder, write_whole
 from tunexfer.core.trial import Trial
 from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_of, written_at_once
 from tunexfer.record.record import read_plan
-from tunexfer.tasks.suite import shipped_suites
+from tunexfer.tasks.suite import named_suites
 
 REPLAY, SUITE = "replay.yaml", "suite.yaml"
 HEAD = """\
@@ -60,7 +60,7 @@ def replay_space(study: StudyFolder, trial: Trial) -> dict[str, Any]:
     asked = plan["resources"]
     space = {
         "name": f"{plan['name']}-trial-{trial.number}",
-        "suite": identity["suite"] if identity["suite"] in shipped_suites() else SUITE,
+        "suite": identity["suite"] if identity["suite"] in named_suites() else SUITE,
         "encoder": _given(asdict(found_encoder(study, chain.encoder))),
         "stages": [_stage(stage) for stage in chain.stages],
         "targets": [

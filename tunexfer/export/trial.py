@@ -16,7 +16,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.record.record import Record, read_plan
-from tunexfer.tasks.suite import Suite, load_suite, shipped_suites
+from tunexfer.tasks.suite import Suite, load_suite, named_suites
 
 
 def find_trial(folder: StudyFolder, number: int | None) -> TrialResult:
@@ -45,7 +45,7 @@ def find_trial(folder: StudyFolder, number: int | None) -> TrialResult:
 def suite_of(folder: StudyFolder) -> tuple[Suite, Path]:
     """The suite that the study was planned with, and the folder its `root` is relative to.
 
-    It is a shipped one, or a file of the user's as `plan.yaml` keeps it.
+    It is a shipped or installed one, or a file of the user's as `plan.yaml` keeps it.
 
     raises: StudyError, if the study was recorded before suites of one's own were kept
     """
@@ -53,10 +53,11 @@ def suite_of(folder: StudyFolder) -> tuple[Suite, Path]:
     name = plan["identity"]["suite"]
     if plan.get("own_suite"):
         return Suite.model_validate(plan["own_suite"]), Path()
-    if name not in shipped_suites():
+    if name not in named_suites():
         raise StudyError(
-            f"{folder.plan} doesn't hold the suite {name!r}. Give the `tunexfer search` that made the study once more: "
-            "it writes the suite there, and trains nothing again."
+            f"{folder.plan} doesn't hold the suite {name!r}, and no installed package provides it. Install the "
+            "package, or, if the suite was a file, rerun the `tunexfer search` that made the study: it writes the "
+            "suite there, and trains nothing again."
         )
     return load_suite(name)
 

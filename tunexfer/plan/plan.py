@@ -18,13 +18,13 @@ from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Split
 from tunexfer.core.trial import Point
 from tunexfer.data.checkpoint import find_encoder, has_language_head
-from tunexfer.data.rows import OWN_DATA, Rows
+from tunexfer.data.rows import INSTALLED, OWN_DATA, Rows
 from tunexfer.errors import SpaceError
 from tunexfer.plan.askers import Random
 from tunexfer.plan.recipe import explain
 from tunexfer.plan.space import SearchSpace, no_rows, parse_tree
 from tunexfer.plan.space_file import Confirm, Resources, SpaceFile, find_space, override, read_yaml
-from tunexfer.tasks.suite import SPLITS, Suite, load_suite, shipped_suites
+from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
 
 SEARCHED = ("encoder", "stages", "targets", "training")
 MAX_GRID = 2000
@@ -177,14 +177,14 @@ class Plan:
         return {**searched, "seed": self.seed, "precision": self.precision}
 
     def own_suite(self) -> dict[str, Any] | None:
-        """The suite where it is a file of the user's, its root as an absolute path; None where it ships with tunexfer.
+        """Return the suite with an absolute root if it is a file of the user's, or None for a suite with a name.
 
-        So a study knows its tasks wherever it is read.
+        The study can then be read without the user's file.
         """
-        if self.file.suite in shipped_suites():
+        if self.file.suite in named_suites():
             return None
         root = self.suite.root
-        if root not in ("starter:", OWN_DATA):
+        if root != OWN_DATA and not root.startswith(INSTALLED):
             root = str((self.suite_folder / root).resolve())
         return {**self.suite.model_dump(mode="json", exclude_defaults=True), "root": root}
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tunexfer.core.scores import Split
 from tunexfer.errors import DataError
+from tunexfer.tasks.installed import installed_suites, suite_provider
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 KindName = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "retrieval", "mining", "masked_lm"]
@@ -161,8 +162,9 @@ class Suite(_Block):
     name: str
     about: str = ""
     root: str = "."
-    """Folder the `files:` patterns start from, relative to the suite file. `starter:` is the built starter data,
-    `data:` the folder that the environment variable TUNEXFER_DATA names (`data`, where it names none)."""
+    """Folder the `files:` patterns start from, relative to the suite file. `installed:NAME` is the folder of rows that
+    an installed package provides with the suite NAME; `data:` is the folder that the environment variable TUNEXFER_DATA
+    names (`data`, where it names none)."""
     tasks: dict[str, TaskBlock]
 
     @model_validator(mode="after")
@@ -189,27 +191,44 @@ def nearest(word: str, known: Any) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def shipped_suites() -> list[str]:
-    """Names of the suites that come with tunexfer."""
-    folder = resources.files("tunexfer.tasks") / "suites"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+def starter_hint() -> str:
+    """Return where the suite and encoders of the examples come from, if no installed package provides a suite."""
+    if installed_suites():
+        return ""
+    return " 'starter' and its encoders come with the package tunexfer-starter: `make install` in a checkout."
+
+
+def named_suites() -> list[str]:
+    """Names of the suites that come with tunexfer or with an installed package."""
+    return sorted({*_shipped_suites(), *installed_suites()})
+
+
+def _shipped_suites() -> dict[str, Path]:
+    folder = Path(str(resources.files("tunexfer.tasks") / "suites"))
+    return {path.stem: path for path in folder.glob("*.yaml")}
+
+
+def _suite_file(name: str, beside: Path | None) -> Path:
+    if shipped := _shipped_suites().get(name):
+        return shipped
+    if provider := suite_provider(name):
+        return provider.file
+    path = (beside or Path()) / name
+    if path.is_file():
+        return path
+    raise DataError(
+        f"there is no suite {name!r}: neither a file nor one of {', '.join(named_suites())}."
+        f"{nearest(name, named_suites())}{starter_hint()}"
+    )
 
 
 def load_suite(name: str, *, beside: Path | None = None) -> tuple[Suite, Path]:
-    """A shipped suite by name, or a suite file by path; with it the folder its `root` is relative to.
+    """Load a suite by name, shipped or installed, or from a file; also return the folder its `root` is relative to.
 
     beside: the folder a relative path starts from (the space file's)
     raises: DataError, naming every problem of the file
     """
-    if name in shipped_suites():
-        path = Path(str(resources.files("tunexfer.tasks") / "suites" / f"{name}.yaml"))
-    else:
-        path = (beside or Path()) / name
-        if not path.is_file():
-            raise DataError(
-                f"there is no suite {name!r}: neither a file nor one of {', '.join(shipped_suites())}."
-                f"{nearest(name, shipped_suites())}"
-            )
+    path = _suite_file(name, beside)
     try:
         suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:

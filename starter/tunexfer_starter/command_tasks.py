@@ -1,4 +1,4 @@
-"""The tasks made from commands: what is asked for, with which slots, in which words."""
+"""The four tasks made from commands: intents, slots, questions about slots, and paraphrases."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tunexfer.starter.commands import Command
-from tunexfer.starter.rows import Row, evenly, evenly_in_size
-from tunexfer.starter.templates import Span
+from tunexfer_starter.commands import Command
+from tunexfer_starter.rows import Row, evenly, evenly_in_size
+from tunexfer_starter.templates import Span
 
 THAI = r"[\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]*"
 TOKEN = re.compile(rf"\d+|[\u4e00-\u9fff]|{THAI}|[^\s\d\W\u4e00-\u9fff\u0e00-\u0e7f](?:[^\s\d!-/:-@°]|['’-])*|\S")
@@ -41,7 +41,7 @@ def slots(commands: list[Command]) -> Iterator[Row]:
 
 
 def tag(text: str, spans: tuple[Span, ...]) -> tuple[list[str], list[str]]:
-    """Tokens of `text`, and of each whether it begins (B-) or continues (I-) a slot: one that it touches is enough."""
+    """Split `text` into tokens, and tag each one that overlaps a slot as its beginning (B-) or continuation (I-)."""
     tokens, tags, last = [], [], None
     for token in TOKEN.finditer(text):
         span = next((s for s in spans if token.start() < s[1] and token.end() > s[0]), None)
@@ -52,7 +52,7 @@ def tag(text: str, spans: tuple[Span, ...]) -> tuple[list[str], list[str]]:
 
 
 def question(commands: list[Command]) -> Iterator[Row]:
-    """Commands with at least two kinds of slot, and a question for each: without reading it half is right at best."""
+    """Ask about each slot of commands with at least two kinds of slot, so that the question has to be read."""
     for command in evenly(commands, lambda c: frozenset(kind for *_, kind in c.spans)):
         kinds = Counter(kind for *_, kind in command.spans)
         for start, end, kind in command.spans if len(kinds) > 1 else ():
@@ -63,7 +63,7 @@ def question(commands: list[Command]) -> Iterator[Row]:
 
 
 def same(commands: list[Command]) -> Iterator[Row]:
-    """Two commands with the same words in the same slots: is the same asked for? Four rows from four commands."""
+    """Pair commands with the same words in their slots, same or different in meaning. Four commands make four rows."""
     groups: dict[object, dict[str, list[Command]]] = defaultdict(lambda: defaultdict(list))
     for command in commands:
         slots = frozenset((kind, command.text[start:end]) for start, end, kind in command.spans)
@@ -84,8 +84,8 @@ Pair = tuple[Command, Command]
 
 
 def _fours(by_meaning: dict[str, list[Command]]) -> Iterator[tuple[Pair, Pair]]:
-    """Two paraphrases of one meaning beside two of another; no command twice."""
-    pairs = {meaning: list(_pairs(found)) for meaning, found in by_meaning.items()}
+    """Yield two paraphrases of one meaning beside two of another, using no command twice."""
+    pairs = {meaning: list(_pairs(commands)) for meaning, commands in by_meaning.items()}
     while True:
         most = sorted((meaning for meaning in pairs if pairs[meaning]), key=lambda m: (-len(pairs[m]), m))[:2]
         if len(most) < 2:
@@ -94,7 +94,7 @@ def _fours(by_meaning: dict[str, list[Command]]) -> Iterator[tuple[Pair, Pair]]:
 
 
 def _pairs(commands: list[Command]) -> Iterator[Pair]:
-    """Commands two by two, the two from different templates."""
+    """Pair up commands from different templates."""
     waiting: list[Command] = []
     for command in commands:
         partner = next((c for c in waiting if c.template != command.template), None)

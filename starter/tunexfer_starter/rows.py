@@ -1,4 +1,4 @@
-"""What a row of the starter suite is, and how rows are chosen evenly."""
+"""Rows of the starter suite, and even selection among them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import count, zip_longest
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Row = dict[str, object]
-"""One line of a JSONL file; the columns are the canonical ones of its task's kind."""
+"""One line of a JSONL file. `starter.yaml` declares the columns of each task."""
 
 T = TypeVar("T")
 GOLDEN = (5**0.5 - 1) / 2
 
 
 def evenly(items: Iterable[T], key: Callable[[T], Hashable]) -> Iterator[T]:
-    """One item of each key, then a second of each, and so on; the order within a key is kept."""
+    """Yield one item of each key, then a second of each, and so on, keeping the order within each key."""
     for layer in zip_longest(*_groups(items, key).values()):
         yield from (item for item in layer if item is not None)
 
@@ -24,14 +26,14 @@ def evenly(items: Iterable[T], key: Callable[[T], Hashable]) -> Iterator[T]:
 def evenly_in_size(
     items: Iterable[T], key: Callable[[T], Hashable], sizes: Callable[[T], tuple[int, ...]]
 ) -> Iterator[T]:
-    """As `evenly`, but each time round all keys give the item nearest to the same sizes: size then tells no key.
+    """Yield as `evenly` does, but pick items of similar size in each round, so that size predicts no key.
 
-    sizes: what an item measures, each at least 1. Those asked for lie between the quartiles of the keys' medians, and
-           wander over them by the golden ratio.
+    sizes: the measures of an item, each at least 1. The sizes wanted in a round lie between the quartiles of the keys'
+           medians; a golden-ratio sequence spreads them over that range.
     """
     groups = _groups(items, key)
-    medians = [[statistics.median(one) for one in zip(*map(sizes, group), strict=True)] for group in groups.values()]
-    quartiles = [statistics.quantiles(one, n=4) for one in zip(*medians, strict=True)]
+    medians = [[statistics.median(size) for size in zip(*map(sizes, group), strict=True)] for group in groups.values()]
+    quartiles = [statistics.quantiles(size, n=4) for size in zip(*medians, strict=True)]
     for turn in count():
         wanted = [low + (high - low) * (turn * GOLDEN % 1) for low, _, high in quartiles]
         for group in groups.values():

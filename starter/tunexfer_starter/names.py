@@ -10,16 +10,15 @@ from functools import cache
 
 from babel import Locale
 
-from tunexfer.core.scores import Split
-from tunexfer.starter.packages import chance
-from tunexfer.starter.rows import Row
+from tunexfer_starter.packages import chance
+from tunexfer_starter.rows import Row, Split
 
 ZONES_OF = "ru"
-"""A language in which CLDR writes out the city of nearly every time zone; English leaves out those its id gives."""
+"""A language in which CLDR names the city of nearly every time zone; English omits those that the zone's id names."""
 
 
 def name_type(language: str, split: Split) -> Iterator[Row]:
-    """Which kind of thing bears this name?"""
+    """Yield names labelled with the kind of thing they name."""
     for kind, code, name in _balanced(language):
         if _split(kind, code) == split:
             yield {"id": f"{language}/{kind}/{code}", "cluster": f"{kind}/{code}", "text": name, "label": kind}
@@ -32,9 +31,9 @@ def _split(kind: str, code: str) -> Split:
 
 @cache
 def _balanced(language: str) -> list[tuple[str, str, str]]:
-    """Kind, code and name: of names with as many words and about as many letters, equally many of each kind.
+    """Return (kind, code, name), with equally many names of each kind at each length, so that length predicts no kind.
 
-    Else length would tell kinds apart.
+    Length is the number of words and, roughly, of letters.
     """
     names = _names(language)
     cells: dict[tuple[int, int], dict[str, list[tuple[str, str, str]]]] = defaultdict(lambda: defaultdict(list))
@@ -52,7 +51,7 @@ def _balanced(language: str) -> list[tuple[str, str, str]]:
 
 
 def _names(language: str) -> dict[str, dict[str, str]]:
-    """Kind -> code -> name in lower case. A name that two things bear is left out."""
+    """Return kind -> code -> name in lower case, without names that two things share."""
     locale = Locale.parse(language)
     found = {
         "country": {code: name for code, name in locale.territories.items() if code.isalpha()},

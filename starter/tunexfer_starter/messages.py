@@ -9,9 +9,8 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tunexfer.core.scores import Split
-from tunexfer.starter.packages import chance, installed
-from tunexfer.starter.rows import Row
+from tunexfer_starter.packages import chance, installed
+from tunexfer_starter.rows import Row, Split
 
 LOCALES = {"zh": "zh_Hans"}
 UNFIT = re.compile(r"[%{}<>&_=@/:#\d\\]|[A-Z]{2,}|[a-z][A-Z]|\.\w")
@@ -42,7 +41,7 @@ class Messages:
         chance("messages").shuffle(self.all)
 
     def of(self, language: str, split: Split) -> list[Message]:
-        """Those translated into `language`, each text in one split alone: the later one gives way."""
+        """Return the messages translated into `language`. A text in two splits stays in the earlier one only."""
         order: tuple[Split, ...] = ("train", "validation", "test")
         earlier = {
             m.texts[language] for m in self.all if language in m.texts and order.index(m.split) < order.index(split)
@@ -56,9 +55,9 @@ class Messages:
         return found
 
     def fours(self, language: str, split: Split, *, shift: int = 0) -> list[list[Message]]:
-        """Messages in fours of one length in `language`, or nearly: length doesn't tell which is the translation.
+        """Group messages by four of about the same length in `language`, so that length doesn't reveal the translation.
 
-        shift: how many messages to leave out at the start, for other fours
+        shift: number of messages to leave out at the start, which gives other groups
         """
         found = sorted(self.of(language, split), key=lambda m: (m.texts[language].count(" "), len(m.texts[language])))
         fours = [found[i : i + 4] for i in range(shift, len(found) - 3, 4)]
@@ -72,7 +71,7 @@ def _split(english: str) -> Split:
 
 
 def _translations(language: str) -> Iterator[tuple[str, str]]:
-    """English message and translation, letters alone, from every part of Django that knows the language."""
+    """Yield English messages and their translations, letters only, from every part of Django that has the language."""
     locale = LOCALES.get(language, language)
     for path in sorted(installed("Django", "django").glob(f"**/locale/{locale}/LC_MESSAGES/django.mo")):
         with path.open("rb") as file:
@@ -86,14 +85,14 @@ def _translations(language: str) -> Iterator[tuple[str, str]]:
 
 
 def _letters(text: str) -> str:
-    """Letters, marks, joiners, hyphens and apostrophes, in lower case; the rest lines up across languages unread."""
+    """Keep letters, marks, joiners, hyphens and apostrophes, in lower case; the rest would align without reading."""
     kept = (c if unicodedata.category(c)[0] in "LM" or c in "'-\u200c\u200d" else " " for c in text.replace("’", "'"))
     words = (word.strip("'-") for word in "".join(kept).lower().split())
     return " ".join(word for word in words if word)
 
 
 def retrieval(messages: Messages, language: str, split: Split) -> Iterator[Row]:
-    """Messages of typical length first: long ones would find each other by their length."""
+    """Yield messages of typical length first: long ones could be matched by their length."""
     found = messages.of(language, split)
     for message in sorted(found, key=lambda m: abs(math.log(len(m.english) / TYPICAL_LETTERS))):
         yield {
@@ -105,7 +104,7 @@ def retrieval(messages: Messages, language: str, split: Split) -> Iterator[Row]:
 
 
 def match(messages: Messages, language: str, split: Split) -> Iterator[Row]:
-    """Each English message with its translation, and with its neighbour's."""
+    """Pair each English message with its translation, and with its neighbour's."""
     for four in messages.fours(language, split):
         for message, other in zip(four, four[1:] + four[:1], strict=True):
             for label, shown in (("match", message), ("no_match", other)):
@@ -119,7 +118,7 @@ def match(messages: Messages, language: str, split: Split) -> Iterator[Row]:
 
 
 def choice(messages: Messages, language: str, split: Split) -> Iterator[Row]:
-    """Which of four is the translation? The same four options serve four questions, and each question is put twice."""
+    """Ask which of four options is the translation. Four options serve four questions, and each is asked twice."""
     for shift in (0, 2):
         for four in messages.fours(language, split, shift=shift):
             for message in four:

@@ -1,6 +1,6 @@
-"""Sentences from the templates of the intents package: hassil parses a template, this draws one wording of it.
+"""Random sentences from the templates of the intents package, which hassil parses.
 
-hassil's own sampler enumerates every wording in order and tells nothing of where the slots are; this draws one at
+hassil's own sampler enumerates every wording in order and doesn't say where the slots are; this one draws a wording at
 random and keeps their spans.
 """
 
@@ -17,9 +17,9 @@ from hassil.parse_expression import parse_sentence
 
 SPACES = re.compile(r"\s+")
 INNER = "'’-\u200c\u200d"
-"""What may stand in a word besides letters and their marks."""
+"""Characters allowed in a word besides letters and their marks."""
 USUAL = 0.6
-"""How often the first wording of a choice, its usual one, is taken, and how often an optional word is left out."""
+"""Probability of taking the first wording of a choice, its usual one, and of omitting an optional word."""
 
 Piece = tuple[str, str | None]
 """Some text, and the tag of the slot that it fills."""
@@ -39,7 +39,7 @@ def parse(template: str) -> Expression:
 def draw(
     expression: Expression, rules: dict[str, str], fill: Callable[[str, str], Piece], rng: random.Random
 ) -> list[Piece]:
-    """One wording of `expression`, piece by piece.
+    """Draw a wording of `expression`, piece by piece.
 
     rules: the templates that `<name>` stands for
     fill:  the words for a list and slot name, `{list:slot}`
@@ -75,7 +75,7 @@ def _starts_with_letter(pieces: list[Piece]) -> bool:
 
 
 def assemble(pieces: list[Piece]) -> tuple[str, list[Span]]:
-    """The text in lower case and without signs, which would give slots and labels away, and the spans of its slots."""
+    """Join pieces to a text in lower case without punctuation, which would reveal labels, and its slots' spans."""
     text, spans = "", []
     for words, tag in pieces:
         words = SPACES.sub(" ", "".join(c if c in INNER or category(c)[0] in "LMN" else " " for c in words.lower()))

@@ -15,17 +15,17 @@ from typing import Any
 
 import yaml
 
-from tunexfer.core.scores import Split
-from tunexfer.starter.packages import chance, installed
-from tunexfer.starter.templates import Missing, Piece, Span, assemble, draw, parse
+from tunexfer_starter.packages import chance, installed
+from tunexfer_starter.rows import Split
+from tunexfer_starter.templates import Missing, Piece, Span, assemble, draw, parse
 
 SPLIT_CYCLES: dict[bool, tuple[Split, ...]] = {
     True: ("train", "test", "train", "validation", "train", "test"),
     False: ("test", "validation", "test"),
 }
-"""How the templates of a label are dealt to splits, in a language that has train rows and in one that has none."""
+"""Order in which the templates of a label are dealt to splits, in languages with and without train rows."""
 WORDINGS: dict[Split, int] = {"train": 6000, "validation": 1200, "test": 2400}
-"""About how many wordings are drawn in a language, from each template equally many; those already seen are dropped."""
+"""Approximate number of wordings drawn in a language, equally many per template; duplicates are dropped."""
 FILES = {"zh": "zh-CN"}
 
 LABELS = {
@@ -66,7 +66,7 @@ LABELS = {
     "ShoppingListCompleteItem": "list_done",
     "SetPosition": "position",
 }
-"""Upstream's intent, with the response that tells its catch-all ones apart -> our label. What isn't here is dropped."""
+"""Upstream's intent, with the response that tells its catch-all ones apart -> our label. Others are dropped."""
 OTHER_RESPONSES = {"TurnOn": {"lock", "unlock", "button"}, "TurnOff": {"lock", "unlock"}}
 
 TAGS = {
@@ -90,7 +90,7 @@ TAGS = {
 }
 """Upstream's slot -> our tag; names are `device`s or, of timers, lists and scenes, `name`s. Other slots have no tag."""
 DEVICES = {"light": ["light"], "media_player": ["media"], "climate": ["climate"]}
-"""Which of our words name a device, where the template asks for one domain; elsewhere all of them do."""
+"""Domain -> our groups of words for its devices. Templates of other domains take words of every group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ class Command:
     template: str
     """Language, upstream's intent and slot combination, and the position there."""
     number: int
-    """Of the drawing: those of one number, split and language have the same words in the same slot."""
+    """Number of the draw: commands of the same number, split and language have the same words in the same slot."""
     label: str
     meaning: str
-    """What it asks for besides the words in its slots, finer than the label: two of one meaning are paraphrases."""
+    """The request apart from the words in its slots, finer than the label: two of one meaning are paraphrases."""
     text: str
     spans: tuple[Span, ...]
 
@@ -116,7 +116,7 @@ class _Template:
 
 
 class _Language:
-    """One language file of the package, and what its slots are filled with."""
+    """A language file of the package, and the words for its slots."""
 
     def __init__(self, code: str) -> None:
         folder = installed("home-assistant-intents", "home_assistant_intents/data")
@@ -125,7 +125,7 @@ class _Language:
         self.words: dict[str, list[str]] = _fillers()[code]
 
     def templates(self) -> Iterator[_Template]:
-        """Every template with a label of ours; of two with the same text, the first."""
+        """Yield every template with a label of ours; of two with the same text, the first."""
         seen: set[str] = set()
         for intent, content in sorted(self.file["intents"].items()):
             positions: dict[str, int] = defaultdict(int)
@@ -141,14 +141,14 @@ class _Language:
                         yield _Template(key, label, meaning, text, domains)
 
     def wording(self, template: _Template, split: Split, number: int) -> Command | None:
-        """One drawing of a template; None where a slot has no words, nothing but slots is left, or a digit stands."""
+        """Draw a wording of a template, or return None if a slot has no words, only slots are left or it has digits."""
 
         meaning = [template.meaning]
 
         def fill(list_name: str, slot: str) -> Piece:
             rng = chance("fill", self.code, split, number, list_name, slot)
             words, tag = self._fill(list_name, slot, template.domains, split, rng)
-            if slot == "volume_step":  # up or down: said by the list or by its words
+            if slot == "volume_step":  # up or down: expressed by the list or by its words
                 meaning.append(list_name if tag else words)
             return words, tag
 
@@ -209,7 +209,7 @@ def _no_slots(list_name: str, slot: str) -> Piece:
 @cache
 def _fillers() -> dict[str, dict[str, list[str]]]:
     fillers: dict[str, dict[str, list[str]]] = yaml.safe_load(
-        resources.files("tunexfer.starter").joinpath("fillers.yaml").read_text(encoding="utf-8")
+        resources.files("tunexfer_starter").joinpath("fillers.yaml").read_text(encoding="utf-8")
     )
     return fillers
 
@@ -222,7 +222,7 @@ def _label(intent: str, response: str) -> str | None:
 
 
 def _domains(block: dict[str, Any]) -> frozenset[str]:
-    """The domains that the template's device must have, and the one that it fixes itself."""
+    """Return the domains that the template's device must have, and the one that the template sets itself."""
     asked = block.get("requires_context", {}).get("domain", [])
     return frozenset([asked] if isinstance(asked, str) else asked) | (
         {"person"} if block.get("slots", {}).get("domain") == "person" else frozenset()
@@ -232,9 +232,9 @@ def _domains(block: dict[str, Any]) -> frozenset[str]:
 def commands_of(
     trains: Mapping[str, bool], on_progress: Callable[[float], None]
 ) -> dict[str, dict[Split, list[Command]]]:
-    """The commands of every language, by split. No template and no text is in two splits of a language.
+    """Return the commands of every language by split. No template and no text is in two splits of a language.
 
-    trains: whether each language has train rows; else its templates are shared out to validation and test
+    trains: language -> whether it has train rows; else its templates go to validation and test only
     """
     found: dict[str, dict[Split, list[Command]]] = {}
     for language, has_train in trains.items():
@@ -243,7 +243,7 @@ def commands_of(
     held_out = {
         command.text for splits in found.values() for split in ("validation", "test") for command in splits[split]
     }
-    for splits in found.values():  # what a close language would give away
+    for splits in found.values():  # a closely related language must not reveal held-out commands
         splits["train"] = [command for command in splits["train"] if command.text not in held_out]
     return found
 

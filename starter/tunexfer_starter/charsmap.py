@@ -1,4 +1,4 @@
-"""A character map in sentencepiece's precompiled form, which is what the tokenizers library takes."""
+"""Compilation of a character map to sentencepiece's precompiled form, which the tokenizers library takes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ VALUE = 1 << 31
 
 
 def charsmap(mapping: Mapping[str, str]) -> bytes:
-    """`mapping`, from single characters to texts, as a Darts double array over UTF-8 bytes and the texts it points to.
+    """Compile `mapping`, from single characters to texts, to a Darts double array over UTF-8 bytes and its texts.
 
-    A unit's lowest byte is the byte that leads to it; bits 10 to 30 say where its children lie, as an XOR with its own
-    place; bit 8 says that a key ends here, and then the child under byte 0 holds where its text begins.
+    A unit's lowest byte is the byte that leads to it; bits 10 to 30 give the position of its children, as an XOR with
+    its own; bit 8 marks the end of a key, and then the child under byte 0 holds the offset of its text.
     """
     texts, starts = b"", {}
     for text in dict.fromkeys(mapping.values()):
@@ -45,7 +45,7 @@ def charsmap(mapping: Mapping[str, str]) -> bytes:
 
 
 def _nodes(tree: dict[int, Any]) -> tuple[list[dict[int, Any]], list[dict[int, Any]]]:
-    """Nodes with children, parents first, and nodes where a key ends. No character's bytes begin another's."""
+    """Return nodes with children, parents first, and nodes where a key ends. No character is a prefix of another."""
     inner: list[dict[int, Any]] = [tree]
     leaves: list[dict[int, Any]] = []
     for node in inner:
