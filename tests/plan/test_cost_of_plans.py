@@ -1,4 +1,4 @@
-"""What `plan` knows of the stage store before anything is trained."""
+"""The cost that `plan` estimates from the stage store before anything is trained."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def printed(plan: Plan, store: Path) -> str:
 def test_a_plan_shows_what_the_store_holds_and_estimates_from_it(tmp_path: Path) -> None:
     plan = plan_in(tmp_path, str(pico_encoder(tmp_path / "pico")))
     store = StageStore(tmp_path / "store")
-    assert "holds 0 of the 5 distinct stages of every point" in printed(plan, store.root)
+    assert "holds 0 of the 5 distinct stages of all chains" in printed(plan, store.root)
     assert "time: unknown until" in printed(plan, store.root)
 
     prepared = Prepared.load(prepare_all(plan, plan.rows.cache, Console(quiet=True))[plan.encoders[0].identity])
@@ -64,7 +64,7 @@ def test_a_plan_shows_what_the_store_holds_and_estimates_from_it(tmp_path: Path)
     assert found.seconds(plan) == 5 * STEPS * 0.5 + 3 * found.scoring_seconds
     said = printed(plan, store.root)
     assert "holds 1 of the 5 distinct stages" in said
-    assert "disk: 3 MB a stage, about 15 MB for 3 trials" in said
+    assert "disk: 3 MB per stage, about 15 MB for 3 trials" in said
 
 
 def test_a_plan_builds_and_fetches_nothing(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_plan_builds_and_fetches_nothing(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
     plan = Plan.load(tmp_path / "toy.yaml", cache=tmp_path / "cache")
     assert estimate(plan, tmp_path / "cache", str(tmp_path / "store")) is None
-    assert "unknown until the data and the encoder have been cached once" in printed(plan, tmp_path / "store")
+    assert "unknown until the first search has cached the data and the encoder" in printed(plan, tmp_path / "store")
     assert not (tmp_path / "cache").exists()
 
 
@@ -118,4 +118,4 @@ def test_a_plan_is_shown_without_files_that_its_reader_has_yet_to_provide(tmp_pa
     shown = printed(plan, tmp_path / "store")
     (tmp_path / "data" / "choice" / "en" / "train.jsonl").unlink()
     assert "stage store: holds" in shown
-    assert "stage store: unknown" in printed(plan, tmp_path / "store")
+    assert "stage store, disk and time: unknown" in printed(plan, tmp_path / "store")

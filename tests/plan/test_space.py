@@ -1,8 +1,9 @@
-"""The grammar of the space file: what can be drawn from it, and what is said about mistakes."""
+"""The grammar of the space file: what can be drawn from it, and how mistakes are reported."""
 
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from tunexfer.core.chain import Chain, Source
 from tunexfer.errors import SpaceError
-from tunexfer.plan.askers import Random
+from tunexfer.plan.draws import at_random
 from tunexfer.plan.space import SearchSpace, parse_tree
 from tunexfer.tasks.suite import Suite
 
@@ -96,16 +97,47 @@ def test_an_empty_subset_means_no_stage_and_none_of_its_coordinates() -> None:
 
 def test_every_point_is_the_inverse_of_its_chain() -> None:
     built = space(stage(steps="{int_uniform: [2, 9]}", learning_rate="{log_uniform: [1.0e-5, 1.0e-3]}"))
-    asker = Random(0)
+    ask = at_random(0)
     for _ in range(20):
-        point, chain = built.sample(asker)
+        point, chain = built.sample(ask)
         assert built.chain(point) == chain
+
+
+def test_a_seed_draws_what_pythons_generator_draws_in_the_order_of_the_file() -> None:
+    built = space(
+        stage(
+            languages="{choice: [[en], [de], [en, de]]}",
+            learning_rate="{log_uniform: [1.0e-5, 1.0e-3]}",
+            steps="{int_uniform: [2, 9]}",
+            mixing="{temperature: {T: {uniform: [1.0, 5.0]}}}",
+        )
+    )
+    rng = random.Random(11)
+    assert list(built.sample(at_random(11))[0].items()) == [
+        ("stages[0].languages", ["en", "de", "en+de"][rng.randrange(3)]),
+        ("stages[0].learning_rate", math.exp(rng.uniform(math.log(1e-5), math.log(1e-3)))),
+        ("stages[0].steps", rng.randint(2, 9)),
+        ("stages[0].mixing.temperature.T", rng.uniform(1.0, 5.0)),
+        ("targets[0].learning_rate", ["0.0002", "0.0004"][rng.randrange(2)]),
+    ]
+
+
+def test_coordinates_are_listed_in_the_order_of_the_file() -> None:
+    tasks = "{subset: {of: [nli, same], size: [0, 2]}}"  # the first point has no stage
+    built = space(stage(tasks=tasks, languages="[de]", mixing="{shares: {}}", steps="{choice: [5, 6]}"))
+    assert list(built.coordinates) == [
+        "stages[0].tasks",
+        "stages[0].steps",
+        "stages[0].mixing.shares[nli/de]",
+        "stages[0].mixing.shares[same/de]",
+        "targets[0].learning_rate",
+    ]
 
 
 def test_subsets_are_drawn_evenly() -> None:
     built = space(stage(tasks="{subset: {of: [nli, same], size: [0, 2]}}", languages="[de]"))
-    asker = Random(7)
-    drawn = [built.sample(asker)[0]["stages[0].tasks"] for _ in range(2000)]
+    ask = at_random(7)
+    drawn = [built.sample(ask)[0]["stages[0].tasks"] for _ in range(2000)]
     for subset in ("none", "nli", "same", "nli+same"):  # 500 each, standard deviation 19
         assert abs(drawn.count(subset) - 500) < 80
 
@@ -120,8 +152,8 @@ def test_shares_with_a_step_lie_on_the_grid_of_the_simplex() -> None:
 
 def test_shares_without_a_step_cover_the_whole_simplex_evenly() -> None:
     built = space(stage(tasks="[nli, same]", languages="[de]", mixing="{shares: {}}"))
-    asker = Random(3)
-    first = [built.sample(asker)[1].stages[0].mixture.shares[0] for _ in range(2000)]
+    ask = at_random(3)
+    first = [built.sample(ask)[1].stages[0].mixture.shares[0] for _ in range(2000)]
     assert sum(first) / 2000 == pytest.approx(0.5, abs=0.03)  # uniform on [0, 1]
     assert sum(share < 0.25 for share in first) / 2000 == pytest.approx(0.25, abs=0.04)
 
@@ -133,9 +165,7 @@ def test_shares_by_task_split_a_task_over_its_languages_by_rows() -> None:
 
 
 def test_pairs_without_rows_are_left_out_of_the_mixture() -> None:
-    mixture = space(stage(tasks="[nli, same]", languages="[en, de]")).baseline  # built without error
-    assert mixture is not None
-    chain = space(stage(tasks="[nli, same]", languages="[en, de]")).sample(Random(0))[1]
+    chain = space(stage(tasks="[nli, same]", languages="[en, de]")).sample(at_random(0))[1]
     assert str(chain.stages[0].mixture) == "60% nli/en + 20% nli/de + 20% same/de"
 
 
@@ -157,8 +187,15 @@ targets:
 def test_the_baseline_can_be_given() -> None:
     point, _ = space(stage(), {"targets[0].learning_rate": 4.0e-4}).baseline()
     assert point["targets[0].learning_rate"] == "0.0004"
-    with pytest.raises(SpaceError, match=r"'targets\[0\].rate' is no coordinate"):
-        space(stage(), {"targets[0].rate": 1.0}).baseline()
+    for given, problem in [
+        ({"targets[0].rate": 1.0}, r"toy.yaml, baseline: 'targets\[0\].rate' is no coordinate. Did you mean"),
+        ({"targets[0].learning_rate": 0.1}, r"toy.yaml, baseline, targets\[0\].learning_rate: '0.1' is not one of"),
+    ]:
+        with pytest.raises(SpaceError, match=problem):
+            space(stage(), given).baseline()
+    text = "targets: [{task: tags, train_language: en, learning_rate: {uniform: [0.1, 0.2]}, steps: 1}]"
+    with pytest.raises(SpaceError, match=r"expected a number, got '1e-1'. YAML needs the point: 1.0e-1"):
+        space(text, {"targets[0].learning_rate": "1e-1"}).baseline()
 
 
 @pytest.mark.parametrize(
@@ -177,6 +214,7 @@ def test_the_baseline_can_be_given() -> None:
         (stage(tasks="{choice: []}"), "at least one option"),
         (stage(mixing="{shares: {step: 0.3}}"), "must divide 1 evenly"),
         (stage(mixing="{fixed: {same: 1.0}}"), "no share for 'nli'"),
+        (stage(mixing="{proportional: {cap: 9}, fixed: {nli: 1.0}}"), "mixing: takes one of temperature, proportional"),
         (stage(tasks="[same]"), "same has no training rows in en, so this point has nothing to train on"),
         (stage(tasks="[find]"), "find is retrieval, which has nothing to train on"),
         (stage() + "\ntraining: {seed: 3}", "training.seed: tunexfer sets this itself"),
@@ -191,11 +229,11 @@ def test_the_baseline_can_be_given() -> None:
         (targets("task: tags", "task: tags"), "targets[1]: 'tags' is there more than once"),
         (targets(FIRST, "task: tags, after: fist"), "targets[1].after: there is no target 'fist' before this one."),
         (targets(FIRST, "task: tags, after: fist"), "Did you mean 'first'?"),
-        (targets(FIRST, "task: tags, after: tags"), "targets[1].after: a target can't go on from itself"),
+        (targets(FIRST, "task: tags, after: tags"), "targets[1].after: a target can't continue from itself"),
         (targets("task: tags, after: first", FIRST), "targets[0].after: 'first' comes later"),
-        (targets("task: find", "task: tags, after: find"), "find is retrieval, which trains nothing to go on from"),
+        (targets("task: find", "task: tags, after: find"), "find is retrieval, which trains no model to continue from"),
         (targets("task: nli", "task: tags, after: nli"), "nli is classification and tags tagging, so its head doesn't"),
-        (targets("task: nli", "task: same, after: nli"), "nli and same have other labels, or in another order"),
+        (targets("task: nli", "task: same, after: nli"), "nli and same differ in their labels or the order of these"),
         (targets(FIRST, "task: tags, after: first", "task: tags, name: third, after: first"), "only one target can"),
     ],
 )
@@ -203,16 +241,16 @@ def test_each_mistake_is_named_with_its_place_and_the_next_move(text: str, said:
     assert any(said in line for line in problems(text)), problems(text)
 
 
-def test_a_task_can_be_a_target_twice_and_the_second_go_on_from_the_first() -> None:
+def test_a_task_can_be_a_target_twice_and_the_second_continue_from_the_first() -> None:
     text = targets(FIRST, "task: tags, after: first")
-    first, second = space(text).sample(Random(0))[1].targets
+    first, second = space(text).sample(at_random(0))[1].targets
     assert (first.name, first.task, first.after) == ("first", "tags", None)
     assert (second.name, second.task, second.after) == ("tags", "tags", "first")
 
 
-def test_whether_a_target_goes_on_from_another_can_be_searched() -> None:
+def test_whether_a_target_continues_from_another_can_be_searched() -> None:
     text = targets(FIRST, "task: tags, after: {choice: [null, first]}")
-    assert {chain.targets[1].after for _, chain in map(space(text).sample, map(Random, range(9)))} == {None, "first"}
+    assert {chain.targets[1].after for _, chain in map(space(text).sample, map(at_random, range(9)))} == {None, "first"}
     assert space(text).baseline()[1].targets[1].after is None
 
 
@@ -249,7 +287,7 @@ def chain_in(suite: Suite, text: str) -> Chain:
     """The one chain of a space without domains."""
     tree = parse_tree({"encoder": "some/encoder"} | yaml.safe_load(text), "toy.yaml")
     sizes = lambda source: ROWS.get((source.task, source.language), 0)  # noqa: E731
-    return SearchSpace(tree, suite, sizes, {}, "toy.yaml").sample(Random(0))[1]
+    return SearchSpace(tree, suite, sizes, {}, "toy.yaml").sample(at_random(0))[1]
 
 
 NLI = {"learning_rate": 1e-5, "epochs": 2, "batch_size": 32}

@@ -1,35 +1,58 @@
-"""Domains: what a space file may write where a value is left open, and how a value is drawn from one.
+"""Domains: what a space file writes in place of a value that the search chooses.
 
-A domain is a mapping with one key that names it. Domains may hold domains: what hangs on an option that was not drawn
-is never asked for, so it doesn't exist in that trial.
+A domain is a mapping with one key that names it. Domains may hold domains: what belongs to an option that was not drawn
+is not a coordinate of that trial.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 MAX_OPTIONS = 2000
 """More options than this in one coordinate can't be searched sensibly, nor listed by a plan."""
+MAX_SHOWN = 16
+"""Options of a coordinate that are written out; of more, only the first of them."""
 
 
-class Asker(Protocol):
-    """Whoever draws: a sampler, a recorded point, or an enumeration."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several options, each of which may hold further domains; `subset` becomes a choice of lists of names."""
 
-    def categorical(self, name: str, options: tuple[str, ...]) -> int: ...
+    options: tuple[Any, ...]
+    labels: tuple[str, ...]
+    """A text for each option, all different; a point records these."""
 
-    def uniform(self, name: str, low: float, high: float) -> float: ...
+    def __str__(self) -> str:
+        shown = " | ".join(self.labels[:MAX_SHOWN])
+        return shown if len(self.labels) <= MAX_SHOWN else f"{shown} | ... ({len(self.labels)} options)"
 
-    def log_uniform(self, name: str, low: float, high: float) -> float: ...
 
-    def integer(self, name: str, low: int, high: int) -> int: ...
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A number between two bounds, both included."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}{', logarithmic' if self.log else ', whole numbers' if self.integer else ''}"
+
+
+Coordinate = Choice | Range
+Value = str | float | int
+Ask = Callable[[str, Coordinate], Value]
+"""Whoever draws: given a coordinate's name and domain, returns the label of an option or a number within the range."""
 
 
 class DomainError(ValueError):
-    """A domain is written wrongly; `path` says where."""
+    """A domain is written wrongly; `path` is its place in the file."""
 
     def __init__(self, path: str, message: str) -> None:
         self.path, self.message = path, message
@@ -37,75 +60,16 @@ class DomainError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    options: tuple[Any, ...]
-    labels: tuple[str, ...]
-
-    def draw(self, name: str, asker: Asker) -> Any:
-        index = asker.categorical(name, self.labels)
-        return draw(self.options[index], f"{name}.choice[{index}]", asker)
-
-
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """Uniform over the subsets of allowed size, the empty one included where the size allows it."""
-
-    members: tuple[str, ...]
-    sizes: tuple[int, int]
-
-    @property
-    def subsets(self) -> tuple[tuple[str, ...], ...]:
-        low, high = self.sizes
-        return tuple(
-            itertools.chain.from_iterable(itertools.combinations(self.members, n) for n in range(low, high + 1))
-        )
-
-    def draw(self, name: str, asker: Asker) -> list[str]:
-        subsets = self.subsets
-        return list(subsets[asker.categorical(name, tuple(map(label, subsets)))])
-
-
-@dataclass(frozen=True, slots=True)
-class Uniform:
-    low: float
-    high: float
-
-    def draw(self, name: str, asker: Asker) -> float:
-        return asker.uniform(name, self.low, self.high)
-
-
-@dataclass(frozen=True, slots=True)
-class LogUniform:
-    low: float
-    high: float
-
-    def draw(self, name: str, asker: Asker) -> float:
-        return asker.log_uniform(name, self.low, self.high)
-
-
-@dataclass(frozen=True, slots=True)
-class IntUniform:
-    low: int
-    high: int
-
-    def draw(self, name: str, asker: Asker) -> int:
-        return asker.integer(name, self.low, self.high)
-
-
-@dataclass(frozen=True, slots=True)
 class Shares:
-    """The simplex over whatever sources (or tasks) the stage turns out to have; drawn once those are known."""
+    """The simplex over the sources (or tasks) of a stage; drawn once these are known."""
 
     step: float | None
     by_task: bool
     cap: int | None = None
-    """Rows above it don't make a stage longer that says nothing of its steps; the shares are as they are drawn."""
+    """Where steps are derived from epochs, rows of a source beyond this number are not counted; shares ignore it."""
 
-    def draw(self, name: str, asker: Asker) -> Shares:
-        return self
-
-    def over(self, name: str, keys: Sequence[str], asker: Asker) -> dict[str, float]:
-        """Shares of `keys`, uniform over the simplex: its grid points where there is a step, else the whole of it.
+    def over(self, name: str, keys: Sequence[str], ask: Ask) -> dict[str, float]:
+        """Draw the shares of `keys`, uniform over the simplex: its grid points where there is a step, else all of it.
 
         Without a step: normalised -log(u) of uniform u, which is the flat Dirichlet distribution.
         """
@@ -115,14 +79,15 @@ class Shares:
             grid = list(compositions(round(1 / self.step), len(keys)))
             if len(grid) > MAX_OPTIONS:
                 raise DomainError(name, f"a step of {self.step} over {len(keys)} sources makes {len(grid)} mixtures")
-            parts = grid[asker.categorical(f"{name}[{label(keys)}]", tuple("/".join(map(str, p)) for p in grid))]
+            points = Choice(tuple(map(list, grid)), tuple("/".join(map(str, parts)) for parts in grid))
+            parts = draw(points, f"{name}[{label(keys)}]", ask)
             return dict(zip(keys, (part * self.step for part in parts), strict=True))
-        raw = [-math.log(asker.uniform(f"{name}[{key}]", 1e-9, 1.0)) for key in keys]
+        raw = [-math.log(float(ask(f"{name}[{key}]", Range(1e-9, 1.0)))) for key in keys]
         total = sum(raw) or 1.0
         return {key: part / total for key, part in zip(keys, raw, strict=True)}
 
 
-Domain = Choice | Subset | Uniform | LogUniform | IntUniform | Shares
+Domain = Choice | Range | Shares
 
 
 def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
@@ -136,29 +101,54 @@ def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
 
 
 def label(value: Any) -> str:
-    """A short text for a value: what tables, MLflow parameters and the record call it."""
+    """A short text for a value, as tables, MLflow's parameters and the record show it."""
     if isinstance(value, Mapping):
-        return " ".join(f"{key}={label(inner)}" for key, inner in value.items())
+        return " ".join(_entry(key, inner) for key, inner in value.items())
     if isinstance(value, list | tuple):
         return "+".join(map(label, value)) or "none"
-    return type(value).__name__ if isinstance(value, Domain) else str(value)
+    return str(value)
 
 
-def draw(tree: Any, name: str, asker: Asker) -> Any:
-    """`tree` with every domain in it replaced by a value that `asker` draws, in the order of the file."""
-    if isinstance(tree, Domain):
-        return tree.draw(name, asker)
+def _entry(key: str, value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return f"{key}={label(value)}"
+    return f"{key}({label(value)})" if value else key
+
+
+def draw(tree: Any, name: str, ask: Ask) -> Any:
+    """`tree` with the value that `ask` gives in place of every domain, in the order of the file."""
+    if isinstance(tree, Choice):
+        index = tree.labels.index(str(ask(name, tree)))
+        return draw(tree.options[index], f"{name}.choice[{index}]", ask)
+    if isinstance(tree, Range):
+        return ask(name, tree)
     if isinstance(tree, Mapping):
-        return {key: draw(value, f"{name}.{key}" if name else key, asker) for key, value in tree.items()}
+        return {key: draw(value, f"{name}.{key}" if name else key, ask) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [draw(value, f"{name}[{index}]", asker) for index, value in enumerate(tree)]
+        return [draw(value, f"{name}[{index}]", ask) for index, value in enumerate(tree)]
     return tree
+
+
+def walk(tree: Any, name: str = "") -> Iterator[tuple[str, Domain]]:
+    """Every domain in a tree in the order of the file, with the name that `draw` gives it."""
+    if isinstance(tree, Domain):
+        yield name, tree
+    if isinstance(tree, Choice):
+        for index, option in enumerate(tree.options):
+            yield from walk(option, f"{name}.choice[{index}]")
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from walk(value, f"{name}.{key}" if name else key)
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from walk(value, f"{name}[{index}]")
 
 
 def parse(tree: Any, path: str, problems: list[DomainError]) -> Any:
     """`tree` as YAML gave it, with domains in place of the mappings that name one. Problems are added to the list."""
     if isinstance(tree, Mapping):
-        if len(tree) == 1 and (key := next(iter(tree))) in _PARSERS and not _is_mixing_word(key, tree[key]):
+        # `uniform` alone is also a mixing
+        if len(tree) == 1 and (key := next(iter(tree))) in _PARSERS and (key, tree[key]) != ("uniform", None):
             try:
                 return _PARSERS[key](tree[key], path, problems)
             except DomainError as error:
@@ -170,22 +160,18 @@ def parse(tree: Any, path: str, problems: list[DomainError]) -> Any:
     return tree
 
 
-def _is_mixing_word(key: str, value: Any) -> bool:
-    return key == "uniform" and value is None
-
-
 def _choice(value: Any, path: str, problems: list[DomainError]) -> Choice:
     if not isinstance(value, list) or not value:
         raise DomainError(path, f"`choice` takes a list of at least one option, got {value!r}")
     labels = [label(option) for option in value]
-    twice = {text for text in labels if labels.count(text) > 1}
-    if twice:
-        raise DomainError(path, f"`choice` lists {', '.join(sorted(twice))} more than once")
+    repeated = {text for text in labels if labels.count(text) > 1}
+    if repeated:
+        raise DomainError(path, f"`choice` lists {', '.join(sorted(repeated))} more than once")
     options = tuple(parse(option, f"{path}.choice[{index}]", problems) for index, option in enumerate(value))
     return Choice(options, tuple(labels))
 
 
-def _subset(value: Any, path: str, problems: list[DomainError]) -> Subset:
+def _subset(value: Any, path: str, _: list[DomainError]) -> Choice:
     if not isinstance(value, Mapping) or "of" not in value or not set(value) <= {"of", "size"}:
         raise DomainError(path, "`subset` takes {of: [members], size: [least, most]}")
     members = value["of"]
@@ -199,12 +185,15 @@ def _subset(value: Any, path: str, problems: list[DomainError]) -> Subset:
         raise DomainError(path, f"`size` is a number or [least, most] within 0 and {len(members)}, got {size!r}")
     if len(set(members)) < len(members):
         raise DomainError(path, "`subset` lists a member more than once")
-    if (count := sum(math.comb(len(members), n) for n in range(low, high + 1))) > MAX_OPTIONS:
+    if (count := sum(math.comb(len(members), size) for size in range(low, high + 1))) > MAX_OPTIONS:
         raise DomainError(path, f"this allows {count} subsets; narrow `size` until there are at most {MAX_OPTIONS}")
-    return Subset(tuple(members), (low, high))
+    subsets = [list(some) for size in range(low, high + 1) for some in itertools.combinations(members, size)]
+    return Choice(tuple(subsets), tuple(map(label, subsets)))
 
 
-def _range(value: Any, path: str, name: str) -> tuple[float, float]:
+def _range(
+    value: Any, path: str, _: list[DomainError], *, name: str, log: bool = False, integer: bool = False
+) -> Range:
     if not isinstance(value, list) or len(value) != 2:
         raise DomainError(path, f"`{name}` takes [low, high], got {value!r}")
     for end in value:
@@ -213,29 +202,16 @@ def _range(value: Any, path: str, name: str) -> tuple[float, float]:
     low, high = value
     if not low < high:
         raise DomainError(path, f"`{name}` takes [low, high] with low below high, got {value!r}")
-    return low, high
+    if log and low <= 0:
+        raise DomainError(path, f"`{name}` needs a low above 0, got {low}")
+    if integer:
+        if not (isinstance(low, int) and isinstance(high, int)):
+            raise DomainError(path, f"`{name}` takes two whole numbers, got {value!r}")
+        return Range(low, high, integer=True)
+    return Range(float(low), float(high), log=log)
 
 
-def _uniform(value: Any, path: str, problems: list[DomainError]) -> Uniform:
-    low, high = _range(value, path, "uniform")
-    return Uniform(float(low), float(high))
-
-
-def _log_uniform(value: Any, path: str, problems: list[DomainError]) -> LogUniform:
-    low, high = _range(value, path, "log_uniform")
-    if low <= 0:
-        raise DomainError(path, f"`log_uniform` needs a low above 0, got {low}")
-    return LogUniform(float(low), float(high))
-
-
-def _int_uniform(value: Any, path: str, problems: list[DomainError]) -> IntUniform:
-    low, high = _range(value, path, "int_uniform")
-    if not (isinstance(low, int) and isinstance(high, int)):
-        raise DomainError(path, f"`int_uniform` takes two whole numbers, got {value!r}")
-    return IntUniform(low, high)
-
-
-def _shares(value: Any, path: str, problems: list[DomainError]) -> Shares:
+def _shares(value: Any, path: str, _: list[DomainError]) -> Shares:
     value = value or {}
     if not isinstance(value, Mapping) or not set(value) <= {"step", "by", "cap"}:
         raise DomainError(path, "`shares` takes {step: 0.25, by: source | task, cap: 10000}, all optional")
@@ -249,22 +225,22 @@ def _shares(value: Any, path: str, problems: list[DomainError]) -> Shares:
     return Shares(step, by == "task", cap)
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[Any, str, list[DomainError]], Domain]] = {
     "choice": _choice,
     "subset": _subset,
-    "uniform": _uniform,
-    "log_uniform": _log_uniform,
-    "int_uniform": _int_uniform,
+    "uniform": partial(_range, name="uniform"),
+    "log_uniform": partial(_range, name="log_uniform", log=True),
+    "int_uniform": partial(_range, name="int_uniform", integer=True),
     "shares": _shares,
 }
 
 
-def yaml_number_hint(found: Any) -> str:
-    """What to say when a number came as text, as YAML 1.1 reads `5e-6`."""
-    if not isinstance(found, str):
+def yaml_number_hint(value: Any) -> str:
+    """Explain how to write a number that YAML 1.1 read as text, such as `5e-6`; empty for anything else."""
+    if not isinstance(value, str):
         return ""
     try:
-        number = float(found)
+        number = float(value)
     except ValueError:
         return ""
     mantissa, _, exponent = f"{number:e}".partition("e")

@@ -20,9 +20,10 @@ from tunexfer.core.trial import Point
 from tunexfer.data.checkpoint import find_encoder, has_language_head
 from tunexfer.data.rows import INSTALLED, OWN_DATA, Rows
 from tunexfer.errors import SpaceError
-from tunexfer.plan.askers import Random
+from tunexfer.plan.domains import Range
+from tunexfer.plan.draws import at_random
 from tunexfer.plan.recipe import explain
-from tunexfer.plan.space import SearchSpace, no_rows, parse_tree
+from tunexfer.plan.space import SearchSpace, parse_tree
 from tunexfer.plan.space_file import Confirm, Resources, SpaceFile, find_space, override, read_yaml
 from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
 
@@ -85,9 +86,9 @@ class Plan:
         space = SearchSpace(
             tree, suite, lambda source: rows.count(source.task, source.language, "train"), file.baseline, where.name
         )
-        _check(space)
+        space.check()
         plan = cls(file, where, space, suite, folder, rows)
-        plan.warnings  # noqa: B018  raises where no target may choose
+        plan.warnings  # noqa: B018  raises where no target has validation rows to select by
         return plan
 
     @property
@@ -146,7 +147,7 @@ class Plan:
     def possible_sources(self) -> frozenset[Source]:
         """Every source that some point can train on."""
         return frozenset(
-            {source for source in named_sources(self.space) if self.space.sizes(source)}
+            {source for source in self.space.named_sources if self.space.sizes(source)}
             | {source for chain in self.variants for source in chain.trained}
         )
 
@@ -198,7 +199,7 @@ class Plan:
             "search": self.file.search.model_dump(),
             "resources": self.resources.model_dump(),
             "confirm": self.confirm.model_dump() if self.confirm else None,
-            "coordinates": self.space.coordinates,
+            "coordinates": {name: str(domain) for name, domain in self.space.coordinates.items()},
             "baseline": {"point": self.baseline[0], "chain": self.baseline[1].as_dict()},
             "evaluated": sorted(map(list, self.evaluated)),
             "without_rows": [str(source) for source in self.without_rows],
@@ -228,30 +229,32 @@ class Plan:
         )
 
     def every_chain(self) -> list[Chain] | None:
-        """Of every point of the space; None where it is continuous or larger than `MAX_GRID`."""
+        """The baseline and the chain of every point; None where the space is continuous or larger than `MAX_GRID`."""
         try:
             points = list(islice(self.space.grid(), MAX_GRID + 1))
         except SpaceError:
             return None
-        return [self.space.chain(point) for point in points] if len(points) <= MAX_GRID else None
+        if len(points) > MAX_GRID:
+            return None
+        return list(dict.fromkeys([self.baseline[1], *map(self.space.chain, points)]))
 
     def full_cost(self) -> Cost | None:
-        """Of every point of the space; None where there are too many."""
+        """Compute the cost of training every chain of the space, or return None where there are too many."""
         chains = self.every_chain()
         return self.cost(chains) if chains else None
 
     def expected_cost(self) -> Cost:
-        """Of the trials asked for, drawn at random: the mean over `DRAWS` searches."""
+        """Compute the mean cost of a random search of as many trials as planned, over `DRAWS` searches."""
         costs = [self.cost(self.random_chains(self.trials, seed)) for seed in range(DRAWS)]
         return Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
 
     def random_chains(self, trials: int, seed: int) -> list[Chain]:
-        """The baseline and distinct random chains, at most `trials` in all: fewer where the space has no more."""
-        asker, chains = Random(seed), [self.baseline[1]]
+        """The baseline and distinct random chains, `trials` in all, or fewer where the space has no more."""
+        ask, chains = at_random(seed), [self.baseline[1]]
         for _ in range(20 * trials):
             if len(chains) == trials:
                 break
-            chain = self.space.sample(asker)[1]
+            chain = self.space.sample(ask)[1]
             if chain not in chains:
                 chains.append(chain)
         return chains
@@ -259,38 +262,39 @@ class Plan:
     @cached_property
     def without_rows(self) -> tuple[Source, ...]:
         """Pairs of task and language that the space names and the suite has no training rows for."""
-        return tuple(sorted(source for source in named_sources(self.space) if not self.space.sizes(source)))
+        return tuple(sorted(source for source in self.space.named_sources if not self.space.sizes(source)))
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know before spending the time."""
-        found = []
-        objective = self.objective
-        for target in self.baseline[1].targets:
-            mine = {
-                language for task, language, split in self.evaluated if (task, split) == (target.task, "validation")
-            }
-            if not mine:
-                found.append(
-                    f"{target.name} has no validation rows that objective.languages: {objective.languages} may read, "
-                    f"so it is scored but doesn't choose"
-                )
-        if len(found) == len(self.baseline[1].targets):
+        """What a user should know before spending the time.
+
+        raises: SpaceError, if no target has validation rows that the objective may read
+        """
+        objective, targets = self.objective, self.baseline[1].targets
+        selecting = {task for task, _, split in self.evaluated if split == "validation"}
+        lines = [
+            f"{target.name} has no validation rows that objective.languages: {objective.languages} may read, so it is "
+            "evaluated but not part of the objective"
+            for target in targets
+            if target.task not in selecting
+        ]
+        if len(lines) == len(targets):
             raise SpaceError(f"{self.where.name}, objective: no target has validation rows that it may read")
-        for name, words in self.space.coordinates.items():
-            if name.startswith("stages") and " to " in words and "whole" not in words:
-                found.append(
-                    f"{name} is continuous: no two trials will share a stage after it; draw it from few values"
-                )
-        found += self._fresh_language_heads()
+        lines += [
+            f"{name} is continuous, so no two trials share that stage or a later one; use `choice` with few values"
+            for name, domain in self.space.coordinates.items()
+            if name.startswith("stages") and isinstance(domain, Range) and not domain.integer
+        ]
+        lines += self._fresh_language_heads()
         if isinstance(objective.languages, list | tuple) or objective.languages == "all":
-            found.append(
-                "validation rows in target languages choose the winner: not the zero-shot protocol (`train` is)"
+            lines.append(
+                "selection uses target-language validation data; for the zero-shot protocol set objective.languages: "
+                "train"
             )
-        return tuple(found)
+        return tuple(lines)
 
     def _fresh_language_heads(self) -> Iterator[str]:
-        """Encoders that come without the head that a masked_lm task goes on from, as far as they are at hand."""
+        """Warn of cached encoders without the head that a masked_lm task continues from."""
         tasks = {source.task for source in self.possible_sources}
         if not any(self.suite.tasks[task].kind == "masked_lm" for task in tasks):
             return
@@ -298,8 +302,8 @@ class Plan:
             folder = find_encoder(encoder, self.rows.cache)
             if folder and not has_language_head(folder):
                 yield (
-                    f"{encoder.name} comes without a masked-language-model head: a fresh one is trained, tied to the "
-                    "word embeddings"
+                    f"{encoder.name} has no masked-language-model head, so a new one is trained, tied to the word "
+                    "embeddings"
                 )
 
 
@@ -308,58 +312,6 @@ class _NamedRows(dict[Any, str]):
 
     def __missing__(self, key: Any) -> str:
         return str(key)
-
-
-StageOptions = tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]
-
-
-def stage_options(space: SearchSpace) -> list[StageOptions]:
-    """Per stage, every list of tasks and every list of languages that some point gives it."""
-    found: list[tuple[set[tuple[str, ...]], set[tuple[str, ...]]]] = [
-        (set(), set()) for _ in space.tree.get("stages") or []
-    ]
-    for tree, _ in space.variants:
-        for (tasks, languages), stage in zip(found, tree["stages"], strict=True):
-            if stage:
-                tasks.add(_words(stage["tasks"]))
-                languages.add(_words(stage.get("languages")))
-    return [(frozenset(tasks), frozenset(languages)) for tasks, languages in found]
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(word for word in value or [] if isinstance(word, str))
-
-
-def named_sources(space: SearchSpace) -> frozenset[Source]:
-    """Every pairing of a known task and a language that the stages' options name, with or without rows."""
-    return frozenset(
-        Source(task=task, language=language)
-        for tasks, languages in stage_options(space)
-        for task in set().union(*tasks) & set(space.suite.tasks)
-        for language in set().union(*languages)
-    )
-
-
-def _check(space: SearchSpace) -> None:
-    """Try everything the space can say.
-
-    raises: SpaceError with every problem
-    """
-    problems: dict[str, None] = {}
-    for _, chain in space.variants:
-        if isinstance(chain, SpaceError):
-            problems.update(dict.fromkeys(chain.problems))
-    for index, (tasks, languages) in enumerate(stage_options(space)):
-        for some in sorted(tasks):
-            for codes in sorted(languages):
-                if set(some) <= set(space.suite.tasks) and not space.sources(some, codes):
-                    problems[f"{space.where}, {no_rows(f'stages[{index}]', some, codes)}"] = None
-    try:
-        space.baseline()
-    except SpaceError as error:
-        problems.update(dict.fromkeys(error.problems))
-    if problems:
-        raise SpaceError(list(problems))
 
 
 def _cpu_has_bf16() -> bool:

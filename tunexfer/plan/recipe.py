@@ -1,15 +1,16 @@
-"""The searched part of a space file with nothing left open, and what is said about each mistake in it."""
+"""The recipe: the searched part of a space file with a value for every domain, and how mistakes in it are worded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tunexfer.core.chain import Pooling
 from tunexfer.plan.domains import Shares, label, yaml_number_hint
-from tunexfer.tasks.suite import nearest
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.suite import Suite, nearest
 
 
 class Strict(BaseModel):
@@ -30,7 +31,7 @@ class Proportional(Strict):
 
 
 class Mixing(Strict):
-    """How the shares of a stage's sources come about; exactly one of its fields."""
+    """How the shares of a stage's sources are computed; one of its fields is set."""
 
     temperature: Temperature | None = None
     proportional: Proportional | None = None
@@ -38,7 +39,7 @@ class Mixing(Strict):
 
 
 class StageRecipe(Strict):
-    """One stage with nothing left open; what isn't said of its training comes from its tasks in the suite."""
+    """One stage; what it leaves out of its training comes from the recipes of its tasks in the suite."""
 
     name: str
     tasks: list[str]
@@ -55,20 +56,20 @@ class StageRecipe(Strict):
 
 
 class TargetRecipe(Strict):
-    """One target with nothing left open; what isn't said of its training comes from the task in the suite."""
+    """One target; what it leaves out of its training comes from the recipe of its task in the suite."""
 
     task: str
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    """What its scores go by, where one task is a target twice; else the task's name."""
+    """The name of its scores; the task's name by default. Needed where one task is a target twice."""
     after: str | None = None
-    """The name of an earlier target to go on from, with its encoder and head."""
+    """The name of an earlier target whose encoder and head it continues from."""
     train_language: str | None = None
     learning_rate: Rate | None = None
     steps: Count | None = None
     batch_size: Count | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
     languages: Literal["all"] | list[str] = "all"
-    """Languages it is scored in; targets of one task are all scored in the languages of any of them."""
+    """Languages to evaluate; targets of one task are all evaluated in the languages of any of them."""
 
 
 class EncoderRecipe(Strict):
@@ -79,7 +80,7 @@ class EncoderRecipe(Strict):
 
 
 class Recipe(Strict):
-    """All that a point settles: the part of a space file in which domains may stand."""
+    """The searched part of a space file, in which every domain has been replaced by a value."""
 
     encoder: EncoderRecipe
     stages: list[StageRecipe] = []
@@ -93,35 +94,86 @@ class Recipe(Strict):
 
 
 def explain(error: ValidationError, stage_indices: list[int] | None = None) -> list[str]:
-    """One line a problem: the path in the file, what was found, what would do."""
+    """Word each problem in one line: its path in the file, what was found, what would do.
+
+    stage_indices: the place in the file of each of the recipe's stages
+    """
     lines: dict[str, str] = {}
-    for one in error.errors():
-        loc = [part for part in one["loc"] if not (isinstance(part, str) and part[:1].isupper()) and part != "literal"]
+    for problem in error.errors():
+        loc = [part for part in problem["loc"] if not _union_member(part)]
         if stage_indices is not None and loc[:1] == ["stages"] and len(loc) > 1 and isinstance(loc[1], int):
             loc[1] = stage_indices[loc[1]]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
         path = path.split(".literal[")[0]
-        lines.setdefault(path, f"{path}: {_sentence(one['type'], one['msg'], one['input'], one.get('ctx', {}), loc)}")
+        sentence = _sentence(problem["type"], problem["msg"], problem["input"], loc)
+        lines.setdefault(path, f"{path}: {sentence}")
     return list(lines.values())
 
 
-def _sentence(kind: str, message: str, found: Any, context: Mapping[str, Any], loc: list[Any]) -> str:
+def _union_member(part: str | int) -> bool:
+    """Whether pydantic, not the file, put this part into the path."""
+    return isinstance(part, str) and (part == "literal" or part[:1].isupper())
+
+
+def _sentence(kind: str, message: str, value: Any, loc: list[Any]) -> str:
     if kind == "extra_forbidden":
         return f"there is no such key.{nearest(str(loc[-1]), _KEYS)}"
     if kind == "missing":
         return "is missing"
-    if kind in ("float_type", "int_type", "float_parsing", "int_parsing") and isinstance(found, str):
-        return f"expected a number, got the text {found!r}.{yaml_number_hint(found)}"
-    if kind == "string_type" and isinstance(found, bool):
-        return f"expected a name, got {str(found).lower()}. YAML reads the word `no` as false: write 'no' in quotes."
-    if isinstance(found, Mapping) and len(found) == 1 and kind.endswith("_type"):
-        return f"expected one value, got a mapping with the key {next(iter(found))!r}, which names no domain"
-    return f"{message[0].lower()}{message[1:]}, got {label(found)!r}"
+    if kind in ("float_type", "int_type", "float_parsing", "int_parsing") and isinstance(value, str):
+        return f"expected a number, got the text {value!r}.{yaml_number_hint(value)}"
+    if kind == "string_type" and isinstance(value, bool):
+        return f"expected a name, got {str(value).lower()}. YAML reads the word `no` as false: write 'no' in quotes."
+    if isinstance(value, Mapping) and len(value) == 1 and kind.endswith("_type"):
+        return f"expected one value, got a mapping with the key {next(iter(value))!r}, which names no domain"
+    return f"{message[0].lower()}{message[1:]}, got {label(value)!r}"
 
 
-def _all_keys() -> set[str]:
-    models = (Recipe, StageRecipe, TargetRecipe, EncoderRecipe, Mixing, Temperature)
-    return {name for model in models for name in model.model_fields}
+_MODELS = (Recipe, StageRecipe, TargetRecipe, EncoderRecipe, Mixing, Temperature)
+_BLOCKS = {"name", "suite", "objective", "search", "resources", "baseline", "confirm"}
+_KEYS = {name for model in _MODELS for name in model.model_fields} | _BLOCKS
 
 
-_KEYS = _all_keys() | {"name", "suite", "objective", "search", "resources", "baseline", "confirm"}
+def target_problems(targets: Sequence[TargetRecipe], suite: Suite) -> Iterator[str]:
+    """Check what targets are called and which of them continues from which; yield a line for each mistake."""
+    names = [target.name or target.task for target in targets]
+    earlier: dict[str, TargetRecipe] = {}
+    followers: dict[str, str] = {}
+    for index, (target, name) in enumerate(zip(targets, names, strict=True)):
+        path = f"targets[{index}]"
+        if name in earlier:
+            yield f"{path}: {name!r} is there more than once. A task that is a target twice needs a `name:` for each"
+        elif name != target.task and name in suite.tasks:
+            yield f"{path}.name: {name!r} is another task of the suite; choose a name that is not a task's"
+        if target.after is not None:
+            problem = _misplaced(target.after, name, names, earlier) or _misfit(target, earlier[target.after], suite)
+            if not problem and target.after in followers:
+                problem = f"{followers[target.after]!r} already continues from {target.after!r}; only one target can"
+            if problem:
+                yield f"{path}.after: {problem}"
+            followers.setdefault(target.after, name)
+        earlier.setdefault(name, target)
+
+
+def _misplaced(after: str, name: str, names: Sequence[str], earlier: Mapping[str, TargetRecipe]) -> str | None:
+    if after in earlier:
+        return None
+    if after == name:
+        return "a target can't continue from itself"
+    if after in names:
+        return f"{after!r} comes later; a target continues from an earlier one, so change their order"
+    return f"there is no target {after!r} before this one.{nearest(after, earlier)}"
+
+
+def _misfit(target: TargetRecipe, first: TargetRecipe, suite: Suite) -> str | None:
+    """Explain why `target` can't use the head of `first`; None if it can, or if a task is unknown."""
+    if first.task not in suite.tasks or target.task not in suite.tasks:
+        return None
+    before, after = suite.tasks[first.task], suite.tasks[target.task]
+    if KINDS[before.kind].head is None:
+        return f"{first.task} is retrieval, which trains no model to continue from"
+    if before.kind != after.kind:
+        return f"{first.task} is {before.kind} and {target.task} {after.kind}, so its head doesn't fit"
+    if (before.labels, before.labels_file) != (after.labels, after.labels_file):
+        return f"{first.task} and {target.task} differ in their labels or the order of these, so its head doesn't fit"
+    return None

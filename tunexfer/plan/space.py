@@ -1,33 +1,25 @@
-"""The space file: a chain with some values left open, read from YAML and checked as a whole."""
+"""The search space: a chain with some values left open, and the points at which it can be tried."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
-from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
+from tunexfer.core.chain import Chain, Source
 from tunexfer.core.trial import Point
 from tunexfer.errors import SpaceError
-from tunexfer.plan.askers import DefaultPoint, Explorer, GridCursor, Recorder, Replay
-from tunexfer.plan.domains import Asker, DomainError, Shares, draw, parse
-from tunexfer.plan.mixing import fixed_shares, temperature_shares
-from tunexfer.plan.recipe import Mixing, Recipe, StageRecipe, TargetRecipe, explain
-from tunexfer.plan.target_order import target_problems
-from tunexfer.plan.training_fields import KNOWN, OURS
-from tunexfer.tasks.kinds import KINDS
+from tunexfer.plan.builder import Sizes, build_chain, no_rows, sources_with_rows
+from tunexfer.plan.domains import Ask, Coordinate, DomainError, Value, draw, parse, walk
+from tunexfer.plan.draws import Cursor, defaults, every_value, extremes, replay
+from tunexfer.plan.recipe import Recipe, explain
 from tunexfer.tasks.suite import Suite, nearest
 
-T = TypeVar("T")
-DEFAULT_BATCH = 32
-"""Rows per optimizer step where neither the space nor the suite says."""
-
-Sizes = Callable[[Source], int]
-"""Training rows of a source; 0 where there are none."""
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,43 +32,56 @@ class SearchSpace:
     sizes: Sizes
     baseline_values: Mapping[str, Any]
     where: str
-    """The file, as errors name it."""
+    """The name of the file, for error messages."""
 
-    def sample(self, asker: Asker) -> tuple[Point, Chain]:
-        """Draw every coordinate that exists, in the order of the file.
+    def sample(self, ask: Ask, *, stages: bool = True) -> tuple[Point, Chain]:
+        """Draw the coordinates, in the order of the file, and build the chain at that point.
 
+        stages: False for targets alone
         raises: SpaceError, if this point makes no chain
         """
-        recorder = Recorder(asker)
-        tree = self._draw(recorder, stages=True)
-        return recorder.point, self._chain(tree, recorder)
+        point: Point = {}
+
+        def recorded(name: str, domain: Coordinate) -> Value:
+            point[name] = ask(name, domain)
+            return point[name]
+
+        with self._naming_the_file():
+            return point, self._chain(self._draw(recorded, stages=stages), recorded)
 
     def chain(self, point: Point) -> Chain:
-        """The chain at a recorded point.
+        """Build the chain at a recorded point.
 
         raises: SpaceError, if the point is of another space
         """
         try:
-            return self.sample(Replay(point))[1]
+            return self.sample(replay(point))[1]
         except (KeyError, ValueError) as error:
             raise SpaceError(f"{self.where}: the point {point} is not of this space ({error})") from error
 
     def baseline(self) -> tuple[Point, Chain]:
-        """No stage; for each target the first option of a choice and the (geometric) middle of a range."""
-        recorder = Recorder(DefaultPoint(self.baseline_values))
-        tree = self._draw(recorder, stages=False)
-        unknown = set(self.baseline_values) - set(recorder.point)
+        """No stage; for each target the first option of a choice and the (geometric) middle of a range.
+
+        raises: SpaceError, if the file's `baseline:` block names no coordinate of the targets
+        """
+        point, chain = self.sample(defaults(self.baseline_values), stages=False)
+        unknown = sorted(set(self.baseline_values) - set(point))
         if unknown:
-            lines = [
-                f"{self.where}, baseline: {name!r} is no coordinate{nearest(name, recorder.point)}" for name in unknown
-            ]
-            raise SpaceError(sorted(lines))
-        return recorder.point, self._chain(tree, recorder)
+            raise SpaceError(
+                [f"{self.where}, baseline: {name!r} is no coordinate.{nearest(name, point)}" for name in unknown]
+            )
+        return point, chain
 
     @cached_property
-    def coordinates(self) -> dict[str, str]:
-        """Every coordinate and its domain in words, in the order of the file."""
-        return self._explored[0]
+    def coordinates(self) -> dict[str, Coordinate]:
+        """Every coordinate and its domain, in the order of the file."""
+        paths = [path for path, _ in walk(self.tree)]
+
+        def place(item: tuple[str, Coordinate]) -> int:
+            # Coordinates of `shares` have their domain's path at the start of their names
+            return max(index for index, path in enumerate(paths) if item[0].startswith(path))
+
+        return dict(sorted(self._explored[0].items(), key=place))
 
     @property
     def variants(self) -> list[tuple[dict[str, Any], Chain | SpaceError]]:
@@ -84,249 +89,122 @@ class SearchSpace:
         return self._explored[1]
 
     @cached_property
-    def _explored(self) -> tuple[dict[str, str], list[tuple[dict[str, Any], Chain | SpaceError]]]:
-        words: dict[str, str] = {}
-        found: list[tuple[dict[str, Any], Chain | SpaceError]] = []
+    def _explored(self) -> tuple[dict[str, Coordinate], list[tuple[dict[str, Any], Chain | SpaceError]]]:
+        coordinates: dict[str, Coordinate] = {}
+        variants: list[tuple[dict[str, Any], Chain | SpaceError]] = []
         tried: set[tuple[str, int]] = set()
         waiting: list[dict[str, int]] = [{}]
         while waiting:
-            explorer = Explorer(waiting.pop(), words)
-            tree = self._draw(explorer, stages=True)
+            cursor = Cursor(waiting.pop(), extremes)
+            tree = self._draw(cursor.ask, stages=True)
             try:
-                found.append((tree, self._chain(tree, explorer)))
+                with self._naming_the_file():
+                    variants.append((tree, self._chain(tree, cursor.ask)))
             except SpaceError as error:
-                found.append((tree, error))
+                variants.append((tree, error))
             before: dict[str, int] = {}
-            for name, count in explorer.counts.items():
-                for index in range(count):
+            for name, taken in cursor.taken.items():
+                coordinates.setdefault(name, taken.domain)
+                for index in range(taken.count):
                     if (name, index) not in tried:
                         tried.add((name, index))
-                        if index != explorer.taken[name]:
+                        if index != taken.index:
                             waiting.append({**before, name: index})
-                before[name] = explorer.taken[name]
-        return words, found
+                before[name] = taken.index
+        return coordinates, variants
 
     def grid(self) -> Iterator[Point]:
         """Every point, each once.
 
         raises: SpaceError, if a coordinate is continuous
         """
-        path: list[tuple[str, int, int]] = []
+        indices: dict[str, int] = {}
         while True:
-            odometer = GridCursor(path, self.where)
-            recorder = Recorder(odometer)
-            self._chain(self._draw(recorder, stages=True), recorder)
-            yield recorder.point
-            path = odometer.path
-            while path and path[-1][1] + 1 == path[-1][2]:
+            cursor = Cursor(indices, every_value)
+            yield self.sample(cursor.ask)[0]
+            path = list(cursor.taken.items())
+            while path and path[-1][1].index + 1 == path[-1][1].count:
                 path.pop()
             if not path:
                 return
-            name, index, count = path.pop()
-            path.append((name, index + 1, count))
+            indices = {name: taken.index for name, taken in path}
+            indices[path[-1][0]] += 1
 
-    def sources(self, tasks: Sequence[str], languages: Sequence[str]) -> dict[Source, int]:
-        """The pairings that have training rows, and how many."""
-        pairs = [Source(task=task, language=language) for task in tasks for language in languages]
-        return {source: size for source in dict.fromkeys(pairs) if (size := self.sizes(source)) > 0}
+    @cached_property
+    def named_sources(self) -> frozenset[Source]:
+        """Every pairing of a known task and a language that the stages' options name, with or without rows."""
+        return frozenset(
+            Source(task=task, language=language)
+            for tasks, languages in self._stage_options
+            for task in set().union(*tasks) & set(self.suite.tasks)
+            for language in set().union(*languages)
+        )
 
-    def _draw(self, asker: Asker, *, stages: bool) -> dict[str, Any]:
-        tree: dict[str, Any] = {"encoder": draw(self.tree["encoder"], "encoder", asker), "stages": []}
+    def check(self) -> None:
+        """Try everything that the space can draw, and every pairing of a stage's tasks with its languages.
+
+        raises: SpaceError with every problem
+        """
+        problems = [line for _, chain in self.variants if isinstance(chain, SpaceError) for line in chain.problems]
+        for index, (tasks, languages) in enumerate(self._stage_options):
+            for names in sorted(tasks):
+                for codes in sorted(languages):
+                    if set(names) <= set(self.suite.tasks) and not sources_with_rows(self.sizes, names, codes):
+                        problems.append(f"{self.where}, {no_rows(f'stages[{index}]', names, codes)}")
+        try:
+            self.baseline()
+        except SpaceError as error:
+            problems += error.problems
+        if problems:
+            raise SpaceError(list(dict.fromkeys(problems)))
+
+    @cached_property
+    def _stage_options(self) -> list[tuple[set[Names], set[Names]]]:
+        """Per stage, every list of tasks and every list of languages that some point gives it."""
+        options: list[tuple[set[Names], set[Names]]] = [(set(), set()) for _ in self.tree.get("stages") or []]
+        for tree, _ in self.variants:
+            for (tasks, languages), stage in zip(options, tree["stages"], strict=True):
+                if stage:
+                    tasks.add(_names(stage["tasks"]))
+                    languages.add(_names(stage.get("languages")))
+        return options
+
+    def _draw(self, ask: Ask, *, stages: bool) -> dict[str, Any]:
+        tree: dict[str, Any] = {"encoder": draw(self.tree["encoder"], "encoder", ask), "stages": []}
         for index, stage in enumerate(self.tree.get("stages") or [] if stages else []):
             name = f"stages[{index}]"
-            tasks = draw(stage.get("tasks"), f"{name}.tasks", asker)
+            tasks = draw(stage.get("tasks"), f"{name}.tasks", ask)
             if tasks:
                 rest = {key: value for key, value in stage.items() if key != "tasks"}
-                tree["stages"].append({"name": f"stage{index + 1}"} | draw(rest, name, asker) | {"tasks": tasks})
+                tree["stages"].append({"name": f"stage{index + 1}"} | draw(rest, name, ask) | {"tasks": tasks})
             else:
                 tree["stages"].append(None)
-        tree["targets"] = draw(list(self.tree["targets"]), "targets", asker)
-        tree["training"] = draw(self.tree.get("training") or {}, "training", asker)
+        tree["targets"] = draw(list(self.tree["targets"]), "targets", ask)
+        tree["training"] = draw(self.tree.get("training") or {}, "training", ask)
         return tree
 
-    def _chain(self, tree: dict[str, Any], asker: Asker) -> Chain:
+    def _chain(self, tree: dict[str, Any], ask: Ask) -> Chain:
         indices = [index for index, stage in enumerate(tree["stages"]) if stage is not None]
         try:
             recipe = Recipe.model_validate({**tree, "stages": [tree["stages"][index] for index in indices]})
         except ValidationError as error:
-            raise SpaceError([f"{self.where}, {line}" for line in explain(error, indices)]) from error
-        problems: list[str] = _training_problems(recipe.training)
-        stages = [
-            self._stage(stage, f"stages[{index}]", recipe.training, asker, problems)
-            for index, stage in zip(indices, recipe.stages, strict=True)
-        ]
-        targets = [
-            self._target(target, f"targets[{index}]", recipe.training, problems)
-            for index, target in enumerate(recipe.targets)
-        ]
-        problems += target_problems(recipe.targets, self.suite)
-        if problems:
-            raise SpaceError([f"{self.where}, {problem}" for problem in problems])
-        return Chain(
-            suite=self.suite.name,
-            encoder=Encoder(**recipe.encoder.model_dump()),
-            stages=tuple(stage for stage in stages if stage),
-            targets=tuple(targets),
-        )
+            raise SpaceError(explain(error, indices)) from error
+        return build_chain(recipe, indices, self.suite, self.sizes, ask)
 
-    def _stage(
-        self, recipe: StageRecipe, where: str, training: dict[str, Any], asker: Asker, problems: list[str]
-    ) -> Stage | None:
-        before = len(problems)
-        for index, task in enumerate(recipe.tasks):
-            self._check_task(task, f"{where}.tasks[{index}]", problems)
-        if len(problems) > before:
-            return None
-        sizes = self.sources(recipe.tasks, recipe.languages)
-        if not sizes:
-            problems.append(no_rows(where, recipe.tasks, recipe.languages))
-            return None
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
         try:
-            shares = _shares(recipe.mixing, sizes, f"{where}.mixing.shares", asker)
-        except KeyError as error:
-            problems.append(f"{where}.mixing.fixed: no share for {error.args[0]!r}, which is among the sources drawn")
-            return None
-        except DomainError as error:
-            problems.append(str(error))
-            return None
-        drawn = {source: share for source, share in zip(sizes, shares, strict=True) if share > 0}
-        if not drawn:
-            problems.append(f"{where}.mixing: every share is 0")
-            return None
-        mixture = Mixture(sources=tuple(drawn), shares=tuple(drawn.values()))
-        cap = _cap(recipe.mixing)
-        seen = {source: min(size, cap or size) for source, size in sizes.items()}
-        return self._fine_tuning(recipe.name, mixture, recipe, seen, training, where, problems)
-
-    def _target(self, recipe: TargetRecipe, where: str, training: dict[str, Any], problems: list[str]) -> Target:
-        untrained = Target(task=recipe.task, layer=recipe.layer)
-        if not self._check_task(recipe.task, f"{where}.task", problems):
-            return untrained
-        if self.suite.tasks[recipe.task].kind == "masked_lm":
-            problems.append(
-                f"{where}.task: {recipe.task} is masked_lm, which has nothing to score: it can be among the tasks of a "
-                "stage, but is no target"
-            )
-            return untrained
-        retrieval = KINDS[self.suite.tasks[recipe.task].kind].head is None
-        if recipe.layer is not None and not retrieval:
-            problems.append(f"{where}.layer: only a retrieval target reads a hidden layer")
-        if retrieval:
-            for key in ("name", "after", "train_language", "learning_rate", "steps", "batch_size"):
-                if getattr(recipe, key) is not None:
-                    problems.append(f"{where}.{key}: retrieval has nothing to train; leave it out")
-            return untrained
-        source = Source(task=recipe.task, language=recipe.train_language or "")
-        rows = self.sizes(source)
-        if recipe.train_language and rows == 0:
-            problems.append(f"{where}.train_language: {recipe.task} has no training rows in {recipe.train_language!r}")
-        mixture = Mixture(sources=(source,), shares=(1.0,))
-        name = recipe.name or recipe.task
-        stage = self._fine_tuning(name, mixture, recipe, {source: rows}, training, where, problems)
-        return Target(task=recipe.task, stage=stage, after=recipe.after)
-
-    def _fine_tuning(
-        self,
-        name: str,
-        mixture: Mixture,
-        recipe: StageRecipe | TargetRecipe,
-        sizes: Mapping[Source, int],
-        training: dict[str, Any],
-        where: str,
-        problems: list[str],
-    ) -> Stage | None:
-        """What the space leaves out is filled in from the tasks' own recipes in the suite.
-
-        Several tasks train for the sum of their steps, and have to agree in their learning rate.
-
-        sizes: rows that an epoch of each source counts, which a cap of the mixing limits, as in jiant's runs
-        """
-        given = {task: self.suite.tasks[task].recipe for task in mixture.tasks}
-        defaults = [default for default in given.values() if default]
-        rate, batch_size = recipe.learning_rate, recipe.batch_size
-        if len(defaults) == len(given):
-            rate = rate or _agreed(default.learning_rate for default in defaults)
-            batch_size = batch_size or _agreed(default.batch_size for default in defaults)
-        steps, batch_size = recipe.steps, batch_size or DEFAULT_BATCH
-        if steps is None and len(defaults) == len(given):
-            steps = sum(
-                default.steps(sum(size for source, size in sizes.items() if source.task == task), batch_size)
-                for task, default in given.items()
-                if default
-            )
-        needed: dict[str, object] = {"learning_rate": rate, "steps": steps}
-        if isinstance(recipe, TargetRecipe):
-            needed = {"train_language": recipe.train_language, **needed}
-        missing = [key for key, value in needed.items() if value is None]
-        if missing or rate is None or steps is None:
-            problems.append(f"{where}: {' + '.join(given)} is fine-tuned, so it needs {', '.join(missing)}")
-            return None
-        return Stage(
-            name=name, mixture=mixture, learning_rate=rate, steps=steps, batch_size=batch_size, training=training
-        )
-
-    def _check_task(self, task: str, where: str, problems: list[str]) -> bool:
-        if task in self.suite.tasks:
-            if where.startswith("stages") and KINDS[self.suite.tasks[task].kind].head is None:
-                problems.append(f"{where}: {task} is retrieval, which has nothing to train on")
-            return True
-        problems.append(
-            f"{where}: there is no task {task!r}.{nearest(task, self.suite.tasks)} "
-            f"`tunexfer tasks --suite {self.suite.name}` lists all {len(self.suite.tasks)}."
-        )
-        return False
+            yield
+        except SpaceError as error:
+            raise SpaceError([f"{self.where}, {problem}" for problem in error.problems]) from error
 
 
-def _agreed(values: Iterable[T]) -> T | None:
-    """The one value there is; None where there are several."""
-    distinct = set(values)
-    return distinct.pop() if len(distinct) == 1 else None
-
-
-def no_rows(where: str, tasks: Sequence[str], languages: Sequence[str]) -> str:
-    """What to say of a stage that has nothing to train on."""
-    return (
-        f"{where}: {' + '.join(tasks)} has no training rows in {', '.join(languages)}, so this point has nothing to "
-        f"train on. `tunexfer tasks` lists each task's languages."
-    )
-
-
-def _shares(mixing: Any, sizes: dict[Source, int], where: str, asker: Asker) -> list[float]:
-    if isinstance(mixing, Shares):
-        keys = list(dict.fromkeys(source.task if mixing.by_task else str(source) for source in sizes))
-        return fixed_shares(sizes, mixing.over(where, keys, asker))
-    if isinstance(mixing, Mixing):
-        if mixing.fixed is not None:
-            return fixed_shares(sizes, mixing.fixed)
-        if mixing.temperature is not None:
-            return temperature_shares(sizes, temperature=mixing.temperature.T, cap=mixing.temperature.cap)
-        return temperature_shares(sizes, cap=mixing.proportional.cap if mixing.proportional else None)
-    return temperature_shares(sizes, temperature=math.inf if mixing == "uniform" else 1.0)
-
-
-def _cap(mixing: Any) -> int | None:
-    """Rows of a source that count at most."""
-    if isinstance(mixing, Mixing):
-        mixing = mixing.proportional or mixing.temperature
-    return getattr(mixing, "cap", None)
-
-
-def _training_problems(training: dict[str, Any]) -> list[str]:
-    problems = [
-        f"training.{name}: tunexfer sets this itself; leave it out"
-        for name in training
-        if name in OURS and name in KNOWN
-    ]
-    problems += [
-        f"training.{name}: TrainingArguments has no such field.{nearest(name, KNOWN)}"
-        for name in training
-        if name not in KNOWN
-    ]
-    return problems
+def _names(value: Any) -> Names:
+    return (value,) if isinstance(value, str) else tuple(name for name in value or [] if isinstance(name, str))
 
 
 def parse_tree(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The searched part of a space file with its domains parsed.
+    """Parse the domains in the searched part of a space file.
 
     raises: SpaceError with every domain that is written wrongly
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from tunexfer.plan.domains import Choice, Domain, DomainError, Subset, label, parse
+from tunexfer.plan.domains import Choice, Domain, DomainError, parse, walk
 from tunexfer.report.study import Study
 
 SEARCHED = ("encoder", "stages", "targets", "training")
@@ -51,9 +51,7 @@ class Explored:
 
     def _options(self, drawn: pd.Series[Any]) -> set[str]:
         domain = self.domains.get(str(drawn.name))
-        if isinstance(domain, Choice):
-            return set(domain.labels)
-        return {label(some) for some in domain.subsets} if isinstance(domain, Subset) else set(drawn.dropna())
+        return set(domain.labels) if isinstance(domain, Choice) else set(drawn.dropna())
 
 
 def domains(plan: Mapping[str, Any]) -> dict[str, Domain]:
@@ -63,19 +61,4 @@ def domains(plan: Mapping[str, Any]) -> dict[str, Domain]:
     """
     identity = plan.get("identity", {})
     problems: list[DomainError] = []
-    return dict(_walk({key: parse(identity.get(key), key, problems) for key in SEARCHED}, ""))
-
-
-def _walk(tree: Any, name: str) -> Iterator[tuple[str, Domain]]:
-    """Every domain in a tree, under the names that `core.domains.draw` gives them."""
-    if isinstance(tree, Choice):
-        for index, option in enumerate(tree.options):
-            yield from _walk(option, f"{name}.choice[{index}]")
-    if isinstance(tree, Domain):
-        yield name, tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _walk(value, f"{name}.{key}" if name else key)
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from _walk(value, f"{name}[{index}]")
+    return dict(walk({key: parse(identity.get(key), key, problems) for key in SEARCHED}))

@@ -16,7 +16,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 from pandas.api.types import is_numeric_dtype
 
-from tunexfer.plan.domains import Domain, IntUniform, LogUniform, Uniform
+from tunexfer.plan.domains import Domain, Range
 from tunexfer.report.explored import Explored
 
 BEST_SHARE = 0.25
@@ -110,8 +110,7 @@ def _distribution(drawn: pd.Series[Any], domain: Domain | None) -> BaseDistribut
     if not is_numeric_dtype(present):
         return CategoricalDistribution(sorted(present.unique()))
     low, high = float(present.min()), float(present.max())
-    if isinstance(domain, Uniform | LogUniform | IntUniform):
-        low, high = min(low, domain.low), max(high, domain.high)
-    return FloatDistribution(
-        low, high, log=isinstance(domain, LogUniform), step=1 if isinstance(domain, IntUniform) else None
-    )
+    if not isinstance(domain, Range):
+        return FloatDistribution(low, high)
+    low, high = min(low, domain.low), max(high, domain.high)
+    return FloatDistribution(low, high, log=domain.log, step=1 if domain.integer else None)

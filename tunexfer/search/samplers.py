@@ -14,8 +14,8 @@ from optuna.trial import BaseTrial, FixedTrial, TrialState, create_trial
 from tunexfer.core.chain import Chain
 from tunexfer.core.graph import fingerprint
 from tunexfer.core.trial import Point
-from tunexfer.plan.askers import Random
-from tunexfer.plan.domains import Asker
+from tunexfer.plan.domains import Ask, Choice, Coordinate, Value
+from tunexfer.plan.draws import at_random
 
 TPE_STARTUP = 5
 """Complete trials that are drawn by chance before TPE has a say: a study here has tens of trials, not hundreds."""
@@ -29,7 +29,7 @@ TPE_ATTEMPTS = 30
 class Space(Protocol):
     """What is asked of a `SearchSpace`."""
 
-    def sample(self, asker: Asker) -> tuple[Point, Chain]: ...
+    def sample(self, ask: Ask) -> tuple[Point, Chain]: ...
 
     def chain(self, point: Point) -> Chain: ...
 
@@ -48,7 +48,7 @@ class Sampler:
 
         attempt: how many points for this trial were turned down already
         """
-        return self.space.sample(Random(self.seed_of(number, attempt)))
+        return self.space.sample(at_random(self.seed_of(number, attempt)))
 
     def tell(self, number: int, point: Point, value: float | None) -> None:
         """How a trial did, drawn here or in an earlier run of the study; None: it failed, or was turned down."""
@@ -78,7 +78,7 @@ class TPEProposals(Sampler):
                 seed=self.seed_of(number, attempt),
             )
         self._open[number] = self.study.ask()
-        return self.space.sample(OptunaAsker(self._open[number]))
+        return self.space.sample(suggest(self._open[number]))
 
     def tell(self, number: int, point: Point, value: float | None) -> None:
         trial = self._open.pop(number, None)
@@ -89,27 +89,21 @@ class TPEProposals(Sampler):
 
     def _distributions(self, point: Point) -> dict[str, BaseDistribution]:
         trial = FixedTrial(point)
-        self.space.sample(OptunaAsker(trial))
+        self.space.sample(suggest(trial))
         return trial.distributions
 
 
-class OptunaAsker:
-    """Answers a space's questions with an Optuna trial."""
+def suggest(trial: BaseTrial) -> Ask:
+    """Draw each coordinate with an Optuna trial."""
 
-    def __init__(self, trial: BaseTrial) -> None:
-        self.trial = trial
+    def ask(name: str, domain: Coordinate) -> Value:
+        if isinstance(domain, Choice):
+            return str(trial.suggest_categorical(name, domain.labels))
+        if domain.integer:
+            return trial.suggest_int(name, int(domain.low), int(domain.high))
+        return trial.suggest_float(name, domain.low, domain.high, log=domain.log)
 
-    def categorical(self, name: str, options: tuple[str, ...]) -> int:
-        return options.index(str(self.trial.suggest_categorical(name, options)))
-
-    def uniform(self, name: str, low: float, high: float) -> float:
-        return self.trial.suggest_float(name, low, high)
-
-    def log_uniform(self, name: str, low: float, high: float) -> float:
-        return self.trial.suggest_float(name, low, high, log=True)
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        return self.trial.suggest_int(name, low, high)
+    return ask
 
 
 class GridSampler(Sampler):
