@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,17 +136,6 @@ def test_the_command_says_what_it_registered(five: Case) -> None:
     assert done.stdout.splitlines() == [
         f"{target}: registered in MLflow as models:/other-{target}/1" for target in TARGETS
     ]
-
-
-def test_a_search_registers_the_best_trial_at_its_end(one: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = one.made
-    runs = made.folder.path.parent
-    monkeypatch.setenv("TUNEXFER_CACHE", str(made.cache))
-    places = ["--runs", str(runs), "--name", made.folder.name, "--store", str(made.store.root), "--trials", "2"]
-    done = CliRunner().invoke(app, ["search", str(runs / "space.yaml"), *places, "--register", "from_search", "--json"])
-    assert done.exit_code == 0, done.exception
-    assert json.loads(done.stdout)["state"] == "finished"
-    assert "match: registered in MLflow as models:/from_search/1" in done.stderr
 
 
 def test_a_trial_that_mlflow_does_not_know_is_refused(five: Case, tmp_path: Path) -> None:

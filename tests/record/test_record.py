@@ -35,14 +35,6 @@ def test_the_command_is_kept_without_the_passwords_in_it(folder: StudyFolder, mo
     assert kept == [*command[:3], "--tracking-uri=http://me:***@mlflow.example:8080/x@y", "--seed", "3"]
 
 
-def test_what_notify_runs_is_not_kept(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    hook = "curl https://hooks.example/TOKEN"
-    monkeypatch.setattr("sys.argv", ["tunexfer", "search", "toy", "--notify", hook, f"--notify={hook}", "--seed", "3"])
-    with Record.drive(folder, PLAN):
-        kept = json.loads(folder.environment.read_text())["command"]
-    assert kept == ["tunexfer", "search", "toy", "--notify", "***", "--notify=***", "--seed", "3"]
-
-
 def test_a_trial_that_was_begun_and_not_finished_is_to_be_run_again_as_the_same_trial(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
         record.begin(trial(2))

@@ -17,8 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def first(home: Home) -> Finished:
-    notify = "echo $TUNEXFER_STUDY $TUNEXFER_STATE $TUNEXFER_BEST > told"
-    return home.search(home.space("first"), "--trials", "4", "--json", "--notify", notify, store="store-first")
+    return home.search(home.space("first"), "--trials", "4", "--json", store="store-first")
 
 
 @pytest.fixture
@@ -43,11 +42,6 @@ def test_the_dashboard_and_its_token_the_first_score_and_every_trial_are_told(fi
     assert "ray get-auth-token" in first.said
     assert first.said.count("first score") == 1
     assert [f"trial {number} complete" in first.said for number in range(4)] == [True] * 4
-
-
-def test_the_users_command_is_run_when_it_ends(home: Home, first: Finished) -> None:
-    best = first.summary["objective"]["best"]
-    assert (home.path / "told").read_text() == f"first finished {best:.2f}\n"
 
 
 def test_the_record_has_its_files(study: StudyFolder) -> None:

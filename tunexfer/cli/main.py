@@ -1,11 +1,10 @@
-"""The command line: read, validate, call. Everything it says on the way goes to standard error."""
+"""The command line: read, validate, call. Results go to standard output, progress to standard error."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,39 +25,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SpaceArgument = Annotated[str, typer.Argument(help="A space file, or the name of a shipped one (multitask).")]
+SpaceArgument = Annotated[
+    str, typer.Argument(help="A space file, or the name of a shipped space, for example multitask.")
+]
 SetOption = Annotated[
     list[str],
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Set any value of the space, for example `--set stages[0].steps=20`. The value is YAML. Repeatable.",
+        help="Override a value of the space, for example `--set stages[0].steps=20`. The value is YAML. Repeatable.",
     ),
 ]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of the search and of every stage.")]
-TrialsOption = Annotated[int | None, typer.Option(min=1, help="Finished trials wanted, the baseline included.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the search and of all training.")]
+TrialsOption = Annotated[int | None, typer.Option(min=1, help="Number of trials to finish, including the baseline.")]
 StoreOption = Annotated[
     str | None,
-    typer.Option(help="Where trained stages are kept and found again: a folder or a URL that fsspec opens."),
+    typer.Option(help="Stage store: a folder, or a URL that fsspec can open."),
 ]
 TrackingOption = Annotated[
     str | None,
     typer.Option(
-        help="MLflow's tracking URI; by default what the search was told, else a SQLite file in the runs folder."
-    ),
-]
-NotifyOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="CMD",
-        help="Shell command to run when the study ends, however it ends. It finds `TUNEXFER_STUDY`, `TUNEXFER_STATE` "
-        "and more in its environment: `--notify 'notify-send \"$TUNEXFER_STUDY: $TUNEXFER_STATE\"'`.",
+        help="MLflow tracking URI; by default the one that the search used, else a SQLite file in the runs folder."
     ),
 ]
 
 
 def main() -> None:
-    """The `tunexfer` command: errors of a user's making end it with one message and exit code 2."""
+    """Run the `tunexfer` command; a user's mistake ends it with a message and exit code 2."""
     try:
         app()
     except TunexferError as error:
@@ -68,7 +61,7 @@ def main() -> None:
 
 
 def cache_folder() -> Path:
-    """Where built suites, encoders and encoded rows are kept: `TUNEXFER_CACHE`, else below the user's cache folder."""
+    """The folder for built suites, encoders and encoded rows: `TUNEXFER_CACHE`, else one in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunexfer"
     return Path(os.environ.get("TUNEXFER_CACHE") or default).absolute()
 
@@ -81,21 +74,21 @@ def plan(
     seed: SeedOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Show all that a search of SPACE would do, without training anything.
+    """Preview a search: what SPACE would train and evaluate, and what that costs. Nothing is trained or downloaded.
 
-    Every option of every choice and both ends of every range are checked, so a mistake shows now.
+    Every option of every choice and both ends of every range are checked, so that mistakes are reported now.
     """
-    made = load_plan(space, set_, trials, seed)
+    loaded = load_plan(space, set_, trials, seed)
     from tunexfer.plan.cost import estimate
 
-    console().print(plan_view(made, estimate(made, cache_folder(), store_place(store))))
+    console().print(plan_view(loaded, estimate(loaded, cache_folder(), store_location(store))))
 
 
 @app.command()
 def tasks(
-    suite: Annotated[str | None, typer.Option(help="Name of a suite, or a suite file. Default: all named.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Name of a suite, or a suite file; all suites by default.")] = None,
 ) -> None:
-    """List the tasks of suites: kinds, languages, rows per split, licences."""
+    """List the tasks of suites with their kinds, languages, rows per split and licences."""
     from tunexfer.data.rows import Rows
     from tunexfer.tasks.suite import load_suite, named_suites
 
@@ -106,56 +99,60 @@ def tasks(
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Option(help="Folder with a folder per task: `xnli/test-de.tsv`.")],
-    labels: Annotated[Path, typer.Option(help="Folder of the same shape that holds the labels.")],
-    suite: Annotated[Literal["xtreme"], typer.Option(help="Whose files, metrics and means.")] = "xtreme",
-    out: Annotated[Path | None, typer.Option(help="JSON file for every score, per language too.")] = None,
+    predictions: Annotated[
+        Path, typer.Option(help="Folder of predictions with a folder per task: `xnli/test-de.tsv`.")
+    ],
+    labels: Annotated[Path, typer.Option(help="Folder of labels with the same layout.")],
+    suite: Annotated[Literal["xtreme"], typer.Option(help="The benchmark.")] = "xtreme",
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file to write all scores to, including those per language.")
+    ] = None,
 ) -> None:
-    """Score folders of predictions exactly as a benchmark does."""
+    """Score predictions with the files, metrics and averages of a benchmark."""
     from tunexfer.core.files import write_whole
     from tunexfer.export.xtreme_scores import remarks, score_folders
 
     scores = score_folders(predictions, labels)
     if out:
         write_whole(out, json.dumps(scores, indent=2) + "\n")
-    said = console()
-    said.print(scores_view(scores))
+    output = console()
+    output.print(scores_view(scores))
     for line in remarks(predictions, labels):
-        said.print(line, highlight=False, markup=False, soft_wrap=True)
+        output.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def export(
-    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
-    to: Annotated[Path, typer.Option(help="Folder to make; what it holds already is never overwritten.")],
+    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
+    to: Annotated[Path, typer.Option(help="Output folder; must be new or empty.")],
     format_: Annotated[
         Literal["transformers", "xtreme", "replay"],
         typer.Option(
             "--format",
-            help="`transformers`: the trained models, a folder per target, with a model card. `xtreme`: test "
-            "predictions, as that benchmark's leaderboard takes them. `replay`: a space that trains the chain again.",
+            help="`transformers`: the trained models, one folder per target, with a model card. `xtreme`: test "
+            "predictions in the benchmark's submission format. `replay`: a space file that trains the chain again.",
         ),
     ],
-    trial: Annotated[int | None, typer.Option(help="Number of a trial; the best one by default.")] = None,
+    trial: Annotated[int | None, typer.Option(help="Trial number; the best trial by default.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="transformers: where the search kept its trained stages, if it was told to.")
+        str | None, typer.Option(help="transformers: stage store of the search, if it was not the default.")
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="xtreme: folder to make for the labels, which `score` compares the predictions with."),
+        typer.Option(help="xtreme: output folder for the labels, which `score` reads; must be new or empty."),
     ] = None,
 ) -> None:
-    """Take what a trial of STUDY found home.
+    """Export the models or predictions of a trial of STUDY.
 
-    `transformers` takes the models from the stage store. They load with `AutoModel...from_pretrained`, without
-    tunexfer: encoder and head in one where transformers has a class that computes the same. Else the head lies beside
-    the encoder, and the model card has the lines that apply it. The other formats read the study folder alone. `xtreme`
-    leaves out, and says so, what the trial wasn't scored on in each of the benchmark's languages.
+    `transformers` exports the models from the stage store. They load with transformers alone: encoder and head together
+    where transformers has a matching class; otherwise the head is a file beside the encoder, and the model card shows
+    how to apply it. The other formats read only the study folder. `xtreme` skips tasks that were not evaluated in all
+    languages of the benchmark, and lists them.
     """
     if store and format_ != "transformers":
-        raise StudyError("--store: only --format transformers reads the stage store.")
+        raise StudyError("--store: only for --format transformers; the other formats do not read the stage store.")
     if labels and format_ != "xtreme":
-        raise StudyError("--labels: only --format xtreme writes labels.")
+        raise StudyError("--labels: only for --format xtreme.")
     folder = StudyFolder(study)
     if format_ == "transformers":
         _export_models(folder, trial, to, store)
@@ -172,11 +169,11 @@ def _export_models(study: StudyFolder, trial: int | None, to: Path, store: str |
     from tunexfer.store import StageStore
 
     cache = cache_folder()
-    stages = StageStore(store_place(store), copies=cache / "store")
+    stages = StageStore(store_location(store), copies=cache / "store")
     done = export_transformers(study, trial, to, stages, cache=cache)
     print(f"trial {done.trial} of {study.name}, described in {to / 'README.md'}")
     for folder in done.folders:
-        print(f"{to / folder.target}: {folder.loads_with}{', head apart' if folder.head_apart else ''}")
+        print(f"{to / folder.target}: {folder.loads_with}{', head in a separate file' if folder.head_apart else ''}")
 
 
 def _export_predictions(study: StudyFolder, trial: int | None, to: Path, labels: Path | None) -> None:
@@ -187,7 +184,7 @@ def _export_predictions(study: StudyFolder, trial: int | None, to: Path, labels:
     empty_folder(to, "--to")
     if labels:
         if labels.absolute() == to.absolute():
-            raise StudyError("--labels: the labels need another folder than the predictions (--to).")
+            raise StudyError("--labels: choose another folder than that of the predictions (--to).")
         empty_folder(labels, "--labels")
     found = export_xtreme(study.trial(ended.trial.number), ended.trial.chain, to, labels)
     print(f"trial {ended.trial.number} of {study.name}: {', '.join(found.written)}")
@@ -197,17 +194,16 @@ def _export_predictions(study: StudyFolder, trial: int | None, to: Path, labels:
 
 @app.command()
 def report(
-    study: Annotated[list[Path], typer.Argument(help="Folders of studies: `runs/multitask`.")],
+    study: Annotated[list[Path], typer.Argument(help="Study folders, for example `runs/multitask`.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write to; by default the study's own, or this one for several studies."),
+        typer.Option(help="Output folder; by default that of the study, or the current one for several studies."),
     ] = None,
 ) -> None:
-    """Write what studies found as one page, `report.html`.
+    """Write a report on one or more studies as an HTML page, `report.html`.
 
-    The page opens from disk and needs no network; its tables (CSV) and figures (SVG, PNG) lie beside it in
-    `report_files`. Nothing but the study folders is read; a study may still be running, be killed or be damaged: what
-    is missing is said at the top. Several studies are shown together.
+    The page is self-contained; tables (CSV) and figures (SVG, PNG) are in `report_files` beside it. Only the study
+    folders are read. A study may still be running or be damaged: the top of the page lists what is missing.
     """
     from tunexfer.report.answer import answer
     from tunexfer.report.page import write_report
@@ -221,26 +217,26 @@ def report(
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise StudyError(
-            f"{to}: the report can't be written there ({error.strerror}). Give a folder: --out."
+            f"{to}: the report can't be written there ({error.strerror}). Choose another folder with --out."
         ) from error
-    for one in studies:
-        for line in (one.standing(), *one.problems, *answer(one)):
+    for loaded in studies:
+        for line in (loaded.standing(), *loaded.problems, *answer(loaded)):
             print(line)
     print(page)
 
 
 @app.command()
 def compare(
-    study_a: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study: `runs/multitask`.")],
-    study_b: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of another, or the same one.")],
-    trial_a: Annotated[int | None, typer.Option(help="Number of the first study's trial; its best by default.")] = None,
-    trial_b: Annotated[int | None, typer.Option(help="Likewise of the second study.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file for every number of the tables.")] = None,
+    study_a: Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder, for example `runs/multitask`.")],
+    study_b: Annotated[Path, typer.Argument(metavar="STUDY", help="Another study folder, or the same one.")],
+    trial_a: Annotated[int | None, typer.Option(help="Trial number in the first study; its best by default.")] = None,
+    trial_b: Annotated[int | None, typer.Option(help="Trial number in the second study; its best by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write the tables to.")] = None,
 ) -> None:
-    """Show a trial of one STUDY beside a trial of another, with paired tests over the rows that both were scored on.
+    """Compare a trial of one STUDY with a trial of another, with paired tests over the rows that both predicted.
 
-    What only one was scored on, or on other rows, is left out and said; where the two plans differ is shown. Confirmed
-    chains are compared by the seeds that both were confirmed with.
+    Rows that only one trial predicted are left out and counted; differences between the two plans are listed. Confirmed
+    chains are compared over the seeds that both were confirmed with.
     """
     from tunexfer.core.files import write_whole
     from tunexfer.report.compare import compare_studies, view
@@ -256,137 +252,99 @@ def compare(
 def search(
     space: SpaceArgument,
     trials: TrialsOption = None,
-    name: Annotated[str | None, typer.Option(help="Name of the study; the space's own by default.")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder that holds a folder per study.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the study; that of the space by default.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of studies; each gets a folder of its own.")] = Path("runs"),
     store: StoreOption = None,
     tracking_uri: Annotated[
         str | None,
         typer.Option(
-            envvar="MLFLOW_TRACKING_URI", help="MLflow's tracking URI; a SQLite file in the runs folder by default."
+            envvar="MLFLOW_TRACKING_URI", help="MLflow tracking URI; a SQLite file in the runs folder by default."
         ),
     ] = None,
-    concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of concurrent trials; as many as fit by default.")
+    ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Address of an existing Ray cluster (`auto` for the one of this machine).")
+        str | None, typer.Option(help="Address of a running Ray cluster; `auto` finds one on this machine.")
     ] = None,
     seed: SeedOption = None,
     set_: SetOption = [],  # noqa: B006  typer copies it
-    notify: NotifyOption = None,
-    register: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Register the best trial's models in MLflow at the end, as `tunexfer register` does."
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on the way.")] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Suppress progress output.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
 ) -> None:
-    """Run the search that SPACE describes, or go on with it.
+    """Run the search that SPACE describes, or resume it.
 
-    Every trial runs its whole chain; stages that chains share are trained once. Ctrl-C stops cleanly; the same command
-    continues and runs failed trials again; a larger `--trials` extends. Exit code 0 for a finished study, 2 for a
-    mistake, 130 after Ctrl-C.
+    Every trial runs its whole chain; stages that chains have in common are trained once. Ctrl-C stops cleanly. Rerun
+    the same command to resume and to retry failed trials; a larger `--trials` extends the search. Exit codes: 0
+    finished, 2 a mistake in the arguments or the space, 130 interrupted.
     """
-    made = load_plan(space, set_, trials, seed)
+    loaded = load_plan(space, set_, trials, seed)
     from tunexfer.cli.launch import Places, launch
-    from tunexfer.cli.notify import notifying
     from tunexfer.record.findings import show as show_summary
 
     runs = runs.absolute()
     uri = tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
-    places = Places(runs=runs, cache=cache_folder(), store=store_place(store), tracking_uri=uri)
-    said = console(stderr=True)
-    name = name or made.name
-    with notifying(notify, runs / name) as about:
-        summary = launch(made, places, said, name=name, concurrent=concurrent, address=address, quiet=quiet)
-        best = summary["objective"]["best"]
-        about |= {"state": summary["state"], "best": "" if best is None else f"{best:.2f}"}
+    places = Places(runs=runs, cache=cache_folder(), store=store_location(store), tracking_uri=uri)
+    screen, name = console(stderr=True), name or loaded.name
+    summary = launch(loaded, places, screen, name=name, concurrent=concurrent, address=address, quiet=quiet)
     if json_:
         print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
     else:
         show_summary(summary, console())
     if summary["state"] == "interrupted":
         raise typer.Exit(130)
-    if register and summary["best"]:
-        try:
-            lines = _registered(StudyFolder(runs / name), None, register, store, uri)
-        except TunexferError as error:
-            raise StudyError(
-                f"The search has ended, but its models aren't registered: {error}\n"
-                f"`tunexfer register {shlex.quote(str(runs / name))} {shlex.quote(register)}` tries that again."
-            ) from error
-        for line in lines:
-            said.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def watch(
-    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
-    notify: NotifyOption = None,
+    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
 ) -> None:
-    """Show the live table of a study that another `tunexfer search` runs, until it ends.
+    """Show the live table of STUDY while another process runs its search.
 
-    Nothing but the study folder is read. Ctrl-C ends the watching alone: the search goes on. Of a study that isn't
-    running it shows how it stands.
+    Only the study folder is read. Ctrl-C stops watching; the search continues. If no search is running, the current
+    state of the study is shown.
     """
-    from tunexfer.cli.notify import notify as run_notify
     from tunexfer.cli.watch import watch as watch_study
-    from tunexfer.core.files import StudyFolder
 
     study = study.resolve()
     if not study.is_dir():
         raise StudyError(f"{study}: there is no such folder. Give the folder of a study, for example runs/multitask.")
     try:
-        stands = watch_study(StudyFolder(study), console())
+        status = watch_study(StudyFolder(study), console())
     except KeyboardInterrupt:
-        print(f"{study.name} isn't watched any more; what runs there goes on.", file=sys.stderr)
+        print(f"Stopped watching {study.name}. The search continues.", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(stands.ending)
-    best = "" if stands.best is None else f"{stands.best.objective:.2f}"
-    reason = {"reason": stands.stand.reason} if stands.stand and stands.stand.reason else {}
-    run_notify(notify, study, state=stands.state, best=best, **reason)
+    print(status.ending)
 
 
 @app.command()
 def register(
-    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
+    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
     name: Annotated[str, typer.Argument(help="Name of the model in MLflow's registry.")],
-    trial: Annotated[int | None, typer.Option(help="Number of a trial; the best one by default.")] = None,
-    store: Annotated[
-        str | None, typer.Option(help="Where the search kept its trained stages, if it was told to.")
-    ] = None,
+    trial: Annotated[int | None, typer.Option(help="Trial number; the best trial by default.")] = None,
+    store: Annotated[str | None, typer.Option(help="Stage store of the search, if it was not the default.")] = None,
     tracking_uri: TrackingOption = None,
 ) -> None:
-    """Log the trained models of a trial of STUDY in MLflow, and register them under NAME.
+    """Log the models of a trial of STUDY in MLflow, and register them as NAME.
 
-    They are logged with the trial's run in MLflow's transformers flavour: weights as safetensors, no pickles. Each
-    target has a model of its own: of several, each is registered as NAME-<target>. What is there already is kept.
+    Models are logged with the run of the trial, in MLflow's transformers flavour, with weights as safetensors. Of
+    several targets, each gets a model of its own, NAME-TARGET. What is registered already is kept.
     """
-    from tunexfer.mlflow.client import find_uri
-
-    folder = StudyFolder(study.resolve())
-    for line in _registered(folder, trial, name, store, find_uri(folder, tracking_uri)):
-        print(line)
-
-
-def _registered(study: StudyFolder, trial: int | None, name: str, store: str | None, uri: str) -> list[str]:
-    from tunexfer.mlflow.client import settle
+    from tunexfer.mlflow.client import find_uri, settle
 
     settle()
     from tunexfer.export.registry import register_models
     from tunexfer.store import StageStore
 
-    cache = cache_folder()
-    stages = StageStore(store_place(store), copies=cache / "store")
-    models = register_models(study, trial, name, uri, stages, cache=cache)
-    return [f"{model.target}: registered in MLflow as {model.uri}" for model in models]
+    folder, cache = StudyFolder(study.resolve()), cache_folder()
+    stages = StageStore(store_location(store), copies=cache / "store")
+    for model in register_models(folder, trial, name, find_uri(folder, tracking_uri), stages, cache=cache):
+        print(f"{model.target}: registered in MLflow as {model.uri}")
 
 
 @app.command()
 def ui(
-    study: Annotated[Path, typer.Argument(help="Folder of a study: `runs/multitask`.")],
+    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port of the server; 5000, or any free one, by default.")
     ] = None,
@@ -421,23 +379,23 @@ def ui(
 
 
 def load_plan(space: str, set_: list[str], trials: int | None, seed: int | None) -> Plan:
-    """The plan of a space file with the options' values in it; says so where the file is a shipped one."""
+    """Load the plan of a space file with the options' values in it, and report where a shipped space is used."""
     overrides = {}
-    for one in set_:
-        path, equals, value = one.partition("=")
+    for setting in set_:
+        path, equals, value = setting.partition("=")
         if not equals:
-            raise SpaceError(f"--set {one}: write path=value, for example stages[0].steps=20")
+            raise SpaceError(f"--set {setting}: write path=value, for example stages[0].steps=20")
         overrides[path.strip()] = value
     if trials is not None:
         overrides["search.trials"] = str(trials)
-    found = find_space(space)
+    file = find_space(space)
     if not Path(space).is_file():
-        print(f"{space}: no such file here; using the shipped space {found}", file=sys.stderr)
-    return Plan.load(found, overrides, cache=cache_folder(), seed=seed)
+        print(f"{space}: using the shipped space {file}", file=sys.stderr)
+    return Plan.load(file, overrides, cache=cache_folder(), seed=seed)
 
 
-def store_place(store: str | None) -> str:
-    """A folder as an absolute path, or the URL; `stages` in the cache by default."""
+def store_location(store: str | None) -> str:
+    """The stage store as an absolute path or a URL; `stages` in the cache by default."""
     if store is None:
         return str(cache_folder() / "stages")
     return store if "://" in store else str(Path(store).absolute())

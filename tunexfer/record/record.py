@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, TrialFolder, write_whole
-from tunexfer.core.phrases import HIDDEN, without_passwords
+from tunexfer.core.phrases import without_passwords
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
@@ -314,14 +314,8 @@ def _environment() -> dict[str, Any]:
 
 
 def _command() -> list[str]:
-    """The command line without passwords; what `--notify` runs is left out, as it may hold a token."""
-    words = [without_passwords(word) for word in sys.argv]
-    for at, word in enumerate(words):
-        if word.startswith("--notify="):
-            words[at] = f"--notify={HIDDEN}"
-        elif at and words[at - 1] == "--notify":
-            words[at] = HIDDEN
-    return words
+    """The command line without passwords."""
+    return [without_passwords(word) for word in sys.argv]
 
 
 def _version(library: str) -> str | None:
