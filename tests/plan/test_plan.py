@@ -145,8 +145,8 @@ def test_a_missing_file_that_names_a_shipped_space_is_that_space() -> None:
         find_space("spaces/multitsk.yaml")
 
 
-def score(task: str, language: str, value: float, split: Any = "validation", main: bool = True) -> Score:
-    return Score(task=task, language=language, split=split, metric="f1", value=value, main=main, unseen=True)
+def score(target: str, language: str, value: float, split: Any = "validation", main: bool = True) -> Score:
+    return Score(target=target, language=language, split=split, metric="f1", value=value, main=main, unseen=True)
 
 
 def test_the_objective_reads_main_validation_scores_of_its_languages_only(tmp_path: Path) -> None:
