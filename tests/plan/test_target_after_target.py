@@ -53,9 +53,9 @@ def record(plan: Plan) -> Record:
             phase: Any = "search" if number else "baseline"
             trial = Trial(number=number, phase=phase, seed=plan.seed, point={}, chain=chain)
             record.begin(trial)
-            job = {"number": number, "seed": plan.seed, "chain": chain.as_dict()}
-            done = run_trial(Work(folder.path, plan.objective, lambda: runner), runner, job)
-            record.finish(TrialResult(trial=trial, **done | {"jobs": tuple(JobRun(**one) for one in done["jobs"])}))
+            work = {"number": number, "seed": plan.seed, "chain": chain.as_dict()}
+            done = run_trial(Work(folder.path, plan.objective, lambda: runner), runner, work)
+            record.finish(TrialResult(trial=trial, **done | {"jobs": tuple(JobRun(**job) for job in done["jobs"])}))
     return Record(folder)
 
 
@@ -65,7 +65,7 @@ def test_the_target_that_is_gone_on_from_is_paid_for_once(plan: Plan, record: Re
     # no stage or one; the first target after each; the second after each, with two numbers of steps
     assert (cost.chains, cost.stages) == (4, 1 + 2 + 4)
     assert cost.steps == 4 + 2 * 16 + 2 * (8 + 12)
-    stages = [stage for ended in record.complete for stage in ended.stages]
+    stages = [stage for ended in record.complete for stage in ended.trainings]
     assert sum(stage.steps for stage in stages if not stage.reused) == cost.steps
     assert sum(stage.steps for stage in stages) == cost.steps_unshared
 
@@ -74,13 +74,13 @@ def test_every_trial_has_both_targets_in_every_language_and_what_the_first_forgo
     rows = [row for row in pq.read_table(record.folder.scores).to_pylist() if row["split"] == "test"]
     languages = {"en", "de", "ru"}
     for trial in range(4):
-        main = {(row["task"], row["language"]): row["value"] for row in rows if row["trial"] == trial and row["main"]}
+        main = {(row["target"], row["language"]): row["value"] for row in rows if row["trial"] == trial and row["main"]}
         assert main.keys() == {(name, language) for name in ("english", "german") for language in languages}
         lost = {row["language"]: row for row in rows if row["trial"] == trial and row["metric"] == "forgetting"}
         for language, row in lost.items():
             before, after = main["english", language], main["german", language]
             assert row["value"] == pytest.approx(100 * (before - after) / before)
-            assert row["task"] == "english"
+            assert row["target"] == "english"
         assert languages - lost.keys() <= {language for language in languages if main["english", language] == 0}
 
 
