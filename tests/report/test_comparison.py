@@ -167,7 +167,7 @@ def test_targets_that_share_clusters_are_resampled_together(tmp_path: Path) -> N
     made_up = MadeUp(trials=2, rows=200, targets=("intent", "slots", "retrieval", "qa", "topic"), seed=1)
     study = Study.load(made_up.write(tmp_path))
     for trial in (0, 1):
-        scores = study.scores().query(f"trial == {trial} and main and split == 'test' and task == 'intent'")
+        scores = study.scores().query(f"trial == {trial} and main and split == 'test' and target == 'intent'")
         _rescored(study, trial, {("topic", row.language): row.value for row in scores.itertuples()})
         _edited(study, trial, _topic_like_intent)
     cells = {("intent", "de"), ("topic", "de")}

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 import tunexfer
 from tunexfer.core.files import write_whole
-from tunexfer.report import answer, cost, gains, importance, overview, per_language, reference, typology
+from tunexfer.report import answer, cost, gains, importance, overview, per_language, typology
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study, named_apart
 from tunexfer.report.style import inline, png, svg
@@ -42,7 +42,6 @@ SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
     importance.section,
     typology.section,
     cost.section,
-    reference.section,
     overview.section,
 )
 """In the page's order."""
