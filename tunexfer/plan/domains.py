@@ -48,7 +48,7 @@ class Range:
 Coordinate = Choice | Range
 Value = str | float | int
 Ask = Callable[[str, Coordinate], Value]
-"""Whoever draws: given a coordinate's name and domain, returns the label of an option or a number within the range."""
+"""A way to draw: it takes a coordinate's name and domain and returns an option's label or a number of the range."""
 
 
 class DomainError(ValueError):
@@ -66,7 +66,7 @@ class Shares:
     step: float | None
     by_task: bool
     cap: int | None = None
-    """Where steps are derived from epochs, rows of a source beyond this number are not counted; shares ignore it."""
+    """Rows of a source that count at most when steps are derived from epochs; it does not change the shares."""
 
     def over(self, name: str, keys: Sequence[str], ask: Ask) -> dict[str, float]:
         """Draw the shares of `keys`, uniform over the simplex: its grid points where there is a step, else all of it.
@@ -116,48 +116,50 @@ def _entry(key: str, value: Any) -> str:
 
 
 def draw(tree: Any, name: str, ask: Ask) -> Any:
-    """`tree` with the value that `ask` gives in place of every domain, in the order of the file."""
+    """Draw a value for every domain in `tree`, in the order of the file; return the tree of values."""
     if isinstance(tree, Choice):
         index = tree.labels.index(str(ask(name, tree)))
         return draw(tree.options[index], f"{name}.choice[{index}]", ask)
     if isinstance(tree, Range):
         return ask(name, tree)
-    if isinstance(tree, Mapping):
-        return {key: draw(value, f"{name}.{key}" if name else key, ask) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [draw(value, f"{name}[{index}]", ask) for index, value in enumerate(tree)]
-    return tree
+    return _rebuilt(tree, name, lambda value, path: draw(value, path, ask))
 
 
 def walk(tree: Any, name: str = "") -> Iterator[tuple[str, Domain]]:
     """Every domain in a tree in the order of the file, with the name that `draw` gives it."""
     if isinstance(tree, Domain):
         yield name, tree
-    if isinstance(tree, Choice):
-        for index, option in enumerate(tree.options):
-            yield from walk(option, f"{name}.choice[{index}]")
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from walk(value, f"{name}.{key}" if name else key)
+    for _, path, value in _children({"choice": list(tree.options)} if isinstance(tree, Choice) else tree, name):
+        yield from walk(value, path)
+
+
+def _children(tree: Any, name: str) -> Iterator[tuple[Any, str, Any]]:
+    """The key, path and value of each entry of a mapping or list."""
+    if isinstance(tree, Mapping):
+        yield from ((key, f"{name}.{key}" if name else str(key), value) for key, value in tree.items())
     elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from walk(value, f"{name}[{index}]")
+        yield from ((index, f"{name}[{index}]", value) for index, value in enumerate(tree))
+
+
+def _rebuilt(tree: Any, name: str, replace: Callable[[Any, str], Any]) -> Any:
+    """A copy of a mapping or list with each value replaced; any other value as it is."""
+    if not isinstance(tree, Mapping | list):
+        return tree
+    entries = {key: replace(value, path) for key, path, value in _children(tree, name)}
+    return entries if isinstance(tree, Mapping) else list(entries.values())
 
 
 def parse(tree: Any, path: str, problems: list[DomainError]) -> Any:
-    """`tree` as YAML gave it, with domains in place of the mappings that name one. Problems are added to the list."""
-    if isinstance(tree, Mapping):
-        # `uniform` alone is also a mixing
-        if len(tree) == 1 and (key := next(iter(tree))) in _PARSERS and (key, tree[key]) != ("uniform", None):
+    """Replace each mapping that names a domain by that domain; problems are added to the list."""
+    if isinstance(tree, Mapping) and len(tree) == 1:
+        [(key, value)] = tree.items()
+        if key in _PARSERS and (key, value) != ("uniform", None):  # `uniform` alone is a way of mixing
             try:
-                return _PARSERS[key](tree[key], path, problems)
+                return _PARSERS[key](value, path, problems)
             except DomainError as error:
                 problems.append(error)
                 return None
-        return {key: parse(value, f"{path}.{key}" if path else str(key), problems) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [parse(value, f"{path}[{index}]", problems) for index, value in enumerate(tree)]
-    return tree
+    return _rebuilt(tree, path, lambda value, place: parse(value, place, problems))
 
 
 def _choice(value: Any, path: str, problems: list[DomainError]) -> Choice:

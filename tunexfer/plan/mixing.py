@@ -10,7 +10,7 @@ from tunexfer.plan.domains import Ask, Shares
 from tunexfer.plan.recipe import Mixing
 
 SomeMixing = str | Mixing | Shares
-"""What `mixing:` of a stage may be; the text is `proportional` or `uniform`."""
+"""A value of `mixing:`; the text is `proportional` or `uniform`."""
 
 
 def shares_of(mixing: SomeMixing, sizes: Mapping[Source, int], name: str, ask: Ask) -> list[float]:

@@ -29,9 +29,9 @@ from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
 
 SEARCHED = ("encoder", "stages", "targets", "training")
 MAX_GRID = 2000
-"""Points of a full enumeration that are counted one by one; beyond it the plan says 'more than'."""
+"""Points above which the chains of a space are not enumerated."""
 DRAWS = 20
-"""Searches of random points that the expected costs are averaged over."""
+"""Random searches over which the expected cost is averaged."""
 
 Evaluated = tuple[str, str, Split]
 """Task, language, split."""
@@ -39,20 +39,20 @@ Evaluated = tuple[str, str, Split]
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What running some chains would train."""
+    """The training that some chains take."""
 
     chains: int
     stages_unshared: int
-    """Fine-tuning runs, targets' own included, if each chain trained all of its own."""
+    """Fine-tuning runs, including those of targets, if each chain trained all of its own."""
     stages: int
-    """Distinct ones, as a shared store trains them."""
+    """Distinct fine-tuning runs, as chains that share a store train them."""
     steps_unshared: int
     steps: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a search would do, known before it starts."""
+    """Space, objective and budget of a search, resolved against the suite."""
 
     file: SpaceFile
     where: Path
@@ -121,10 +121,7 @@ class Plan:
 
     @cached_property
     def precision(self) -> str:
-        """`bf16` where the device computes faster with it, else `fp32`.
-
-        On a GPU that is every generation since Ampere; on a CPU one with native bf16 arithmetic.
-        """
+        """`bf16` where the device is faster with it (GPUs since Ampere, CPUs with bf16 instructions), else `fp32`."""
         if self.resources.precision != "auto":
             return self.resources.precision
         return "bf16" if self.resources.gpus or _cpu_has_bf16() else "fp32"
@@ -153,27 +150,24 @@ class Plan:
 
     @cached_property
     def evaluated(self) -> frozenset[Evaluated]:
-        """What every trial is scored on: test in every language, validation where the objective may read it."""
-        wanted: set[Evaluated] = set()
+        """The rows that every trial is scored on: test in every language, validation where the objective reads it."""
         train = {(target.task, target.train_language) for chain in self.variants for target in chain.targets}
-        for block in self.space.tree["targets"]:
-            task, languages = block["task"], block.get("languages", "all")
-            for split in SPLITS[1:]:
-                for language in self.rows.languages(task, split):
-                    if languages != "all" and language not in languages:
-                        continue
-                    chooses = any(self.objective.reads(own, language) for one, own in train if one == task)
-                    if split == "test" or chooses:
-                        wanted.add((task, language, split))
-        return frozenset(wanted)
+        return frozenset(
+            (block["task"], language, split)
+            for block in self.space.tree["targets"]
+            for split in SPLITS[1:]
+            for language in self.rows.languages(block["task"], split)
+            if block.get("languages", "all") == "all" or language in block["languages"]
+            if split == "test" or any(t == block["task"] and self.objective.reads(own, language) for t, own in train)
+        )
 
     def layers(self, encoder: Encoder) -> frozenset[tuple[str, int]]:
-        """Tasks and the hidden layers of this encoder that some trial takes their sentence vectors from."""
+        """Pairs of a task and the hidden layer of this encoder that its sentence vectors are taken from."""
         targets = (target for chain in self.variants if chain.encoder.name == encoder.name for target in chain.targets)
         return frozenset((target.task, target.layer) for target in targets if target.layer is not None)
 
     def identity(self) -> dict[str, Any]:
-        """What makes this study this one: two plans that agree in it may share a folder."""
+        """The settings on which scores depend: two plans with the same identity may share a study folder."""
         searched = self.file.model_dump(include={*SEARCHED, "suite", "baseline", "objective"})
         return {**searched, "seed": self.seed, "precision": self.precision}
 
@@ -266,7 +260,7 @@ class Plan:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know before spending the time.
+        """Lines that a user should read before starting the search.
 
         raises: SpaceError, if no target has validation rows that the objective may read
         """
@@ -308,7 +302,7 @@ class Plan:
 
 
 class _NamedRows(dict[Any, str]):
-    """Stands for the rows' content where only equality matters: each key is its own content."""
+    """Stands for the content of rows where only equality matters: each key is its own content."""
 
     def __missing__(self, key: Any) -> str:
         return str(key)

@@ -1,4 +1,4 @@
-"""The space file as it is written: its fixed blocks, where it is found, and how single values are overridden."""
+"""The space file: its blocks, the folders it is looked for in, and how it is read and overridden."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tunexfer.tasks.suite import nearest
 class Search(Strict):
     algorithm: Literal["tpe", "random", "grid"] = "tpe"
     trials: Annotated[int, Field(ge=1)] = 16
-    """Finished trials wanted, the baseline included."""
+    """Number of trials to finish, including the baseline."""
     seed: int = 0
     minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial starts after this many minutes."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
-    """Trials at once; as many as the machine has room for where it isn't given."""
+    """Maximum number of concurrent trials; by default as many as fit."""
 
 
 class Resources(Strict):
-    """What one trial is given, and what the stage store may take."""
+    """Devices for each trial, and the size of the stage store."""
 
     cpus: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
@@ -53,7 +53,7 @@ class Confirm(Strict):
 
 
 class SpaceFile(Strict):
-    """A space file as it is written; the searched parts are checked point by point."""
+    """All blocks of a space file. Those with domains are only checked for their shape; `Recipe` checks each point."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     suite: str
@@ -77,9 +77,9 @@ class SpaceFile(Strict):
 
 
 def find_space(path: Path | str) -> Path:
-    """The file, or the shipped space of that name.
+    """Find a space file by its path or, for a shipped space, by its name.
 
-    raises: SpaceError naming the shipped spaces
+    raises: SpaceError, listing the shipped spaces
     """
     given = Path(path)
     if given.is_file():
@@ -88,20 +88,20 @@ def find_space(path: Path | str) -> Path:
     if given.stem in shipped and given.suffix in ("", ".yaml", ".yml"):
         return shipped[given.stem]
     raise SpaceError(
-        f"{given}: there is no such file, nor a shipped space of that name ({', '.join(sorted(shipped))})."
+        f"{given}: there is no such file, and no shipped space of that name ({', '.join(sorted(shipped))})."
         f"{nearest(given.stem, shipped)}"
     )
 
 
 def shipped_spaces() -> dict[str, Path]:
-    """Spaces that come with tunexfer: inside the package when installed, beside it in a checkout."""
+    """List the spaces that come with tunexfer: inside the package when installed, beside it in a checkout."""
     package = Path(str(resources.files("tunexfer")))
     folder = package / "search_spaces" if (package / "search_spaces").is_dir() else package.parent / "search_spaces"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, which plain YAML settles in silence."""
+    """Rejects a mapping with a repeated key, of which plain YAML silently keeps the last."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -116,9 +116,9 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read a YAML file that holds a mapping.
 
-    raises: SpaceError, if it isn't YAML, isn't a mapping, or has a key twice
+    raises: SpaceError, if the file can't be read, is not YAML or no mapping, or repeats a key
     """
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
@@ -134,9 +134,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def override(raw: dict[str, Any], path: str, text: str) -> None:
-    """Set one value of a space, as `--set path=value` does. The value is YAML.
+    """Set one value of a space, as `--set path=value` does.
 
-    raises: SpaceError, if the path leads nowhere
+    text:   the value as YAML
+    raises: SpaceError, if the space has no such path
     """
     parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", path)]
     node: Any = raw

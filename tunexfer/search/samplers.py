@@ -1,4 +1,4 @@
-"""Where the next point comes from: Optuna's ask and tell, chance, or an enumeration. Ray is not here."""
+"""Samplers: they choose the next point by Optuna's TPE, at random, or by enumeration. Ray is not used here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TPE_ATTEMPTS = 30
 
 
 class Space(Protocol):
-    """What is asked of a `SearchSpace`."""
+    """The part of `SearchSpace` that samplers use."""
 
     def sample(self, ask: Ask) -> tuple[Point, Chain]: ...
 
