@@ -236,7 +236,7 @@ class ByHand:
         )
         predictions = kind.predict(rows, made, outputs, block, language)
         columns = {key: [one[key] for one in predictions] for key in predictions[0]}
-        return float(kind.summarise(columns, block)[block.metric or kind.metrics[0]])
+        return float(kind.summarise(columns)[block.metric or kind.main_metric])
 
     def run(self, chain: dict[str, Any], seed: int) -> dict[str, float]:
         for stage in chain["stages"]:

@@ -305,7 +305,7 @@ class Vectors(Plain):
             vectors.extend(normalize(hidden.sum(dim=1) / batch["attention_mask"].sum(dim=1)[..., None]).numpy())
         kind, own = KINDS[self.task.kind], rows.to_pylist()
         found = [one for one in kind.predict(own, features.to_list(), vectors, self.task, "en") if one]
-        return kind.summarise({name: [one[name] for one in found] for name in found[0]}, self.task)[kind.metrics[0]]
+        return kind.summarise({name: [one[name] for one in found] for name in found[0]})[kind.main_metric]
 
 
 PLAIN: dict[str, type[Plain]] = {

@@ -19,7 +19,7 @@ from tunexfer.core.chain import Chain, Target
 from tunexfer.core.files import StudyFolder
 from tunexfer.export.xtreme_scores import TARGETS, score_folders
 from tunexfer.record.record import Record, write_result
-from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.kinds import ROWS_SCHEMA
 
 
 def rows(task: str, *made: tuple[Any, Any], **more: Any) -> list[dict[str, Any]]:

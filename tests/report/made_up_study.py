@@ -23,7 +23,7 @@ from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Score, Split
 from tunexfer.core.trial import Failure, JobRun, Phase, State, Trial, TrialResult
 from tunexfer.record.record import Record, write_result
-from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.kinds import ROWS_SCHEMA
 
 TRAIN = "en"
 KIND_OF = ("label", "chunks", "retrieval", "answers")

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tunexfer.tasks import bitext as mining
+from tunexfer.tasks import bitext
 from tunexfer.tasks.bitext import mine, nearest, tune_threshold, unify, unrepeated
 
 
@@ -32,8 +32,8 @@ def sphere(seed: int, count: int, width: int = 24) -> NDArray[np.float32]:
 @pytest.fixture(params=[(7, 5, 3), (32, 64, 1), (1024, 2048, 2)], ids=str)
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Several sizes of block, so that few rows go across many of them, by several threads."""
-    monkeypatch.setattr(mining, "X_BLOCK", request.param[0])
-    monkeypatch.setattr(mining, "Y_BLOCK", request.param[1])
+    monkeypatch.setattr(bitext, "X_BLOCK", request.param[0])
+    monkeypatch.setattr(bitext, "Y_BLOCK", request.param[1])
     with threadpool_limits(request.param[2], user_api="blas"):
         yield
 

@@ -57,7 +57,7 @@ def predict(rows: list[dict[str, Any]], angles: dict[str, float] | None = None) 
 def scores(predictions: list[dict[str, Any] | None]) -> dict[str, float]:
     scored = [one for one in predictions if one is not None]
     counts = {name: [one[name] for one in scored] for name in ("tp", "predicted", "gold_count")}
-    return KIND.summarise(counts, TASK)
+    return KIND.summarise(counts)
 
 
 def found(rows: list[dict[str, Any]], predictions: list[dict[str, Any] | None]) -> list[tuple[str, str]]:

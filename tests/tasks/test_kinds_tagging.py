@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.kinds import KINDS, ROWS_SCHEMA
 from tunexfer.tasks.suite import TaskBlock
 
 KIND = KINDS["tagging"]
@@ -75,7 +74,7 @@ def test_parts_of_speech_score_as_xtreme_scores_them() -> None:
     found = np.eye(4, dtype=np.float32)[[0, 1, 1, 1, 2]]
     [prediction] = KIND.predict(rows, [{"row": 0, "words": [0, 1, 2, 3, 4]}], [found], task, "en")
     counts = {name: [prediction[name]] for name in ("tp", "predicted", "gold_count")}
-    assert KIND.summarise(counts, task) == {
+    assert KIND.summarise(counts) == {
         "precision": pytest.approx(66.67, abs=0.005),
         "recall": pytest.approx(50.0),
         "f1": pytest.approx(57.14, abs=0.005),
@@ -86,9 +85,9 @@ def test_f1_counts_chunks_over_all_rows_together() -> None:
     counts = {"tp": [1, 0], "predicted": [1, 2], "gold_count": [2, 1]}
     # 1 of 3 found is right, 1 of 3 to be found
     expected = {"f1": pytest.approx(100 / 3), "precision": pytest.approx(100 / 3), "recall": pytest.approx(100 / 3)}
-    assert KIND.summarise(counts, TASK) == expected
+    assert KIND.summarise(counts) == expected
     table = pa.table(counts).select(["tp", "predicted", "gold_count"])
-    assert KIND.summarise(table.cast(pa.schema([ROWS_SCHEMA.field(n) for n in counts])), TASK) == expected
+    assert KIND.summarise(table.cast(pa.schema([ROWS_SCHEMA.field(n) for n in counts]))) == expected
 
 
 def test_tags_may_be_names() -> None:

@@ -9,8 +9,7 @@ from training.conftest import ENGLISH, Pico, stage
 
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import TrialFailed
-from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.kinds import KINDS, ROWS_SCHEMA
 from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.evaluate import Scorer, _batches
 from tunexfer.training.model import Model, new_heads
@@ -102,7 +101,7 @@ def test_every_row_is_scored_and_can_be_traced(task: str, encoder: PlanEncoder, 
     assert rows["id"].to_pylist() == [f"test-{number}" for number in range(10)]
     assert set(rows["task"].to_pylist()) | set(rows["language"].to_pylist()) == {task, language}
     assert all(json.loads(gold) is not None for gold in rows["gold"].to_pylist())
-    assert tuple(metrics) == kind.metrics
+    assert list(metrics) == list(kind.metrics)
     assert all(0 <= value <= 100 for value in metrics.values())
 
 

@@ -28,10 +28,11 @@ from transformers import (
 from tunexfer.core.chain import Encoder, Mixture, Source, Stage
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import DataError, TrialFailed
+from tunexfer.tasks.kinds.base import IGNORE_INDEX
 from tunexfer.training.collate import collate
 from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.masking import LanguageHead, Masking, language_head
-from tunexfer.training.model import IGNORE_INDEX, Model
+from tunexfer.training.model import Model
 from tunexfer.training.train import Finished, train_stage
 
 CPU = torch.device("cpu")

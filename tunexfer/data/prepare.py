@@ -20,6 +20,7 @@ from tunexfer.data.checkpoint import depth, encoder_content, longest_input, reso
 from tunexfer.data.encode import ENCODING_VERSION, Encoded, encode_source
 from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
+from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, TaskBlock
 
 Key = tuple[str, str, Split]
@@ -55,7 +56,7 @@ class Prepared:
         With those of a masked language model comes the mask.
         """
         used = [self.encoded(*key).pieces for key in keys]
-        if any(self.tasks[task].kind == "masked_lm" for task, _, _ in keys):
+        if any(KINDS[self.tasks[task].kind].masks for task, _, _ in keys):
             used.append(np.array([self.mask]))
         return np.unique(np.concatenate([np.arange(self.padding + 1), *used]))
 
@@ -150,7 +151,7 @@ def prepare(
         cache=cache,
         encoder=place,
         padding=_padding(place, cache, tokenizer_hash),
-        mask=_mask(place, cache, tokenizer_hash) if "masked_lm" in {block.kind for block in tasks.values()} else None,
+        mask=_mask(place, cache, tokenizer_hash) if any(KINDS[block.kind].masks for block in tasks.values()) else None,
         contents=Contents(encoder=encoder_content(place, cache), rows=contents, precision=precision),
         tasks=tasks,
         folders=folders,

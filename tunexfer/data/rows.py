@@ -32,8 +32,6 @@ READ_SETTINGS = {
     *("max_length", "answer_language_rules"),
 }
 """The fields of a task block that rows, their encoding or their scores depend on; `drop_without` where it is given."""
-SCORED_ROWS = {"extractive_qa": 2, "mining": 2}
-"""By kind: raise by hand when the canonical rows of a kind come out otherwise, if those to train on stay the same."""
 
 INSTALLED = "installed:"
 """The root of rows that an installed package provides: `installed:NAME`."""
@@ -336,8 +334,9 @@ def _settings(origin: Origin, split: Split) -> dict[str, Any]:
     settings = block.model_dump(include=READ_SETTINGS) | {"where": origin.where}
     if block.drop_without:
         settings["drop_without"] = block.drop_without
-    if split != "train" and block.kind in SCORED_ROWS:
-        settings["version"] = SCORED_ROWS[block.kind]
+    version = KINDS[block.kind].rows_version
+    if split != "train" and version > 1:
+        settings["version"] = version
     return settings
 
 

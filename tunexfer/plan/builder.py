@@ -71,9 +71,10 @@ class _Builder:
         untrained = Target(task=recipe.task, layer=recipe.layer)
         if not self._known(recipe.task, f"{path}.task"):
             return untrained
-        if self.suite.tasks[recipe.task].kind == "masked_lm":
+        kind = KINDS[self.suite.tasks[recipe.task].kind]
+        if not kind.scored:
             self.problems.append(
-                f"{path}.task: {recipe.task} is masked_lm, which has no score: use it in a stage, not as a target"
+                f"{path}.task: {recipe.task} is {kind.name}, which has no score: use it in a stage, not as a target"
             )
             return untrained
         if not self._trainable(recipe.task):

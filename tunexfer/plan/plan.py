@@ -25,6 +25,7 @@ from tunexfer.plan.draws import at_random
 from tunexfer.plan.recipe import explain
 from tunexfer.plan.space import SearchSpace, parse_tree
 from tunexfer.plan.space_file import Confirm, Resources, SpaceFile, find_space, override, read_yaml
+from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
 
 SEARCHED = ("encoder", "stages", "targets", "training")
@@ -290,7 +291,7 @@ class Plan:
     def _fresh_language_heads(self) -> Iterator[str]:
         """Warn of cached encoders without the head that a masked_lm task continues from."""
         tasks = {source.task for source in self.possible_sources}
-        if not any(self.suite.tasks[task].kind == "masked_lm" for task in tasks):
+        if not any(KINDS[self.suite.tasks[task].kind].masks for task in tasks):
             return
         for encoder in self.encoders:
             folder = find_encoder(encoder, self.rows.cache)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tunexfer.core.scores import Split
 from tunexfer.errors import DataError
 from tunexfer.tasks.installed import installed_suites, suite_provider
+from tunexfer.tasks.kinds import KINDS
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-KindName = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "retrieval", "mining", "masked_lm"]
 
 
 class _Block(BaseModel):
@@ -77,7 +77,8 @@ class Defaults(_Block):
 class TaskBlock(_Block):
     """One task: its kind, where its rows lie, which columns hold what."""
 
-    kind: KindName
+    kind: str
+    """One of `KINDS`."""
     about: str = ""
     licence: str = "unknown"
     files: str | None = None
@@ -137,6 +138,13 @@ class TaskBlock(_Block):
     def patterns(self) -> list[str]:
         """Of every file that the rows are made from."""
         return [*filter(None, (self.files, self.tag_files, self.english_files, self.gold_files))]
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in KINDS:
+            raise ValueError(f"there is no kind {kind!r}, only {', '.join(KINDS)}.{nearest(kind, KINDS)}")
+        return kind
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

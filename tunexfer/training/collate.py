@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunexfer.data.encode import Encoded
+from tunexfer.tasks.kinds.base import IGNORE_INDEX
 from tunexfer.training.encoder import VocabularyMap
-from tunexfer.training.model import IGNORE_INDEX
 
 TARGETS = {"sequence": ("label",), "choice": ("label",), "token": ("labels",), "span": ("start", "end")}
 """Columns that a head's loss reads."""

@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 from tunexfer.core.scores import Split
 from tunexfer.data.encode import Encoded
 from tunexfer.errors import TrialFailed
-from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import ROWS_SCHEMA, Output
+from tunexfer.tasks.kinds import KINDS, ROWS_SCHEMA
+from tunexfer.tasks.kinds.base import Output
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.collate import collate
 from tunexfer.training.encoder import VocabularyMap
@@ -58,7 +58,7 @@ class Scorer:
             ],
             schema=ROWS_SCHEMA,
         )
-        return table, kind.summarise(table, task)
+        return table, kind.summarise(table)
 
     @torch.inference_mode()
     def _outputs(self, name: str, task: TaskBlock, encoded: Encoded, layer: int | None) -> list[Output]:

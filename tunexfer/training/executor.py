@@ -23,8 +23,7 @@ from tunexfer.core.scores import FORGETTING, Score, Split, forgetting
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import StudyError, TrialFailed
 from tunexfer.store import StageStore
-from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.kinds import KINDS, ROWS_SCHEMA
 from tunexfer.training.encoder import PlanEncoder, Weights
 from tunexfer.training.evaluate import Scorer
 from tunexfer.training.model import Model, Trained, new_heads
@@ -224,7 +223,7 @@ class _Run:
     def _main(self, target: Target) -> str:
         """The metric of its task that means and objectives read."""
         task = self.runner.prepared.tasks[target.task]
-        return task.metric or KINDS[task.kind].metrics[0]
+        return task.metric or KINDS[task.kind].main_metric
 
     def _scorer(self, target: Target, task: str, prints: ChainFingerprints) -> Scorer:
         """The target's model on the device, trained or read from the store; its head scores rows of `task`."""

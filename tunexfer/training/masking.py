@@ -19,8 +19,9 @@ from tunexfer.core.files import write_whole
 from tunexfer.core.graph import fingerprint
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import TrialFailed
+from tunexfer.tasks.kinds.base import IGNORE_INDEX
 from tunexfer.training.encoder import Pieces, PlanEncoder
-from tunexfer.training.model import IGNORE_INDEX, Head
+from tunexfer.training.model import Head
 
 HIDDEN_SHARE = 0.15
 """Of the pieces that are not special: Devlin et al. 2019 (BERT), section 3.1."""

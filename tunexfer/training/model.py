@@ -23,9 +23,6 @@ from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.encoder import Weights
 
-IGNORE_INDEX = -100
-"""A target that counts for nothing."""
-
 
 class Head(nn.Module):
     """What a kind of task puts on the encoder."""

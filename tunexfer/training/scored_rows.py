@@ -8,7 +8,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from tunexfer.tasks.kinds.base import ROWS_SCHEMA
+from tunexfer.tasks.kinds import ROWS_SCHEMA
 
 
 class ScoredRows:

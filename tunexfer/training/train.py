@@ -70,7 +70,7 @@ def train_stage(
     tasks = {task: prepared.tasks[task] for task in stage.mixture.tasks}
     pieces = prepared.pieces([(source.task, source.language, "train") for source in stage.mixture.sources])
     lookup = encoder.load(parent, pieces, train_words=not recipe.freeze_embeddings)
-    labelled = {task: block for task, block in tasks.items() if block.kind != "masked_lm"}
+    labelled = {task: block for task, block in tasks.items() if not KINDS[block.kind].masks}
     own = {task: language_head(encoder, prepared, pieces) for task in tasks if task not in labelled}
     model = Model(encoder.module, new_heads(labelled, encoder.module.config, seed) | own, recipe.pooling)
     for task, state in heads.items():

@@ -1,4 +1,6 @@
-"""The kinds of task. A new one is a module here and a line in `KINDS`."""
+"""The kinds of task. A new kind is a module here and a line in `KINDS`."""
+
+import pyarrow as pa
 
 from tunexfer.tasks.kinds.base import Kind
 from tunexfer.tasks.kinds.classification import Classification
@@ -11,10 +13,16 @@ from tunexfer.tasks.kinds.tagging import Tagging
 
 KINDS: dict[str, Kind] = {
     "classification": Classification(),
-    "tagging": Tagging(),
     "multiple_choice": MultipleChoice(),
     "extractive_qa": ExtractiveQA(),
+    "tagging": Tagging(),
     "retrieval": Retrieval(),
     "mining": Mining(),
     "masked_lm": MaskedLM(),
 }
+
+ROWS_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("task", "language", "split", "id", "cluster", "gold", "prediction")]
+    + list({name: kind for own in KINDS.values() for name, kind in own.statistics.items()}.items())
+)
+"""The schema of evaluation rows: one per scored row, `gold` and `prediction` as JSON, then every kind's statistics."""

@@ -1,68 +1,124 @@
-"""What a kind of task is: how its rows are read, encoded, decoded and scored. Free of torch and transformers."""
+"""A kind of task: how its rows are read, encoded, decoded and scored. Free of torch and transformers.
+
+L labels, P pieces of a feature, O options, W the encoder's width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from tunexfer.tasks.metrics.labels import precision_recall_f1
-from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tasks.metrics.metric import COUNTS, Metric, Statistics
+
+if TYPE_CHECKING:
+    from tunexfer.tasks.suite import TaskBlock
 
 Row = dict[str, Any]
 Feature = dict[str, Any]
 Prediction = dict[str, Any]
-Statistics = Any
-"""Columns of the evaluation rows by name: an arrow table, or a mapping to arrays."""
 Tokenizer = Any
 """A fast tokenizer of transformers, which this floor doesn't import."""
 Output = np.ndarray[Any, np.dtype[np.float32]]
-TUNING = "tuning"
-"""The field that tells rows which only set something from the rows that are scored, in kinds that are `tuned`."""
+Scored = tuple[Feature, Output]
+"""A feature and the model's output for it."""
+HeadName = Literal["sequence", "token", "choice", "span", "language"]
 
-ROWS_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("task", "language", "split", "id", "cluster", "gold", "prediction")]
-    + [(name, pa.float32()) for name in ("correct", "em", "f1")]
-    + [(name, pa.int32()) for name in ("tp", "predicted", "gold_count", "place")]
-)
-"""The evaluation rows: one per scored row, `gold` and `prediction` as JSON, then the row's own statistics; `place` is
-where the benchmark's own files have the row, if they have it elsewhere."""
+IGNORE_INDEX = -100
+"""The label of a piece that has none: the loss skips it."""
+TUNING = "tuning"
+"""The field that marks rows on which something is tuned before the others are scored, in kinds that are `tuned`."""
+
+CORRECT = {"correct": pa.float32()}
+CHUNKS = {name: pa.int32() for name in COUNTS}
 
 
 def canonical(*fields: tuple[str, pa.DataType]) -> pa.Schema:
-    """The schema of a kind's rows: its own fields after `id` and `cluster` (what is drawn together in a bootstrap)."""
+    """The schema of a kind's rows: its own fields after `id` and `cluster`, the unit of a bootstrap."""
     return pa.schema([("id", pa.string()), ("cluster", pa.string()), *fields])
 
 
-class Kind(Protocol):
-    """One kind of task. L labels, P pieces of a feature, O options, W the encoder's width."""
+class Answer(NamedTuple):
+    """The decoded prediction for a row, beside the gold one; both as JSON values."""
+
+    gold: Any
+    prediction: Any
+    statistics: Mapping[str, float]
+
+    @classmethod
+    def choice(cls, gold: Any, prediction: Any, **statistics: float) -> Answer:
+        """One choice, which is either right or wrong."""
+        return cls(gold, prediction, {"correct": float(gold == prediction), **statistics})
+
+
+class Kind(ABC):
+    """One kind of task. What other modules need to know of a kind is an attribute here."""
 
     name: str
-    head: Literal["sequence", "token", "choice", "span", "language"] | None
-    """The head the model puts on the encoder; None scores the encoder's own sentence vectors."""
+    head: HeadName | None
+    """The head that the model puts on the encoder; without one, the encoder's sentence vectors are scored."""
     schema: pa.Schema
-    """Of its canonical rows."""
-    metrics: tuple[str, ...]
-    """What `summarise` returns, the default main metric first; none for a kind that is trained on and never scored."""
+    """The schema of its canonical rows."""
+    metrics: Mapping[str, Metric]
+    """The main metric first; none for a kind that is only trained on."""
+    statistics: Mapping[str, pa.DataType] = {}
+    """The columns of its evaluation rows beside `gold` and `prediction`."""
     tuned: bool = False
     """Whether scoring test rows takes the validation rows of their language as well, which come before them."""
+    masks: bool = False
+    """Whether pieces of its texts are hidden, so that it needs a mask and the encoder's own language model head."""
     clustered_by: str | None = None
-    """The field whose rows with the same value are one cluster, where the data has no column for clusters."""
+    """The field whose rows with the same value are one cluster, if the data has no column for clusters."""
+    rows_version: int = 1
+    """Raise by hand when the canonical rows of validation and test change, but those of train do not."""
+    hub_task: str
+    """The Hugging Face hub's name for models of this kind."""
+    truncation_side: Literal["left", "right"] = "right"
+    """Where a text that is too long is cut."""
+    export_limits: str = ""
+    """How an exported model differs from the model that was scored, as a sentence."""
 
+    @property
+    def scored(self) -> bool:
+        return bool(self.metrics)
+
+    @property
+    def main_metric(self) -> str:
+        return next(iter(self.metrics))
+
+    @abstractmethod
     def read(self, row: Row, task: TaskBlock) -> Row | None:
-        """The canonical row that a row of the data holds; None where it has no gold answer.
+        """Turn a row of the data into a canonical row, or None if it has no gold answer.
 
-        `id` and `cluster` are there if `task.columns` names a column for them.
-        raises: DataError, naming the column, what was found and what to change
+        `id` and `cluster` are set if `task.columns` names a column for them.
+        raises: DataError, naming the column, what it holds and what to change
         """
 
+    @abstractmethod
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
-        """What the model reads: for each feature `row` (its index in `rows`), `input_ids` and the kind's own.
+        """Make the features of at least one row: `row` (its index in `rows`), `input_ids` and the kind's own columns.
 
-        `token_type_ids` are there only where the tokenizer marks the second text with another type.
+        Features are in the order of the rows. They have `token_type_ids` only if the tokenizer gives the second text
+        another type.
         """
+
+    def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
+        """Decode the outputs for one row's features."""
+        raise NotImplementedError(f"{self.name} is not scored")
+
+    def decode_all(
+        self, rows: Sequence[Row], scored: Iterable[Scored], task: TaskBlock, language: str
+    ) -> Iterator[Answer | None]:
+        """Decode the outputs for all rows; None for a row that is not scored on its own."""
+        by_row = groupby(scored, key=lambda pair: pair[0]["row"])
+        for (index, row), (number, own) in zip(enumerate(rows), by_row, strict=True):
+            assert number == index, f"the features of row {number} come before those of row {index}"
+            yield self.decode(row, list(own), task, language)
 
     def predict(
         self,
@@ -71,29 +127,30 @@ class Kind(Protocol):
         outputs: Sequence[Output],
         task: TaskBlock,
         language: str,
-    ) -> Sequence[Prediction | None]:
-        """One prediction per row, from the outputs of the features that were encoded with `training=False`.
+    ) -> list[Prediction | None]:
+        """Make the evaluation record of each row; None for a row that is not scored on its own.
 
-        None stands for a row that isn't scored for itself.
-
-
-        outputs: float32, one per feature, of shape (L,) for a sequence head, (P, L) for token, (O,) for choice,
-            (P, 2) for span; without a head (W,), of length 1
-        returns: `gold` and `prediction` as JSON and the row's own statistics, as in `ROWS_SCHEMA`
+        features: as `encode` made them with `training=False`
+        outputs:  one per feature, shape (L,) for a sequence head, (P, L) for token, (O,) for choice, (P, 2) for span;
+            without a head (W,), of length 1
+        returns:  `gold` and `prediction` as JSON, and the kind's statistics
         """
+        answers = self.decode_all(rows, zip(features, outputs, strict=True), task, language)
+        return [answer and _record(answer) for answer in answers]
 
-    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
-        """Each of `metrics` over these evaluation rows, as a percentage."""
-
-
-def f1_of_counts(statistics: Statistics) -> dict[str, float]:
-    """F1, precision and recall of `tp`, `predicted` and `gold_count` over all rows together, as percentages."""
-    hits, predicted, gold = (int(np.asarray(statistics[n]).sum()) for n in ("tp", "predicted", "gold_count"))
-    precision, recall, f1 = precision_recall_f1(hits, predicted, gold)
-    return {"f1": f1 * 100, "precision": precision * 100, "recall": recall * 100}
+    def summarise(self, statistics: Statistics) -> dict[str, float]:
+        """Compute every metric over evaluation rows, as percentages."""
+        return {name: metric.score(statistics) for name, metric in self.metrics.items()}
 
 
-def percentage(statistics: Statistics, column: str) -> float:
-    """Mean of a column of shares in [0, 1], times 100; 0 where there are no rows."""
-    shares = np.asarray(statistics[column], dtype=np.float64)
-    return float(shares.mean() * 100) if len(shares) else 0.0
+def by_side(scored: Iterable[Scored]) -> tuple[dict[int, Output], dict[int, Output]]:
+    """Collect sentence vectors by row: those of foreign sentences (side 0), and those of English ones (side 1)."""
+    vectors: tuple[dict[int, Output], dict[int, Output]] = ({}, {})
+    for feature, output in scored:
+        vectors[feature["side"]][feature["row"]] = output
+    return vectors
+
+
+def _record(answer: Answer) -> Prediction:
+    gold, prediction = (json.dumps(value, ensure_ascii=False) for value in (answer.gold, answer.prediction))
+    return {"gold": gold, "prediction": prediction, **answer.statistics}

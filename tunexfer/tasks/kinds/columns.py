@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
-from tunexfer.tasks.suite import TaskBlock
+
+if TYPE_CHECKING:
+    from tunexfer.tasks.suite import TaskBlock
 
 
 def value(row: Row, task: TaskBlock, field: str) -> Any:

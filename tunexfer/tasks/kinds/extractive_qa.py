@@ -1,4 +1,4 @@
-"""Where in a passage the answer to a question stands.
+"""Extractive question answering: find the answer to a question in a passage.
 
 Windows and decoding are those of the XTREME and SQuAD scripts: a passage that is too long is read in overlapping
 windows, and a span may start only where its window gives that piece more context than any other window does.
@@ -6,30 +6,22 @@ windows, and a span may start only where its window gives that piece more contex
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.kinds.base import (
-    Feature,
-    Kind,
-    Output,
-    Prediction,
-    Row,
-    Statistics,
-    Tokenizer,
-    canonical,
-    percentage,
-)
+from tunexfer.tasks.kinds.base import Answer, Feature, Kind, Output, Row, Scored, Tokenizer, canonical
 from tunexfer.tasks.kinds.columns import identity, text, value
-from tunexfer.tasks.kinds.frame import Frame, pair_frame, pieces
+from tunexfer.tasks.kinds.frame import Frame, bare_encodings, pair_frame, pieces
 from tunexfer.tasks.metrics.answers import answer_scores, normaliser
-from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tasks.metrics.metric import mean_of
+
+if TYPE_CHECKING:
+    from tunexfer.tasks.suite import TaskBlock
 
 STRIDE = 128
 """Pieces from the start of one window to the start of the next."""
@@ -49,8 +41,12 @@ class ExtractiveQA(Kind):
         ("context", pa.string()),
         ("answers", pa.list_(pa.struct([("text", pa.string()), ("start", pa.int64())]))),
     )
-    metrics = ("mean", "f1", "exact_match")
+    metrics = {"mean": mean_of("f1", "em"), "f1": mean_of("f1"), "exact_match": mean_of("em")}
+    statistics = {"em": pa.float32(), "f1": pa.float32()}
     clustered_by = "context"
+    rows_version = 2
+    hub_task = "question-answering"
+    export_limits = "The lines below `Use` read one window of a context; the scores are over all windows of it."
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """The context stays as it is: answers start at characters of it."""
@@ -69,24 +65,16 @@ class ExtractiveQA(Kind):
         return identity(row, task) | {"question": text(row, task, "question"), "context": context, "answers": answers}
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
-        """Several windows per row. What they hold besides:
+        """Makes several windows per row, with columns of their own.
 
-        training: `start` and `end`, the pieces the answer begins and ends with; 0 where this window lacks (part of) it.
-            A row whose answer isn't where it is said to be has no window.
-        else: `offsets`, per piece where in the context it starts and ends, (-1, -1) outside the context; `may_start`,
-            per piece whether an answer may start there
+        training: `start` and `end`, the first and last piece of the answer; 0 in a window without all of it. A row
+            whose answer is not at its `answer_start` has no window.
+        else: `offsets`, per piece its start and end in the context, (-1, -1) outside the context; `may_start`, per
+            piece whether an answer may start there
         """
-        if not rows:
-            return []
         frame = pair_frame(tokenizer)
         questions = pieces(tokenizer, [row["question"] for row in rows])
-        contexts = tokenizer(
-            [row["context"] for row in rows],
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        ).encodings
+        contexts = bare_encodings(tokenizer, [row["context"] for row in rows])
         features: list[Feature] = []
         for index, (row, question, context) in enumerate(zip(rows, questions, contexts, strict=True)):
             space = task.max_length - frame.size
@@ -97,30 +85,14 @@ class ExtractiveQA(Kind):
             features += [{"row": index, **window} for window in encoded]
         return features
 
-    def predict(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Output],
-        task: TaskBlock,
-        language: str,
-    ) -> list[Prediction]:
-        """The best span of all windows; no answer where that scores higher and the data has such questions."""
-        best = [_Span(-np.inf, "") for _ in rows]
-        no_answer = [np.inf] * len(rows)
-        for feature, output in zip(features, outputs, strict=True):
-            row = feature["row"]
-            best[row] = max(best[row], _best_span(feature, output, rows[row]["context"]), key=lambda span: span.score)
-            no_answer[row] = min(no_answer[row], float(output[0].sum(dtype=np.float64)))
-        normalise = normaliser(task.answer_language_rules, language)
-        return [
-            _scored(row, "" if task.unanswerable and nothing > span.score else span.text, normalise)
-            for row, span, nothing in zip(rows, best, no_answer, strict=True)
-        ]
-
-    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
-        f1, exact = percentage(statistics, "f1"), percentage(statistics, "em")
-        return {"mean": (f1 + exact) / 2, "f1": f1, "exact_match": exact}
+    def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
+        """The best span of all windows, or no answer if that scores higher and the data has such questions."""
+        best = max((_best_span(*pair, row["context"]) for pair in scored), key=lambda span: span.score)
+        no_answer = min(float(output[0].sum(dtype=np.float64)) for _, output in scored)
+        prediction = "" if task.unanswerable and no_answer > best.score else best.text
+        gold = [answer["text"] for answer in row["answers"]]
+        exact, f1 = answer_scores(prediction, gold, normaliser(task.answer_language_rules, language))
+        return Answer(gold, prediction, {"em": exact, "f1": f1})
 
 
 def _answers(found: Any, column: str | list[str]) -> list[dict[str, Any]]:
@@ -241,14 +213,3 @@ def _past_marks(context: str, end: int) -> int:
     while end < len(context) and unicodedata.category(context[end]).startswith("M"):
         end += 1
     return end
-
-
-def _scored(row: Row, prediction: str, normalise: Callable[[str], str]) -> Prediction:
-    golds = [answer["text"] for answer in row["answers"]]
-    exact, f1 = answer_scores(prediction, golds, normalise)
-    return {
-        "gold": json.dumps(golds, ensure_ascii=False),
-        "prediction": json.dumps(prediction, ensure_ascii=False),
-        "em": exact,
-        "f1": f1,
-    }

@@ -1,8 +1,10 @@
-"""The special pieces a tokenizer puts around one text and between two, so that pieces can be cut before joining."""
+"""Texts as pieces, and the special pieces that a tokenizer puts around one text and between two."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tunexfer.tasks.kinds.base import Feature, Tokenizer
 
@@ -18,11 +20,11 @@ class Frame:
 
     @property
     def size(self) -> int:
-        """How many pieces it takes."""
+        """Number of special pieces."""
         return len(self.before) + len(self.between) + len(self.after)
 
     def join(self, first: list[int], second: list[int] | None = None) -> Feature:
-        """`input_ids` of one or two texts' pieces, with `token_type_ids` where they are not all 0."""
+        """Join the pieces of one or two texts to `input_ids`, with `token_type_ids` if they are not all 0."""
         parts = [list(self.before), first, list(self.between), second or [], list(self.after)]
         feature: Feature = {"input_ids": [piece for part in parts for piece in part]}
         if any(self.types):
@@ -39,7 +41,7 @@ def pair_frame(tokenizer: Tokenizer) -> Frame:
 
 
 def _frame(encoded: Tokenizer) -> Frame:
-    """Read off an encoded example which pieces belong to neither text."""
+    """Find the pieces of an encoded example that belong to neither text."""
     example = encoded.encodings[0]
     ids, texts, types = example.ids, example.sequence_ids, example.type_ids
     first, last = texts.index(0), len(texts) - texts[::-1].index(0)
@@ -56,9 +58,26 @@ def _frame(encoded: Tokenizer) -> Frame:
     )
 
 
-def pieces(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """The bare pieces of each text, uncut."""
+def pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The pieces of each text, uncut and without special ones."""
+    return [encoding.ids for encoding in bare_encodings(tokenizer, texts)]
+
+
+def bare_encodings(tokenizer: Tokenizer, texts: Sequence[Any], **options: bool) -> Any:
+    """The tokenizer's encodings of each text, with ids, offsets and words, uncut and without special pieces."""
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+        **options,
+    ).encodings
+
+
+def truncated(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """The pieces of each text with the special ones around it, at most `max_length`."""
     ids: list[list[int]] = tokenizer(
-        texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        texts, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
     )["input_ids"]
     return ids

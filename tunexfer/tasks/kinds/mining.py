@@ -1,14 +1,13 @@
-"""Which sentences of two collections translate each other: nothing to train, mined from sentence vectors.
+"""Bitext mining: find the sentences of two collections that translate each other. Scored from sentence vectors.
 
-XTREME's rules for BUCC (see `tunexfer.tasks.bitext`): a pair counts as found from a margin on, and which margin is told
-from the validation rows, so they come along with the test rows.
+By XTREME's rules for BUCC (see `tunexfer.tasks.bitext`), a pair is predicted if its margin reaches a threshold that is
+tuned on the validation rows, which therefore come along with the test rows.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +15,24 @@ import pyarrow as pa
 from tunexfer.errors import DataError
 from tunexfer.tasks.bitext import Vectors, mine, tune_threshold, unify, unrepeated
 from tunexfer.tasks.kinds.base import (
+    CHUNKS,
     TUNING,
+    Answer,
     Feature,
     Kind,
     Output,
-    Prediction,
     Row,
-    Statistics,
+    Scored,
     Tokenizer,
+    by_side,
     canonical,
-    f1_of_counts,
 )
 from tunexfer.tasks.kinds.columns import identity, value
-from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tasks.kinds.frame import truncated
+from tunexfer.tasks.metrics.metric import F1_OF_COUNTS
+
+if TYPE_CHECKING:
+    from tunexfer.tasks.suite import TaskBlock
 
 SIDES = (("text", "id"), ("english", "english_id"))
 """The fields of a sentence and of its id: side 0 is the foreign one, side 1 the English one."""
@@ -45,10 +49,13 @@ class Mining(Kind):
     schema = canonical(
         ("text", pa.string()), ("english_id", pa.string()), ("english", pa.string()), (TUNING, pa.bool_())
     )
-    metrics = ("f1", "precision", "recall")
+    metrics = F1_OF_COUNTS
+    statistics = CHUNKS
+    rows_version = 2
+    hub_task = "sentence-similarity"
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
-        """A side without a sentence is None; a row without a foreign sentence goes by the English one's id."""
+        """A side without a sentence is None; a row without a foreign sentence has the English one's id."""
         sides = {field: _sentence(value(row, task, field), task.columns[field]) for field, _ in SIDES}
         if not any(sides.values()):
             raise DataError(f"columns {task.columns['text']!r} and {task.columns['english']!r} are both empty.")
@@ -59,50 +66,33 @@ class Mining(Kind):
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
         """A feature for each sentence, with its `side`."""
         there = [(index, side) for index, row in enumerate(rows) for side, (field, _) in enumerate(SIDES) if row[field]]
-        if not there:
-            return []
-        encoded = tokenizer(
-            [rows[index][SIDES[side][0]] for index, side in there],
-            truncation=True,
-            max_length=task.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
+        texts = [rows[index][SIDES[side][0]] for index, side in there]
         return [
             {"row": index, "input_ids": ids, "side": side}
-            for (index, side), ids in zip(there, encoded["input_ids"], strict=True)
+            for (index, side), ids in zip(there, truncated(tokenizer, texts, task.max_length), strict=True)
         ]
 
-    def predict(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Output],
-        task: TaskBlock,
-        language: str,
-    ) -> list[Prediction | None]:
+    def decode_all(
+        self, rows: Sequence[Row], scored: Iterable[Scored], task: TaskBlock, language: str
+    ) -> Iterator[Answer | None]:
         """Only sentences that are part of a pair, right or found, are scored; rows to tune on are not.
 
-        The threshold is the one that is best for the rows to tune on, where there are none for the rows themselves.
+        The threshold is the best one for the rows to tune on, or for the rows themselves if there are none to tune on.
         """
-        vectors: list[dict[int, Output]] = [{}, {}]
-        for feature, output in zip(features, outputs, strict=True):
-            vectors[feature["side"]][feature["row"]] = output
-        scored = [index for index, row in enumerate(rows) if not row[TUNING]]
+        vectors = by_side(scored)
+        own = [index for index, row in enumerate(rows) if not row[TUNING]]
         tuning = [index for index, row in enumerate(rows) if row[TUNING]]
-        mined, gold = _mined(rows, vectors, scored), _gold(rows, scored)
+        mined, gold = _mined(rows, vectors, own), _gold(rows, own)
         threshold = (
             _threshold(_mined(rows, vectors, tuning), _gold(rows, tuning)) if tuning else _threshold(mined, gold)
         )
-        found = dict(pair for pair, score in zip(mined.pairs, mined.scores, strict=True) if score >= threshold)
-        return [None if row[TUNING] else _scored(row, found, gold) for row in rows]
-
-    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
-        return f1_of_counts(statistics)
+        partners = dict(pair for pair, score in zip(mined.pairs, mined.scores, strict=True) if score >= threshold)
+        for row in rows:
+            yield None if row[TUNING] else _answer(row, partners, gold)
 
 
 class _Mined(NamedTuple):
-    """Pairs of sentences whose ids can be told from their text, the surest first."""
+    """Pairs of sentences that have an id of their own, by falling margin."""
 
     pairs: list[Pair]
     scores: list[float]
@@ -160,16 +150,13 @@ def _threshold(mined: _Mined, gold: set[Pair]) -> float:
     return tune_threshold(mined.scores, [pair in gold for pair in mined.pairs], len(gold))
 
 
-def _scored(row: Row, found: dict[str, str], gold: set[Pair]) -> Prediction | None:
-    """Takes the pair out of `found`, so that it counts in the first of its sentence's rows alone."""
+def _answer(row: Row, partners: dict[str, str], gold: set[Pair]) -> Answer | None:
+    """Removes the pair from `partners`, so that it counts in the first of its sentence's rows alone."""
     right = row["english_id"] if row["text"] and row["english"] else None
-    predicted = found.pop(row["id"], None) if row["text"] else None
+    predicted = partners.pop(row["id"], None) if row["text"] else None
     if right is None and predicted is None:
         return None
-    return {
-        "gold": json.dumps(right, ensure_ascii=False),
-        "prediction": json.dumps(predicted, ensure_ascii=False),
-        "tp": int((row["id"], predicted) in gold),
-        "predicted": int(predicted is not None),
-        "gold_count": int(right is not None),
-    }
+    hit = int((row["id"], predicted) in gold)
+    return Answer(
+        right, predicted, {"tp": hit, "predicted": int(predicted is not None), "gold_count": int(right is not None)}
+    )

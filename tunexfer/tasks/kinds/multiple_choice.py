@@ -1,35 +1,31 @@
-"""Which of several options goes with a prompt: one sequence per option, a softmax over their scores."""
+"""Multiple choice: the option that goes with a prompt. One sequence per option, a softmax over their scores."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.kinds.base import (
-    Feature,
-    Kind,
-    Output,
-    Prediction,
-    Row,
-    Statistics,
-    Tokenizer,
-    canonical,
-    percentage,
-)
+from tunexfer.tasks.kinds.base import CORRECT, Answer, Feature, Kind, Row, Scored, Tokenizer, canonical
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, text, value
 from tunexfer.tasks.kinds.frame import pair_frame, pieces
-from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tasks.metrics.metric import mean_of
+
+if TYPE_CHECKING:
+    from tunexfer.tasks.suite import TaskBlock
 
 
 class MultipleChoice(Kind):
     name = "multiple_choice"
     head = "choice"
     schema = canonical(("prompt", pa.string()), ("options", pa.list_(pa.string())), ("label", pa.int64()))
-    metrics = ("accuracy",)
+    metrics = {"accuracy": mean_of("correct")}
+    statistics = CORRECT
+    hub_task = "multiple-choice"
+    truncation_side = "left"
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """`columns: options:` is one column that holds a list, or a list of columns.
@@ -46,8 +42,6 @@ class MultipleChoice(Kind):
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
         """`input_ids` holds one list per option. Prompts too long lose their beginning: their end matters."""
-        if not rows:
-            return []
         frame = pair_frame(tokenizer)
         prompts = pieces(tokenizer, [row["prompt"] for row in rows])
         options = iter(pieces(tokenizer, [option for row in rows for option in row["options"]]))
@@ -58,45 +52,28 @@ class MultipleChoice(Kind):
             for _ in row["options"]:
                 option = next(options)[-room:]
                 joined.append(frame.join(prompt[max(0, len(prompt) + len(option) - room) :], option))
-            columns = {name: [one[name] for one in joined] for name in joined[0]}
+            columns = {name: [option[name] for option in joined] for name in joined[0]}
             features.append({"row": index, **columns, "label": row["label"]})
         return features
 
-    def predict(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Output],
-        task: TaskBlock,
-        language: str,
-    ) -> list[Prediction]:
+    def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
         """`gold` and `prediction` are the option's number, from 0."""
-        predictions: list[Prediction] = [{} for _ in rows]
-        for feature, output in zip(features, outputs, strict=True):
-            gold, chosen = rows[feature["row"]]["label"], int(np.argmax(output))
-            predictions[feature["row"]] = {
-                "gold": json.dumps(gold),
-                "prediction": json.dumps(chosen),
-                "correct": float(gold == chosen),
-            }
-        return predictions
-
-    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
-        return {"accuracy": percentage(statistics, "correct")}
+        [(_, output)] = scored
+        return Answer.choice(row["label"], int(np.argmax(output)))
 
 
 def _options(row: Row, task: TaskBlock) -> list[str]:
     column = task.columns.get("options")
     if isinstance(column, list):
-        return [text(row, task.model_copy(update={"columns": {"options": one}}), "options") for one in column]
-    found = value(row, task, "options")
-    if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
+        return [text(row, task.model_copy(update={"columns": {"options": own}}), "options") for own in column]
+    options = value(row, task, "options")
+    if not isinstance(options, list) or not options or not all(isinstance(option, str) for option in options):
         raise DataError(
-            f"column {column!r} should hold the list of options, but got {found!r}. "
+            f"column {column!r} should hold the list of options, but got {options!r}. "
             "Where each option has a column of its own, `columns: options:` is the list of those columns."
         )
     start = text(row, task, "option_start") if "option_start" in task.columns else ""
-    return [f"{start} {one}".strip() for one in found]
+    return [f"{start} {option}".strip() for option in options]
 
 
 def _label(found: object, options: int, task: TaskBlock) -> int | None:

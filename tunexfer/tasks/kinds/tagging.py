@@ -1,45 +1,39 @@
-"""A tag for every word: parts of speech, names, slots."""
+"""Tagging: a tag for every word, such as parts of speech, names and slots."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.kinds.base import (
-    Feature,
-    Kind,
-    Output,
-    Prediction,
-    Row,
-    Statistics,
-    Tokenizer,
-    canonical,
-    f1_of_counts,
-)
+from tunexfer.tasks.kinds.base import CHUNKS, IGNORE_INDEX, Answer, Feature, Kind, Row, Scored, Tokenizer, canonical
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, value
-from tunexfer.tasks.kinds.frame import single_frame
+from tunexfer.tasks.kinds.frame import bare_encodings, single_frame
 from tunexfer.tasks.metrics.chunks import chunk_counts
-from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tasks.metrics.metric import COUNTS, F1_OF_COUNTS
 
-IGNORE_INDEX = -100
-"""The label of pieces that have none: the loss passes over them."""
+if TYPE_CHECKING:
+    from tunexfer.tasks.suite import TaskBlock
+
 MAX_PIECES_PER_WORD = 100
 """A longer word is no word: it becomes one unknown piece, as a word without any piece does."""
 
 Word = tuple[int, list[int]]
-"""Its position in the sentence and its pieces, at least one."""
+"""Position in the sentence, and pieces, at least one."""
 
 
 class Tagging(Kind):
     name = "tagging"
     head = "token"
     schema = canonical(("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.int64())))
-    metrics = ("f1", "precision", "recall")
+    metrics = F1_OF_COUNTS
+    statistics = CHUNKS
+    hub_task = "token-classification"
+    export_limits = "A word without any piece of its own gets no tag below `Use`; it was scored as the unknown piece."
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """None for a sentence without words."""
@@ -60,18 +54,9 @@ class Tagging(Kind):
 
         A long sentence becomes several features, cut between words: every word of every sentence is in one of them.
         """
-        if not rows:
-            return []
         frame = single_frame(tokenizer)
         room = task.max_length - frame.size
-        encoded = tokenizer(
-            [row["tokens"] for row in rows],
-            is_split_into_words=True,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        ).encodings
+        encoded = bare_encodings(tokenizer, [row["tokens"] for row in rows], is_split_into_words=True)
         features: list[Feature] = []
         for index, row in enumerate(rows):
             sentence = encoded[index]
@@ -89,26 +74,14 @@ class Tagging(Kind):
                 )
         return features
 
-    def predict(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Output],
-        task: TaskBlock,
-        language: str,
-    ) -> list[Prediction]:
-        tags = [np.zeros(len(row["tokens"]), dtype=np.int64) for row in rows]
-        for feature, output in zip(features, outputs, strict=True):
+    def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
+        """Count chunks; a word that no feature has would take the first tag."""
+        tags = np.zeros(len(row["tokens"]), dtype=np.int64)
+        for feature, output in scored:
             words = np.asarray(feature["words"])
-            tags[feature["row"]][words[words >= 0]] = output[words >= 0].argmax(axis=-1)
-        return [
-            _scored([task.labels[tag] for tag in row["tags"]], [task.labels[tag] for tag in found])
-            for row, found in zip(rows, tags, strict=True)
-        ]
-
-    def summarise(self, statistics: Statistics, task: TaskBlock) -> dict[str, float]:
-        """Of chunks, over all sentences together."""
-        return f1_of_counts(statistics)
+            tags[words[words >= 0]] = output[words >= 0].argmax(axis=-1)
+        gold, predicted = ([task.labels[tag] for tag in own] for own in (row["tags"], tags))
+        return Answer(gold, predicted, dict(zip(COUNTS, chunk_counts(gold, predicted), strict=True)))
 
 
 def _words(ids: list[int], word_of: list[int], count: int, unknown: int, room: int) -> list[Word]:
@@ -134,14 +107,3 @@ def _parts(words: list[Word], room: int) -> Iterator[list[Word]]:
         part.append(word)
         size += len(word[1])
     yield part
-
-
-def _scored(gold: list[str], predicted: list[str]) -> Prediction:
-    hits, found, expected = chunk_counts(gold, predicted)
-    return {
-        "gold": json.dumps(gold, ensure_ascii=False),
-        "prediction": json.dumps(predicted, ensure_ascii=False),
-        "tp": hits,
-        "predicted": found,
-        "gold_count": expected,
-    }
