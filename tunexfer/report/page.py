@@ -69,7 +69,8 @@ def write_report(studies: Sequence[Study], out: Path) -> Path:
             figure.set_layout_engine("none")  # everything has its place now: finding it again takes as long
             write(f"{names[title]}.svg", drawn)
             write(f"{names[title]}.png", png(figure))
-            image = inline(drawn, names[title]).replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+            alt = escape(section.alts.get(title, title))
+            image = inline(drawn, names[title]).replace("<svg", f'<svg role="img" aria-label="{alt}"', 1)
             figures[title] = _Drawn(Markup(image), round(96 * figure.get_figwidth()))
         for title, table in section.tables.items():
             write(f"{names[title]}.csv", table.to_csv(index=False, lineterminator="\n"))

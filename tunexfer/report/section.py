@@ -22,6 +22,9 @@ class Section:
     """By title, in the page's order. Every number that the page shows is in one of them."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     """By title, in the page's order, drawn with `matplotlib.figure.Figure` (no pyplot, no global state)."""
+    alts: Mapping[str, str] = field(default_factory=dict)
+    """Title of a figure -> its text alternative: what a reader who can't see the figure should know. The title by
+    default."""
     folded: frozenset[str] = frozenset()
     """Titles of tables and figures that the page shows at a click only; long tables are anyway."""
     shaded: Mapping[str, Sequence[str]] = field(default_factory=dict)
