@@ -79,7 +79,7 @@ def test_help_teaches(tunexfer: Command, command: list[str], teaches: list[str])
 def test_plan_shows_the_whole_search_before_it_starts(tunexfer: Command) -> None:
     shown = tunexfer("plan", "toy.yaml")
     assert shown.returncode == 0, shown.stderr
-    for part in ("match | choice", "baseline (trial 0)", "every chain of the space", "stage store", "tags/en"):
+    for part in ("match | choice", "baseline (trial 0)", "all chains and baseline", "stage store", "tags/en"):
         assert part in shown.stdout
 
 

@@ -47,7 +47,7 @@ def printed(plan: Plan, store: Path) -> str:
 def test_a_plan_shows_what_the_store_holds_and_estimates_from_it(tmp_path: Path) -> None:
     plan = plan_in(tmp_path, str(pico_encoder(tmp_path / "pico")))
     store = StageStore(tmp_path / "store")
-    assert "holds 0 of the 5 distinct stages of all chains" in printed(plan, store.root)
+    assert "holds 0 of the 5 distinct stages of the space" in printed(plan, store.root)
     assert "time: unknown until" in printed(plan, store.root)
 
     prepared = Prepared.load(prepare_all(plan, plan.rows.cache, Console(quiet=True))[plan.encoders[0].identity])

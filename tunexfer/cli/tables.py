@@ -161,7 +161,10 @@ def _evaluations(plan: Plan) -> RenderableType:
 def _costs(plan: Plan) -> RenderableType:
     heads = ["trials", "stages without sharing", "with sharing", "steps without sharing", "with sharing"]
     table = _table("cost", [""], heads)
-    costs = {f"{plan.trials} random trials, mean": plan.expected_cost(), "every chain of the space": plan.full_cost()}
+    costs = {
+        f"{plan.trials} random trials, mean": plan.expected_cost(),
+        "all chains and baseline": plan.full_cost(),
+    }
     for name, cost in costs.items():
         if cost is None:
             table.add_row(name, "too many to count")
@@ -174,7 +177,7 @@ def _costs(plan: Plan) -> RenderableType:
 def _estimates(plan: Plan, estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return ["stage store, disk and time: unknown until the first search has cached the data and the encoder"]
-    of = "of all chains" if plan.every_chain() else f"of {plan.trials} random trials"
+    of = "of the space" if plan.every_chain() else f"of {plan.trials} random trials"
     lines = [f"stage store: holds {estimate.stored:,} of the {estimate.stages:,} distinct stages {of}"]
     if estimate.stage_bytes:
         total = estimate.stage_bytes * plan.expected_cost().stages

@@ -224,19 +224,17 @@ class Plan:
         )
 
     def every_chain(self) -> list[Chain] | None:
-        """The baseline and the chain of every point; None where the space is continuous or larger than `MAX_GRID`."""
+        """The chain of every point; None where the space is continuous or larger than `MAX_GRID`."""
         try:
             points = list(islice(self.space.grid(), MAX_GRID + 1))
         except SpaceError:
             return None
-        if len(points) > MAX_GRID:
-            return None
-        return list(dict.fromkeys([self.baseline[1], *map(self.space.chain, points)]))
+        return [self.space.chain(point) for point in points] if len(points) <= MAX_GRID else None
 
     def full_cost(self) -> Cost | None:
-        """Compute the cost of training every chain of the space, or return None where there are too many."""
+        """Compute the cost of the baseline and every chain of the space, or return None where there are too many."""
         chains = self.every_chain()
-        return self.cost(chains) if chains else None
+        return self.cost(dict.fromkeys([self.baseline[1], *chains])) if chains else None
 
     def expected_cost(self) -> Cost:
         """Compute the mean cost of a random search of as many trials as planned, over `DRAWS` searches."""
