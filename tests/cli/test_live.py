@@ -12,8 +12,9 @@ from rich.console import Console
 
 from tunexfer.cli.live import LiveView
 from tunexfer.core.files import StudyFolder
-from tunexfer.record.progress import ProgressFile, read_progress
+from tunexfer.record.progress import read_progress
 from tunexfer.record.record import Record
+from tunexfer.search.jobs import ProgressFile
 
 
 def progress(stage: str, step: int, **more: Any) -> SimpleNamespace:
@@ -28,16 +29,16 @@ def test_steps_are_written_once_a_second_and_scores_at_once(tmp_path: Path) -> N
     file(progress("intermediate", 1))
     now = 0.5
     file(progress("intermediate", 2))
-    assert read_progress(file.path).step == 1  # type: ignore[union-attr]
+    assert read_progress(file.path).running[0].step == 1  # type: ignore[union-attr]
     now = 1.5
     file(progress("intermediate", 3))
-    assert read_progress(file.path).step == 3  # type: ignore[union-attr]
+    assert read_progress(file.path).running[0].step == 3  # type: ignore[union-attr]
     file(progress("intent scores", 1, scores=scores(chain(), 50.0)))
     file(progress("intent", 10, reused=True))
     standing = read_progress(file.path)
     assert standing is not None
     assert standing.scores == scores(chain(), 50.0)
-    assert standing.reused == ("intent",)
+    assert standing.reused == 1
 
 
 def test_the_pace_is_of_steps_that_are_trained_since_the_file_was_last_written(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_the_pace_is_of_steps_that_are_trained_since_the_file_was_last_written(t
     def pace() -> float | None:
         standing = read_progress(file.path)
         assert standing is not None
-        return standing.steps_per_second
+        return standing.running[0].steps_per_second
 
     file(progress("intermediate", 0, loss=None))
     assert pace() is None
@@ -80,11 +81,11 @@ def view(tmp_path: Path, *, terminal: bool = False, quiet: bool = False) -> tupl
 def test_without_a_terminal_things_are_told_as_they_happen(tmp_path: Path) -> None:
     live, out, record = view(tmp_path)
     with live:
-        live.begun(trial(5))
+        live.started(trial(5))
         ProgressFile(record.folder.trial(5).progress)(progress("intent scores", 1, scores=scores(chain(), 40.0)))
         live.refresh()
-        live.ended(run(record, trial(5), 40.0))
-        live.said("a word")
+        live.finished(run(record, trial(5), 40.0))
+        live.info("a word")
     text = out.getvalue()
     assert "trial 5 starts: intermediate: 100% intent/de" in text
     assert "trial 5: first score: intent, en, validation: " in text
@@ -98,7 +99,7 @@ def test_without_a_terminal_things_are_told_as_they_happen(tmp_path: Path) -> No
 def test_in_a_terminal_there_is_a_table(tmp_path: Path) -> None:
     live, out, record = view(tmp_path, terminal=True)
     with live:
-        live.begun(trial(5))
+        live.started(trial(5))
         ProgressFile(record.folder.trial(5).progress)(progress("intermediate", 7))
         live.refresh()
     text = out.getvalue()
@@ -111,8 +112,8 @@ def test_in_a_terminal_there_is_a_table(tmp_path: Path) -> None:
 def test_quiet_says_nothing_but_warnings(tmp_path: Path) -> None:
     live, out, record = view(tmp_path, quiet=True)
     with live:
-        live.begun(trial(5))
-        live.said("a word")
-        live.ended(run(record, trial(5), 40.0))
-        live.warned("a warning")
+        live.started(trial(5))
+        live.info("a word")
+        live.finished(run(record, trial(5), 40.0))
+        live.warning("a warning")
     assert out.getvalue().strip() == "a warning"

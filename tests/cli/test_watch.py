@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from tunexfer.cli.live_table import LiveTable
 from tunexfer.cli.watch import News, watch
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import TrialResult
+from tunexfer.core.trial import Failure
 from tunexfer.errors import StudyError
 from tunexfer.record.ending import How, is_driven
 from tunexfer.record.record import Record
@@ -185,9 +186,8 @@ def test_a_report_into_a_folder_that_takes_none_is_an_error_that_says_where_else
     code = f"{READ_ONLY}\nfrom tunexfer.cli.main import main\nsys.argv[1:] = ['report', sys.argv[1]]\nmain()"
     done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert (
-        done.stderr == f"{folder.path}: the report can't be written there (Permission denied). Give a folder: --out.\n"
-    )
+    assert done.stderr.startswith(f"{folder.path}: the report can't be written there (Permission denied). ")
+    assert "--out" in done.stderr
 
 
 def test_a_lock_that_cannot_be_asked_is_not_taken_for_a_free_one(folder: StudyFolder) -> None:
@@ -219,9 +219,9 @@ def test_news_are_told_once_and_a_trial_that_runs_again_is_news(folder: StudyFol
         again = trial(2, of=chain(stages=2))  # the failed one
         record.begin(again)
         ended = run(record, trial(5), 60.0)
-        assert list(news.look()) == [again, ended]
+        assert list(news.look()) == [again, replace(ended, scores=())]
         ended = run(record, again, 61.0)
-        assert list(news.look()) == [ended]
+        assert list(news.look()) == [replace(ended, scores=())]
         assert [one.trial.number for one in news.record.ended] == [0, 1, 2, 3, 4, 5]
 
 
@@ -258,9 +258,7 @@ def test_text_of_a_file_is_no_markup_in_html_nor_in_a_terminal(tmp_path: Path) -
     folder = StudyFolder(tmp_path / "toy")
     with Record.drive(folder, PLAN) as record:
         failed = run(record, trial(0, phase="baseline", of=chain()), state="failed")
-        record.finish(
-            TrialResult(**{**{name: getattr(failed, name) for name in TrialResult.__slots__}, "reason": "[/b]<b>"})
-        )
+        record.finish(replace(failed, failure=Failure(kind="user", message="[/b]<b>")))
     table, out = LiveTable.read(folder.path), io.StringIO()
     assert "none: [/b]&lt;b&gt;" in table._repr_html_()
     Console(file=out, width=120).print(table.rich(30))

@@ -77,7 +77,7 @@ def test_the_parent_run_says_what_was_found(runs: dict[str, Any]) -> None:
     assert text.startswith("**toy**: finished; trials: 2 complete, 1 failed of 3, and 2 with fresh seeds. 50 steps")
     # unseen is ru alone: the stage trained intent in de, the target in en
     assert "| intent | accuracy, test | 1 | 48.0 | 51.0 | +3.0 | en de ru |  |" in text
-    assert "Best chain (trial 1): intermediate: 100% intent/de, 10 steps at 0.001" in text
+    assert "Best chain (trial 1): intermediate: 100% intent/de, 10 steps, lr 1e-3" in text
     assert "- trial 1: intent +5.00, retrieval +5.00" in text
 
 

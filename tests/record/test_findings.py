@@ -76,7 +76,7 @@ def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
     out = io.StringIO()
     show(summary, Console(file=out, width=100))
     text = out.getvalue()
-    assert "Best chain: intermediate: 100% intent/de, 10 steps at 0.001 -> intent (en, 10 steps at 0.001)" in text
+    assert "Best chain: intermediate: 100% intent/de, 10 steps, lr 1e-3 -> intent (en, 10 steps, lr 1e-3)" in text
     assert "de (trained)" in text
     assert "mean of validation scores, languages: de ru): baseline 50.00, best 53.00 (trial 1)" in text.replace(
         "\n", " "

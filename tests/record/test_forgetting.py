@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ def test_forgetting_is_compared_with_the_no_stage_chain_of_the_same_two_targets(
 
 
 def test_mlflow_shows_it_beside_the_deltas(record: Record) -> None:
-    ended = record.complete[1]
-    found = metrics(ended, Deltas(record.complete))
+    complete = [replace(result, scores=record.scores(result.trial.number)) for result in record.complete]
+    ended = complete[1]
+    found = metrics(ended, Deltas(complete))
     assert found["forgetting/kinnews/kin"] == 25.0
     assert found["validation/kinnews/kin/forgetting"] == 25.0
     assert found["test/kinnews/kin"] == found["mean/kinnews"] == 84.0
@@ -123,6 +125,6 @@ def test_the_live_table_has_a_column_for_each_target(record: Record) -> None:
 
 def test_a_chain_in_words_says_which_target_goes_on_from_which() -> None:
     assert chain_in_words(chain()) == (
-        "no intermediate stage -> kinnews (100% news/kin, 10 steps at 0.001), "
-        "kirnews after kinnews (100% news/run, 10 steps at 0.001)"
+        "no intermediate stage -> kinnews (100% news/kin, 10 steps, lr 1e-3), "
+        "kirnews after kinnews (100% news/run, 10 steps, lr 1e-3)"
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from record.made_up import PLAN, chain, run, study, trial
+from record.made_up import PLAN, chain, run, scores, study, trial
 
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.record.record import Record
 
@@ -22,7 +26,9 @@ def folder(tmp_path: Path) -> StudyFolder:
 def test_a_trial_is_read_back_as_it_was_written(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
         written = run(record, trial(0, phase="baseline", of=chain()))
-    assert Record(folder).ended == [written]
+    record = Record(folder)
+    assert record.ended == [replace(written, scores=())]
+    assert record.scores(0) == written.scores
     assert len(written.scores) == 8
     assert json.loads(folder.trial(0).status.read_text())["state"] == "complete"
 
@@ -98,6 +104,52 @@ def test_results_that_cannot_be_read_back_fail_the_trial(folder: StudyFolder) ->
     assert again.state == "failed"
     assert again.failure
     assert "read back" in again.failure.message
+
+
+def test_scores_and_rows_given_to_the_record_are_written_as_they_are(folder: StudyFolder) -> None:
+    parts = [pa.table({"target": ["intent"] * n, "id": [f"{n}-{at}" for at in range(n)]}) for n in (2, 3)]
+    with Record.drive(folder, PLAN) as record:
+        record.begin(trial(1))
+        result = TrialResult(trial=trial(1), state="complete", started=1.0, seconds=2.0, scores=scores(chain(), 50.0))
+        assert record.finish(result, iter(parts)) == result
+    assert pq.read_table(folder.trial(1).rows) == pa.concat_tables(parts)
+    assert Record(folder).scores(1) == result.scores
+
+
+def test_rows_that_cannot_be_written_fail_the_trial(folder: StudyFolder) -> None:
+    other = [pa.table({"target": ["intent"]}), pa.table({"something": [1.0]})]
+    with Record.drive(folder, PLAN) as record:
+        record.begin(trial(1))
+        result = TrialResult(trial=trial(1), state="complete", started=1.0, seconds=2.0, scores=scores(chain(), 50.0))
+        failed = record.finish(result, other)
+    assert failed.state == "failed"
+    assert failed.failure
+    assert failed.failure.kind == "bug"
+    assert not folder.trial(1).rows.exists()
+    assert Record(folder).unfinished() == [trial(1)]
+
+
+def test_a_study_of_version_0_1_is_read_but_not_continued(folder: StudyFolder) -> None:
+    """Version 0.1 calls a score's target `task`."""
+    with Record.drive(folder, {"tunexfer": "0.1.0", **PLAN}) as record:
+        run(record, trial(0, phase="baseline", of=chain()))
+    old = folder.trial(0).scores.read_text().replace('{"target": ', '{"task": ')
+    folder.trial(0).scores.write_text(old)
+    assert {score.target for score in Record(folder).scores(0)} == {"intent", "retrieval"}
+    assert set(Record(folder).score_table()["target"]) == {"intent", "retrieval"}
+    with pytest.raises(StudyError, match=r"tunexfer 0\.1\.0.*another --name"), Record.drive(folder, PLAN):
+        pass
+
+
+def test_numbers_are_given_in_order_whatever_was_taken(folder: StudyFolder) -> None:
+    with Record.drive(folder, PLAN) as record:
+        run(record, trial(2))
+        assert list(itertools.islice(record.free_numbers(), 3)) == [1, 3, 4]
+        record.begin(trial(1))
+        assert next(record.free_numbers()) == 3
+        folder.trial(1).chain.write_text("chain: [")
+        record.load(folder.trial(1))
+        assert next(record.free_numbers()) == 1
 
 
 def test_a_folder_made_by_a_different_plan_is_refused_with_what_differs(folder: StudyFolder) -> None:

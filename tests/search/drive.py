@@ -100,7 +100,7 @@ def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
     plan = Plan.load(root / "space.yaml", cache=root / "cache")
     folder = StudyFolder(root / "runs" / "fake")
     with Mortal.drive(folder, plan.as_dict()) as record, LiveView(folder, wanted=plan.trials) as live:
-        mirror = Mirror(record, default_uri(root / "runs"), live.warned).start()
+        mirror = Mirror(record, default_uri(root / "runs"), live.warning).start()
         state = "interrupted"
         try:
             fake = functools.partial(FakeRunner, root / "store")

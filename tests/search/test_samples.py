@@ -10,9 +10,9 @@ import pytest
 from record.made_up import PLAN, chain, run, study, trial
 
 from tunexfer.core.files import StudyFolder
-from tunexfer.record.progress import ProgressFile
 from tunexfer.record.record import Record
 from tunexfer.search.gauges import METRICS, StudyMetrics
+from tunexfer.search.jobs import ProgressFile
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_rows_per_second_are_of_running_trials_alone(record: Record) -> None:
     now = 0.0
     with StudyMetrics(record) as metrics:
         record.begin(trial(5))
-        metrics.begun(trial(5))
+        metrics.started(trial(5))
         assert values(metrics, "rows_per_second") == {}
         progress = ProgressFile(record.folder.trial(5).progress, clock=lambda: now)
         at = {"stage": "intermediate", "steps": 10, "reused": False, "scores": ()}
@@ -52,12 +52,12 @@ def test_rows_per_second_are_of_running_trials_alone(record: Record) -> None:
         now = 2.0
         progress(SimpleNamespace(step=10, loss=0.5, **at))
         assert values(metrics, "rows_per_second") == {("5", "intermediate"): 32 * 10 / 2}
-        metrics.ended(run(record, trial(5), 60.0))
+        metrics.finished(run(record, trial(5), 60.0))
         assert values(metrics, "rows_per_second") == {}
         assert values(metrics, "trials")["complete",] == 5
 
 
 def test_the_best_trial_is_one_and_the_one_before_it_is_no_longer_told(record: Record) -> None:
     with StudyMetrics(record) as metrics:
-        metrics.ended(run(record, trial(5, of=chain(stages=2)), 60.0))
+        metrics.finished(run(record, trial(5, of=chain(stages=2)), 60.0))
         assert values(metrics, "best_objective") == {("5",): 60.0}

@@ -69,7 +69,7 @@ def launch(
             shared["stage store"] = Path(places.store)
         wanted = trials_wanted(plan.as_dict())
         view = LiveView(folder, wanted=wanted, before=record.ended, quiet=quiet, console=console)
-        mirror = Mirror(record, places.tracking_uri, view.warned, draw=partial(draw_report, folder)).start()
+        mirror = Mirror(record, places.tracking_uri, view.warning, draw=partial(draw_report, folder)).start()
         state: How = "failed"
         try:
             with view:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tunexfer.cli.live_table import LiveTable, reason
+from tunexfer.cli.live_table import LiveTable, reason, with_scores
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Score
@@ -44,7 +44,7 @@ class LiveView(Listener):
         self.console = console or Console(stderr=True)
         self._running = {trial.number: trial for trial in running}
         self._standing: dict[int, TrialProgress] = {}
-        self._ended = {ended.trial.number: ended for ended in before}
+        self._ended = {result.trial.number: with_scores(folder, result) for result in before}
         self._fresh: list[TrialResult] = []
         """TrialResult while we watched: the times to extrapolate from."""
         self._told: set[tuple[int, str]] = set()
@@ -74,13 +74,13 @@ class LiveView(Listener):
             self.refresh()
             self._live.stop()
 
-    def begun(self, trial: Trial) -> None:
+    def started(self, trial: Trial) -> None:
         with self._lock:
             self._running[trial.number] = trial
             self._standing.pop(trial.number, None)
         self._line(f"trial {trial.number} starts: {chain_in_words(trial.chain)}")
 
-    def ended(self, ended: TrialResult) -> None:
+    def finished(self, ended: TrialResult) -> None:
         number = ended.trial.number
         with self._lock:
             self._look(number)
@@ -93,16 +93,16 @@ class LiveView(Listener):
         self._line(f"trial {number} {ended.state} after {ended.seconds:.0f} s{objective}{reused}{reason(ended)}")
         self._line(self.table().headline)
 
-    def said(self, text: str) -> None:
+    def info(self, text: str) -> None:
         if not self.quiet:
             self.console.print(Text(text), soft_wrap=True)
 
-    def warned(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         self.console.print(Text(text, style="yellow"), soft_wrap=True)
 
     def _line(self, text: str) -> None:
         if not self._live:
-            self.said(text)
+            self.info(text)
 
     def refresh(self) -> None:
         """Look where the running trials stand."""
@@ -135,8 +135,10 @@ class LiveView(Listener):
         if now is None or number not in self._running:
             return
         self._standing[number] = now
-        if now.stage != before.stage and len(now.scores) == len(before.scores):
-            self._line(f"trial {number}: {now.stage}{' (reused)' if now.stage in now.reused else ''}")
+        known = {job.name for job in before.running}
+        for job in now.running:
+            if job.name not in known and len(now.scores) == len(before.scores):
+                self._line(f"trial {number}: {job.name}")
         self._tell(number, now.scores)
 
     def _tell(self, number: int, scores: Sequence[Score], *, over: bool = False) -> None:

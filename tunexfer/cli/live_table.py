@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult, highest
 from tunexfer.record.ending import State, StudyStatus
 from tunexfer.record.progress import TrialProgress, read_progress
-from tunexfer.record.record import Record, read_plan
+from tunexfer.record.record import Record, read_plan, read_trial_scores
 
 MOST_COLUMNS = 4
 """Targets that get a column each; of more, the scores share one."""
@@ -56,7 +56,7 @@ class LiveTable:
         """
         folder = StudyFolder(Path(path))
         wanted = trials_wanted(read_plan(folder))
-        record = Record(folder)
+        record = Record(folder, check=False)
         stand = StudyStatus.of(folder, wanted - len(record.complete))
         begun = running(record) if stand.state == "running" else record.waiting
         standing = {trial.number: read_progress(folder.trial(trial.number).progress) for trial in begun}
@@ -65,7 +65,7 @@ class LiveTable:
             wanted=wanted,
             running={trial.number: trial for trial in begun},
             standing={number: at for number, at in standing.items() if at},
-            ended=record.ended,
+            ended=[with_scores(folder, result) for result in record.ended],
             stand=stand,
         )
 
@@ -148,10 +148,11 @@ class LiveTable:
         tasks, rows = self._tasks(), []
         for number, trial in sorted(self.running.items()):
             at = self.standing.get(number, TrialProgress())
-            state = f"{at.stage} {at.step}/{at.steps}" if at.steps else at.stage or "starts"
+            jobs = [f"{job.name} {job.step}/{job.steps}" if job.steps else job.name for job in at.running]
+            state = ", ".join(jobs) or "starts"
             style, state = ("running", state) if self.state == "running" else ("stopped", f"unfinished: {state}")
             means = _cells(_means(at.scores), tasks)
-            rows.append((style, [str(number), _in_short(trial.chain), state, *means, "", str(len(at.reused) or "")]))
+            rows.append((style, [str(number), _in_short(trial.chain), state, *means, "", str(at.reused or "")]))
         for ended in sorted(self.ended, key=lambda ended: -(ended.started + ended.seconds))[:most]:
             objective = "" if ended.objective is None else f"{ended.objective:.2f}"
             reused = (
@@ -161,6 +162,12 @@ class LiveTable:
             means = _cells(_means(ended.scores), tasks)
             rows.append((ended.state, [str(ended.trial.number), what, ended.state, *means, objective, reused]))
         return rows
+
+
+def with_scores(folder: StudyFolder, result: TrialResult) -> TrialResult:
+    if result.state != "complete" or result.scores:
+        return result
+    return replace(result, scores=read_trial_scores(folder.trial(result.trial.number)))
 
 
 def trials_wanted(plan: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tunexfer.cli.live import POLL_S, LiveView
-from tunexfer.cli.live_table import LiveTable, running, trials_wanted
+from tunexfer.cli.live_table import LiveTable, running, trials_wanted, with_scores
 from tunexfer.core.files import StudyFolder, TrialFolder
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.record.ending import is_driven
@@ -35,9 +35,9 @@ def watch(folder: StudyFolder, console: Console) -> LiveTable:
             driven = is_driven(folder)  # asked first, so that what the search did last is told as well
             for what in news.look():
                 if isinstance(what, TrialResult):
-                    view.ended(what)
+                    view.finished(with_scores(folder, what))
                 else:
-                    view.begun(what)
+                    view.started(what)
             if driven:
                 time.sleep(POLL_S)
     return LiveTable.read(folder.path)
@@ -48,7 +48,7 @@ class News:
 
     def __init__(self, folder: StudyFolder) -> None:
         self._stamps = {trial.number: _stamp(trial) for trial in folder.all_trials()}
-        self.record = Record(folder)
+        self.record = Record(folder, check=False)
         self._known: dict[int, Trial | TrialResult | None] = {
             **{trial.number: trial for trial in running(self.record)},
             **{ended.trial.number: ended for ended in self.record.ended},

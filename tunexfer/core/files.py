@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, data: str | bytes) -> None:
-    """Write under another name, then rename: a reader sees the old file or the new one, never half of it."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield another name to write under, then rename: a reader sees the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.draft")
     try:
-        draft.write_bytes(data.encode() if isinstance(data, str) else data)
+        yield draft
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write a file at once, as `whole` does."""
+    with whole(path) as draft:
+        draft.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 class StudyFolder:
@@ -99,5 +108,5 @@ class TrialFolder:
 
     @property
     def progress(self) -> Path:
-        """Where the trial stands right now; scratch, written by the worker, read by the live table."""
+        """How far a running trial is; scratch, read by the live table."""
         return self.path / "progress.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,12 @@ class _Facts:
     """What the study knows of one trial."""
 
     def __init__(self, study: StudyFolder, ended: TrialResult, rows: Rows) -> None:
-        self.study, self.ended, self.rows = study, ended, rows
+        self.study, self.rows = study, rows
         self.plan, self.record = read_plan(study), Record(study)
+        self.ended = replace(ended, scores=self.record.scores(ended.trial.number))
         self.chain: Chain = ended.trial.chain
-        self.deltas = Deltas(self.record.complete)
+        complete = self.record.complete
+        self.deltas = Deltas(replace(other, scores=self.record.scores(other.trial.number)) for other in complete)
         self.trained: dict[str, list[str]] = {}
         """Task -> languages that some stage or target trained it in."""
         for source in sorted(self.chain.trained):

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Mirror(Listener):
         self._thread.start()
         return self
 
-    def ended(self, ended: TrialResult) -> None:
+    def finished(self, result: TrialResult) -> None:
         self._wake.set()
 
     def close(self, state: How) -> None:
@@ -125,8 +126,13 @@ class Mirror(Listener):
     def _sync(self, closing: bool) -> None:
         if self._client is None or (closing and self._complained):
             self._connect()
-        deltas = Deltas(self.record.complete)
+        complete = {
+            ended.trial.number: replace(ended, scores=self.record.scores(ended.trial.number))
+            for ended in self.record.complete
+        }
+        deltas = Deltas(complete.values())
         for ended in self.record.ended:
+            ended = complete.get(ended.trial.number, ended)
             number = ended.trial.number
             run, status = self._known.get(number, ("", ""))
             comparable = ended.state == "failed" or deltas.has_baseline(ended.trial.seed)
@@ -244,6 +250,7 @@ class Mirror(Listener):
         found: dict[str, float] = {"best/trial": best.trial.number} if best else {}
         for name, ended in (("best", best), ("baseline", next(iter(self.record.complete), None))):
             if ended and (name == "best" or ended.trial.number == 0):
+                ended = replace(ended, scores=self.record.scores(ended.trial.number))
                 own = metrics(ended, Deltas([])).items()
                 found |= {
                     f"{name}/{key}": value

@@ -14,7 +14,8 @@ from tunexfer.core.chain import Chain, Stage
 from tunexfer.core.scores import FORGETTING, Split, unseen_by_both
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.datasets import Dataset
-from tunexfer.record.deltas import SCORES_SCHEMA, Deltas
+from tunexfer.record.deltas import Deltas
+from tunexfer.record.score_table import SCORES_SCHEMA
 
 DIGITS = 4
 """After the point, of a metric: what the columns of MLflow's table have room for. The record has them all."""

@@ -11,6 +11,7 @@ import base64
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -46,7 +47,11 @@ def view_tag(record: Record) -> str | None:
 
     It depends on the record alone, so that it is sent only when something is new.
     """
-    complete = [ended for ended in record.complete if ended.trial.phase != "confirm"]
+    complete = [
+        replace(ended, scores=record.scores(ended.trial.number))
+        for ended in record.complete
+        if ended.trial.phase != "confirm"
+    ]
     if not complete:
         return None
     state = json.dumps(_state(complete, record.study_id))

@@ -5,33 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import pyarrow as pa
-
 from tunexfer.core.chain import Encoder, Target
 from tunexfer.core.scores import FORGETTING, Score, unseen_by_both
 from tunexfer.core.trial import TrialResult
-
-SCORES_SCHEMA = pa.schema(
-    [
-        ("study", pa.string()),
-        ("trial", pa.int32()),
-        ("phase", pa.string()),
-        ("seed", pa.int64()),
-        ("target", pa.string()),
-        ("language", pa.string()),
-        ("split", pa.string()),
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-        ("main", pa.bool_()),
-        ("unseen", pa.bool_()),
-        ("unseen_by_both", pa.bool_()),
-        ("baseline", pa.float64()),
-        ("delta", pa.float64()),
-        ("delta_own", pa.float64()),
-    ]
-)
-"""`unseen_by_both`: by the trial and by its baseline, so that means of `delta` are over these; `baseline` is of the
-same seed; `delta_own` is against the no-stage chain with the trial's own target values, where one was trained."""
 
 _Key = tuple[str, str, str, str]
 

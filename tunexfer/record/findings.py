@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -56,7 +57,7 @@ def summarise(
             "chain": chain_in_words(next_best.trial.chain),
             "objective": next_best.objective,
         },
-        "targets": _targets(baseline, next_best or best) if baseline and best else {},
+        "targets": _targets(_scored(record, baseline), _scored(record, next_best or best)) if baseline and best else {},
         "confirmation": _confirmation(record),
         "steps": {
             "trained": sum(stage.steps for stage in stages if not stage.reused),
@@ -64,6 +65,10 @@ def summarise(
         },
         "seconds": round(seconds, 1),
     }
+
+
+def _scored(record: Record, result: TrialResult) -> TrialResult:
+    return replace(result, scores=record.scores(result.trial.number))
 
 
 def _targets(baseline: TrialResult, best: TrialResult) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def _means(before: Mapping[str, Any], after: Mapping[str, Any], languages: list[
 def _confirmation(record: Record) -> list[dict[str, Any]]:
     """Per confirmed chain and target: the gain over the baseline of the same fresh seed on unseen languages, each mean
     over languages, then mean and standard deviation over seeds (None with one), and whether it is `beyond_seeds`."""
-    confirms = [one for one in record.complete if one.trial.phase == "confirm"]
+    confirms = [_scored(record, one) for one in record.complete if one.trial.phase == "confirm"]
     base = next((one.trial.chain for one in record.complete if one.trial.phase == "baseline"), None)
     baselines = {one.trial.seed: one for one in confirms if one.trial.chain == base}
     found = []

@@ -1,4 +1,4 @@
-"""Whoever is told what happens in a study while it happens."""
+"""Listeners are notified of what happens in a search while it happens."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from tunexfer.core.trial import Trial, TrialResult
 
 
 class Listener:
-    """Told of everything, and takes no notice of it."""
+    """Ignores every event; subclasses override what they need."""
 
-    def begun(self, trial: Trial) -> None: ...
+    def started(self, trial: Trial) -> None: ...
 
-    def ended(self, ended: TrialResult) -> None: ...
+    def finished(self, result: TrialResult) -> None:
+        """result: of a trial that is complete, failed or stopped; with its scores"""
 
-    def said(self, text: str) -> None:
-        """Worth knowing."""
+    def info(self, text: str) -> None: ...
 
-    def warned(self, text: str) -> None:
-        """Worth knowing even where the user asked for quiet."""
+    def warning(self, text: str) -> None:
+        """text: to be shown even where the user asked for no output"""

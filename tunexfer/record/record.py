@@ -1,4 +1,4 @@
-"""The record of a study: files that stand alone. A trial counts once its status says `complete`, written last."""
+"""The record of a study: files that stand alone. A trial counts once its status, written last, says `complete`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,13 +24,15 @@ import yaml
 from filelock import FileLock, Timeout
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.files import StudyFolder, TrialFolder, write_whole
+from tunexfer.core.files import StudyFolder, TrialFolder, whole, write_whole
 from tunexfer.core.phrases import without_passwords
 from tunexfer.core.scores import Score
-from tunexfer.core.trial import Trial, TrialResult, best_of
+from tunexfer.core.trial import Failure, Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
-from tunexfer.record.deltas import SCORES_SCHEMA
 from tunexfer.record.ending import Ending, How, write_ending
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -39,16 +43,20 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
 class Record:
-    """What a study has done so far, on disk and (for those who drive it) in memory."""
+    """The trials of a study so far, on disk and, without their scores, in memory."""
 
-    def __init__(self, folder: StudyFolder) -> None:
+    def __init__(self, folder: StudyFolder, *, check: bool = True) -> None:
         self.folder = folder
         self._ended: dict[int, TrialResult] = {}
         self._waiting: dict[int, Trial] = {}
         self.damaged: list[str] = []
-        """What could not be read of trials that had ended, in sentences for the user."""
+        """Sentences about what can't be read of trials that have ended."""
+        self._free = 1
+        """No free number is below this one."""
         for trial_folder in folder.all_trials():
             self.load(trial_folder)
+        if check:
+            self._check()
 
     @classmethod
     @contextmanager
@@ -56,7 +64,7 @@ class Record:
         """Start or continue the study of `plan` in `folder`, alone: one driver at a time.
 
         plan: the resolved plan in plain values; its `identity` is what makes the study this one
-        raises: StudyError, if another driver is at work there or the folder was made by a different plan
+        raises: StudyError, if another search is running on the study or a different plan or version made the folder
         """
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.lock)
@@ -84,32 +92,37 @@ class Record:
 
     @property
     def study_id(self) -> str:
-        """Tells this study from any other of the same name."""
+        """Distinguishes this study from any other of the same name."""
         return str(read_plan(self.folder)["study_id"])
 
     @property
     def ended(self) -> list[TrialResult]:
-        """Every trial that is complete, failed or stopped, by number."""
-        return [ended for _, ended in sorted(self._ended.items())]
+        """Every trial that is complete, failed or stopped, by number; without its scores: see `scores`."""
+        return [result for _, result in sorted(self._ended.items())]
 
     @property
     def complete(self) -> list[TrialResult]:
-        return [ended for ended in self.ended if ended.state == "complete"]
+        """Those of `ended` that are complete."""
+        return [result for result in self.ended if result.state == "complete"]
 
     @property
     def waiting(self) -> list[Trial]:
-        """Every trial that was begun and has no end on record, by number: it runs right now, or was cut off."""
+        """Every trial that was begun and has not ended, by number: it is running, or was cut off."""
         return [trial for _, trial in sorted(self._waiting.items())]
 
     def unfinished(self) -> list[Trial]:
         """Trials that were begun and aren't complete: the next driver runs them again, under the same numbers."""
-        again = {ended.trial.number: ended.trial for ended in self.ended if ended.state != "complete"}
+        again = {result.trial.number: result.trial for result in self.ended if result.state != "complete"}
         return [trial for _, trial in sorted({**self._waiting, **again}.items())]
 
     def free_numbers(self) -> Iterator[int]:
         """The numbers that no trial has, from 1 on; 0 is the baseline's."""
-        taken = self._ended.keys() | self._waiting.keys()
-        return (number for number in itertools.count(1) if number not in taken)
+        while self._is_taken(self._free):
+            self._free += 1
+        return (number for number in itertools.count(self._free) if not self._is_taken(number))
+
+    def _is_taken(self, number: int) -> bool:
+        return number in self._ended or number in self._waiting
 
     def begin(self, trial: Trial) -> None:
         """Note what a trial is before it runs, so that it can be run again as the same trial."""
@@ -121,54 +134,79 @@ class Record:
         self._ended.pop(trial.number, None)
         self._waiting[trial.number] = trial
 
-    def finish(self, ended: TrialResult) -> TrialResult:
-        """Write the mark that ends a trial; its scores are read from what the worker left.
+    def finish(self, result: TrialResult, rows: Iterable[pa.Table] = ()) -> TrialResult:
+        """Write how a trial ended: its scores, its scored rows and, last, the status that makes it count.
 
-        returns: the same with its scores; `failed`, if a complete trial's files can't be read
+        result:  with the scores of a complete trial; without any, they are read from the trial's folder
+        rows:    the columns of `rows.parquet`, `target` first; each table is written as it comes
+        returns: the result with its scores; `failed`, if the files of a complete trial can't be written or read back
         """
-        folder = self.folder.trial(ended.trial.number)
-        status = ended.status()
-        try:
-            ended = _ended(ended.trial, status, folder)
-        except _UNREADABLE as error:
-            status |= {
-                "state": "failed",
-                "failure": {"kind": "bug", "message": f"its results can't be read back: {error}", "detail": ""},
-            }
-            ended = _ended(ended.trial, status, folder)
-        write_whole(folder.status, json.dumps(status, indent=2, ensure_ascii=False) + "\n")
-        self._waiting.pop(ended.trial.number, None)
-        self._ended[ended.trial.number] = ended
-        return ended
+        folder = self.folder.trial(result.trial.number)
+        if result.state == "complete":
+            try:
+                if result.scores:
+                    _write_scores(folder, result.scores)
+                    _write_rows(folder.rows, rows)
+                result = replace(result, scores=_read_back(folder, result.scores))
+            except _UNREADABLE as error:
+                message = f"its results can't be written or read back: {_first_line(error)}"
+                failure = Failure(kind="bug", message=message, detail=traceback.format_exc())
+                result = replace(result, state="failed", objective=None, failure=failure, scores=())
+        write_whole(folder.status, json.dumps(result.status(), indent=2, ensure_ascii=False) + "\n")
+        self._waiting.pop(result.trial.number, None)
+        self._ended[result.trial.number] = replace(result, scores=())
+        return result
 
     def end(self, how: How, reason: str = "") -> None:
-        """Note how the search ended, for those who look later. A driver that is killed notes nothing."""
+        """Note how the search ended. A driver that is killed leaves no note."""
         write_ending(self.folder, Ending(how, reason))
 
     def best(self) -> TrialResult | None:
         """The complete trial whose chain the study recommends, as `best_of` chooses it."""
         return best_of(self.complete)
 
-    def scores_table(self) -> pa.Table:
-        """Every score of every complete trial beside the baseline's, in the columns of `scores.parquet`."""
-        from tunexfer.record.score_table import scores_of, with_deltas
+    def scores(self, number: int) -> tuple[Score, ...]:
+        """Read the scores of a complete trial from disk.
+
+        raises: ValueError or OSError, if they can't be read
+        """
+        return read_trial_scores(self.folder.trial(number))
+
+    def score_table(self) -> pd.DataFrame:
+        """Read every score of every complete trial, beside the baseline's: the columns of `SCORES_SCHEMA`.
+
+        raises: StudyError, if the scores of a trial can't be read
+        """
+        from tunexfer.record.score_table import read_scores, score_table
 
         complete = self.complete
-        found = with_deltas(scores_of(complete), [ended.trial for ended in complete]).assign(study=self.folder.name)
-        return pa.Table.from_pandas(found[SCORES_SCHEMA.names], preserve_index=False).cast(SCORES_SCHEMA)
+        scores, damaged = read_scores([self.folder.trial(result.trial.number) for result in complete])
+        if damaged:
+            lines = "".join(f"\n  trial {number}: {reason}" for number, reason in damaged.items())
+            raise StudyError(f"{self.folder.path}: scores can't be read:{lines}")
+        table = score_table(scores, [result.trial for result in complete])
+        table.insert(0, "study", self.folder.name)
+        return table
+
+    def scores_table(self) -> pa.Table:
+        """The same for pyarrow."""
+        from tunexfer.record.score_table import SCORES_SCHEMA
+
+        return pa.Table.from_pandas(self.score_table(), preserve_index=False).cast(SCORES_SCHEMA)
 
     def write_scores(self) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(self.scores_table(), sink)
-        write_whole(self.folder.scores, sink.getvalue().to_pybytes())
+        """Write `scores.parquet`. It takes seconds in a large study, so it is done once, at the end of a search."""
+        with whole(self.folder.scores) as draft:
+            pq.write_table(self.scores_table(), draft)
 
     def load(self, folder: TrialFolder) -> Trial | TrialResult | None:
-        """Take one trial folder up, again where it has changed; what is damaged or half written counts as not run.
+        """Read one trial folder, again if it has changed; a trial whose status can't be read counts as not run.
 
-        returns: what was found there, None where nothing can be read
+        returns: the trial as it is now, None if it can't be read
         """
         self._ended.pop(folder.number, None)
         self._waiting.pop(folder.number, None)
+        self._free = min(self._free, max(folder.number, 1))
         try:
             trial = read_trial(folder)
         except ValueError as error:
@@ -176,29 +214,78 @@ class Record:
                 self.damaged.append(f"{folder.chain} can't be read ({error}): that trial counts as not run.")
             return None
         try:
-            ended = self._ended[trial.number] = _ended(
-                trial, json.loads(folder.status.read_text(encoding="utf-8")), folder
-            )
-        except _UNREADABLE as error:
+            result = self._ended[trial.number] = read_ended(trial, folder)
+        except ValueError as error:
             self._waiting[trial.number] = trial
             if folder.status.exists():
-                self.damaged.append(
-                    f"{folder.path}: the record of this trial is damaged ({_first_line(error)}): it is run again."
-                )
+                self._is_damaged(folder, str(error))
             return trial
-        return ended
+        return result
+
+    def _check(self) -> None:
+        """Take complete trials whose scores or rows can't be read as not run."""
+        from tunexfer.record.score_table import damaged_scores
+
+        folders = {result.trial.number: self.folder.trial(result.trial.number) for result in self.complete}
+        reasons = damaged_scores([*folders.values()])
+        for number in folders.keys() - reasons.keys():
+            try:
+                pq.read_metadata(folders[number].rows)
+            except _UNREADABLE as error:
+                reasons[number] = _first_line(error)
+        for number, reason in sorted(reasons.items()):
+            self._waiting[number] = self._ended.pop(number).trial
+            self._is_damaged(folders[number], reason)
+
+    def _is_damaged(self, folder: TrialFolder, reason: str) -> None:
+        self.damaged.append(f"{folder.path}: the record of this trial is damaged ({reason}): it is run again.")
 
 
 def write_result(folder: TrialFolder, scores: tuple[Score, ...], rows: pa.Table) -> None:
-    """What a worker leaves of a trial that went well: every score, and every scored row."""
+    """Write a complete trial's scores and scored rows from a worker, before `Record.finish` reads them."""
+    _write_scores(folder, scores)
+    _write_rows(folder.rows, [rows])
+
+
+def _write_scores(folder: TrialFolder, scores: Iterable[Score]) -> None:
     write_whole(folder.scores, "".join(json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in scores))
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    write_whole(folder.rows, sink.getvalue().to_pybytes())
+
+
+def _write_rows(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema as they come; without any, an empty file."""
+    tables = iter(tables)
+    first = next(tables, pa.table({"target": pa.array([], pa.string())}))
+    with whole(path) as draft, pq.ParquetWriter(draft, first.schema, compression="zstd") as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table)
+
+
+def _read_back(folder: TrialFolder, written: tuple[Score, ...]) -> tuple[Score, ...]:
+    """raises: ValueError or OSError, if a complete trial's files aren't whole or aren't what was written"""
+    pq.read_metadata(folder.rows)
+    scores = read_trial_scores(folder)
+    if written and scores != written:
+        raise ValueError(f"{folder.scores} doesn't hold the scores that were written")
+    return scores
+
+
+def read_trial_scores(folder: TrialFolder) -> tuple[Score, ...]:
+    """Read the scores of one trial; version 0.1 calls their target `task`.
+
+    raises: ValueError or OSError, if they aren't there or aren't whole
+    """
+    lines = folder.scores.read_text(encoding="utf-8").replace('{"task": "', '{"target": "').splitlines()
+    try:
+        scores = tuple(Score(**json.loads(line)) for line in lines)
+    except TypeError as error:
+        raise ValueError(f"{folder.scores}: {error}") from error
+    if not scores:
+        raise ValueError(f"{folder.scores} is empty")
+    return scores
 
 
 def read_trial(folder: TrialFolder) -> Trial:
-    """What a trial is, from its `chain.yaml`.
+    """Read a trial's `chain.yaml`.
 
     raises: ValueError, if that file isn't there or isn't whole
     """
@@ -216,7 +303,7 @@ def read_trial(folder: TrialFolder) -> Trial:
 
 
 def read_ended(trial: Trial, folder: TrialFolder) -> TrialResult:
-    """How a trial ended, from its `status.json` alone: without its scores.
+    """Read a trial's `status.json`: how it ended, without its scores.
 
     raises: ValueError, if that file isn't there or isn't whole
     """
@@ -227,7 +314,7 @@ def read_ended(trial: Trial, folder: TrialFolder) -> TrialResult:
 
 
 def read_plan(folder: StudyFolder) -> dict[str, Any]:
-    """`plan.yaml` as plain values.
+    """Read `plan.yaml` as plain values.
 
     raises: StudyError, if it isn't there or isn't a plan
     """
@@ -256,26 +343,6 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
     return [] if there == here else [f"{path}: {json.dumps(there)} there, {json.dumps(here)} now"]
 
 
-def _ended(trial: Trial, status: Mapping[str, Any], folder: TrialFolder) -> TrialResult:
-    """raises: ValueError or OSError, if a complete trial's results aren't whole"""
-    ended = TrialResult.from_status(trial, status)
-    if ended.state != "complete":
-        return ended
-    lines = folder.scores.read_text(encoding="utf-8").splitlines()
-    scores = tuple(_score(json.loads(line)) for line in lines)
-    pq.read_metadata(folder.rows)
-    if not scores:
-        raise ValueError("there are no scores")
-    return replace(ended, scores=scores)
-
-
-def _score(plain: dict[str, Any]) -> Score:
-    """Read one score; version 0.1 calls the target `task`."""
-    if "task" in plain:
-        plain["target"] = plain.pop("task")
-    return Score(**plain)
-
-
 def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
     plain = _plain(plan)
     if not folder.plan.exists():
@@ -286,6 +353,11 @@ def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
         plain["study_id"] = uuid.uuid4().hex
     else:
         before = read_plan(folder)
+        if str(before.get("tunexfer")).startswith("0.1."):
+            raise StudyError(
+                f"{folder.path} was made by tunexfer {before['tunexfer']}, and this version can't continue it. Take "
+                "another --name; `tunexfer report` and `tunexfer compare` still read the old study."
+            )
         if different := differences(before["identity"], plain["identity"]):
             lines = "\n".join(f"  {line}" for line in different)
             raise StudyError(f"{folder.path} was made by a different plan:\n{lines}\nTake another --name for this one.")

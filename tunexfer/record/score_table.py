@@ -1,76 +1,155 @@
-"""Every score of many trials in one table, beside the baseline's: columns throughout, never an object a score."""
+"""The score table: every score of a study beside its baseline. All differences between chains are computed here."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyarrow import json as arrow_json
 
-from tunexfer.core.chain import Encoder, Target
+from tunexfer.core.chain import Chain
 from tunexfer.core.files import TrialFolder
 from tunexfer.core.scores import FORGETTING
-from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.core.trial import Trial
 
 WORDS = ("target", "language", "split", "metric")
-"""The columns that say which of a trial's scores it is."""
+"""The columns that identify a score within a trial."""
+SCORES_SCHEMA = pa.schema(
+    [("study", pa.string()), ("trial", pa.int32()), ("phase", pa.string()), ("seed", pa.int64())]
+    + [(name, pa.string()) for name in WORDS]
+    + [("value", pa.float64())]
+    + [(name, pa.bool_()) for name in ("main", "unseen", "unseen_by_both")]
+    + [(name, pa.float64()) for name in ("baseline", "delta", "delta_own")]
+)
+"""Columns of `scores.parquet`; `score_table` describes them."""
+COLUMNS = [name for name in SCORES_SCHEMA.names if name != "study"]
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in WORDS] + [("value", pa.float64()), ("main", pa.bool_()), ("unseen", pa.bool_())]
 )
-_NAMES = _SCHEMA.names
 _TOGETHER = 64
-"""Files that are read as one: starting a reader costs more than reading a file."""
-
+"""Files parsed at once: starting a parser costs more than parsing a file."""
 _NAME, _OLD_NAME = b'{"target": "', b'{"task": "'
-"""How a line begins; version 0.1 calls the target `task`."""
+"""The beginning of a line; version 0.1 calls the target `task`."""
 
-Integers = NDArray[np.int64]
+
+def score_table(scores: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
+    """Put every score beside the baseline's.
+
+    scores:  as `read_scores` returns them
+    trials:  at least those of the scores
+    returns: the same rows with the columns of `SCORES_SCHEMA` except `study`. `baseline` is the baseline's score with
+             the same seed, `delta` the points gained over it, `delta_own` those gained over the chain without stages
+             that has the trial's own target values; NaN where no such score exists. `unseen_by_both`: unseen by the
+             trial and by its baseline; otherwise a chain that trained its target in German would be compared, in
+             English, with a baseline that was trained in English.
+    """
+    trials = list(trials)
+    table = scores.merge(_phases(trials), how="left", on="trial")
+    table["forgetting"] = table["metric"] == FORGETTING
+    before = _beside(table, scores, _baselines(trials), on=["trial"])
+    targets = _own_targets(trials).astype({"target": table["target"].dtype})
+    own = _beside(table, scores, targets, on=["trial", "target", "forgetting"])
+    # Without a baseline to compare with, which is NaN here, the trial alone decides.
+    table["unseen_by_both"] = table["unseen"] & (before["unseen"] != 0).to_numpy()
+    table["baseline"] = before["value"].to_numpy()
+    table["delta"] = table["value"] - table["baseline"]
+    table["delta_own"] = table["value"] - own["value"].to_numpy()
+    return table[COLUMNS]
+
+
+def _beside(table: pd.DataFrame, scores: pd.DataFrame, others: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+    """Look every score of `table` up in the trial that `others` names for it; NaN where that trial has no such score.
+
+    others: the columns `on`, and `other`, a trial's number
+    """
+    theirs = scores[scores["trial"].isin(others["other"])].rename(columns={"trial": "other"})
+    theirs = theirs.assign(unseen=theirs["unseen"].astype("float32"))[["other", *WORDS, "value", "unseen"]]
+    keys = table[["trial", "forgetting", *WORDS]].merge(others, how="left", on=on)[["other", *WORDS]]
+    found = keys.fillna({"other": -1}).astype({"other": "int64"})
+    return found.merge(theirs, how="left", on=["other", *WORDS], validate="many_to_one")[["value", "unseen"]]
+
+
+def _phases(trials: Sequence[Trial]) -> pd.DataFrame:
+    rows = [(trial.number, trial.phase, trial.seed) for trial in trials]
+    return pd.DataFrame(rows, columns=["trial", "phase", "seed"]).astype({"phase": "category"})
+
+
+def _baselines(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Map each trial to the baseline with its seed."""
+    chains = {trial.chain for trial in trials if trial.phase == "baseline"}
+    by_seed = {trial.seed: trial.number for trial in trials if trial.chain in chains}
+    rows = [(trial.number, by_seed.get(trial.seed)) for trial in trials]
+    return pd.DataFrame(rows, columns=["trial", "other"], dtype="float64").astype({"trial": "int64"})
+
+
+def _own_targets(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Map each trial's targets to the trial without stages that trained the target alike.
+
+    Forgetting is a score of the last target trained on top, so that target's values count for it.
+    """
+
+    def key(chain: Chain, target: str, seed: int) -> tuple[object, ...]:
+        return chain.encoder, chain.line(target), seed
+
+    plain = {
+        key(trial.chain, target.name, trial.seed): trial.number
+        for trial in trials
+        if not trial.chain.stages
+        for target in trial.chain.targets
+    }
+    rows = [
+        (trial.number, target.name, forgetting, plain.get(key(trial.chain, scored_by.name, trial.seed)))
+        for trial in trials
+        for target in trial.chain.targets
+        for forgetting, scored_by in enumerate((target, trial.chain.followed.get(target.name, target)))
+    ]
+    kinds = {"trial": "int64", "forgetting": "bool", "other": "float64"}
+    return pd.DataFrame(rows, columns=["trial", "target", "forgetting", "other"]).astype(kinds)
 
 
 def read_scores(folders: Sequence[TrialFolder]) -> tuple[pd.DataFrame, dict[int, str]]:
-    """The scores that trials left.
+    """Read the scores of complete trials.
 
-    returns: a row per score with `trial` and the fields of `core.scores.Score`, words as categories; and for each trial
-        whose scores can't be read, why
+    returns: a row per score with `trial` and the fields of `core.scores.Score`, words as categories; and the reason for
+             each trial whose scores can't be read
     """
-    tables: list[pa.Table] = []
     damaged: dict[int, str] = {}
-    for start in range(0, len(folders), _TOGETHER):
-        some = folders[start : start + _TOGETHER]
-        try:
-            tables.append(_read(some))
-        except (OSError, ValueError):
-            for folder in some:
-                try:
-                    tables.append(_read([folder]))
-                except (OSError, ValueError) as error:
-                    damaged[folder.number] = next(iter(str(error).splitlines()), type(error).__name__)
     schema = _SCHEMA.insert(0, pa.field("trial", pa.int64()))
-    whole = pa.concat_tables([schema.empty_table(), *tables])
-    for place, name in enumerate(schema.names):
-        if name in WORDS:
-            whole = whole.set_column(place, name, whole[name].combine_chunks().dictionary_encode())
+    tables = [_categories(table) for table in _tables(folders, damaged)]
+    whole = pa.concat_tables([_categories(schema.empty_table()), *tables]).unify_dictionaries().combine_chunks()
     return whole.to_pandas(), damaged
 
 
-def scores_of(complete: Iterable[TrialResult]) -> pd.DataFrame:
-    """The same table of trials whose scores are in memory."""
-    rows = [
-        (ended.trial.number, *(getattr(score, name) for name in _NAMES)) for ended in complete for score in ended.scores
-    ]
-    table = pd.DataFrame(rows, columns=["trial", *_NAMES])
-    kinds: dict[str, Any] = {name: "category" for name in WORDS} | {
-        "trial": "int64",
-        "value": "float64",
-        "main": bool,
-        "unseen": bool,
-    }
-    return table.astype(kinds)
+def damaged_scores(folders: Sequence[TrialFolder]) -> dict[int, str]:
+    """Check that the scores of complete trials can be read. Returns the reason for each trial whose scores can't."""
+    damaged: dict[int, str] = {}
+    for _ in _tables(folders, damaged):
+        pass
+    return damaged
+
+
+def _tables(folders: Sequence[TrialFolder], damaged: dict[int, str]) -> Iterator[pa.Table]:
+    """Yield the scores, many trials at a time; note in `damaged` what can't be read."""
+    for start in range(0, len(folders), _TOGETHER):
+        some = folders[start : start + _TOGETHER]
+        try:
+            yield _read(some)
+        except (OSError, ValueError):
+            for folder in some:
+                try:
+                    yield _read([folder])
+                except (OSError, ValueError) as error:
+                    damaged[folder.number] = next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _categories(table: pa.Table) -> pa.Table:
+    for place, name in enumerate(table.schema.names):
+        if name in WORDS:
+            table = table.set_column(place, name, table[name].combine_chunks().dictionary_encode())
+    return table
 
 
 def _read(folders: Sequence[TrialFolder]) -> pa.Table:
@@ -84,88 +163,3 @@ def _read(folders: Sequence[TrialFolder]) -> pa.Table:
         raise ValueError("a score is missing or cut off")
     trials = np.repeat(np.array([folder.number for folder in folders], dtype=np.int64), counts)
     return table.select(_SCHEMA.names).add_column(0, "trial", pa.array(trials))
-
-
-def with_deltas(scores: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
-    """The same rows with `phase`, `seed` and what they are compared with; NaN where there is nothing.
-
-    scores:  as `read_scores` gives them
-    trials:  those of the scores, each once
-
-    `baseline` is of the same seed; `delta_own` is against the no-stage chain with the trial's own target values.
-    `unseen_by_both` is `core.scores.unseen_by_both` of the trial's score and the baseline's.
-    """
-    known = list(trials)
-    numbers = np.array([trial.number for trial in known], dtype=np.int64)
-    order = np.argsort(numbers, kind="stable")
-    place = order[np.searchsorted(numbers, scores["trial"].to_numpy(), sorter=order)]
-    plain = [at for at, trial in enumerate(known) if not trial.chain.stages]
-    others = _Others(scores, place, plain)
-    value, unseen = scores["value"].to_numpy(), scores["unseen"].to_numpy(dtype=bool)
-    # A last element stands for the score that isn't there.
-    values, unseens = np.append(value, np.nan), np.append(unseen, True)
-    before = others.of(_baselines(known)[place])
-    phases = pd.Categorical([trial.phase for trial in known])
-    return scores.assign(
-        phase=pd.Categorical.from_codes(phases.codes[place], dtype=phases.dtype),
-        seed=np.array([trial.seed for trial in known], dtype=np.int64)[place],
-        unseen_by_both=unseen & unseens[before],
-        baseline=values[before],
-        delta=value - values[before],
-        delta_own=value - values[others.of(_owns(known, scores, place))],
-    )
-
-
-class _Others:
-    """Looks a score up in another trial. T trials without a stage, K distinct scores a trial can have."""
-
-    def __init__(self, scores: pd.DataFrame, place: Integers, plain: Sequence[int]) -> None:
-        """place: each score's trial; plain: the trials that can be looked up"""
-        self._key = np.zeros(len(scores), dtype=np.int64)
-        size = 1
-        for name in WORDS:
-            categories = scores[name].cat
-            self._key = self._key * len(categories.categories) + categories.codes.to_numpy()
-            size *= len(categories.categories)
-        last = max(int(place.max(initial=0)), max(plain, default=0))
-        self._row = np.full(last + 2, -1, dtype=np.int64)
-        self._row[list(plain)] = np.arange(len(plain))
-        self._table = np.full((len(plain) + 1, size), -1, dtype=np.int64)
-        mine = np.flatnonzero(self._row[place] >= 0)
-        self._table[self._row[place[mine]], self._key[mine]] = mine
-
-    def of(self, trial: Integers) -> Integers:
-        """For every score where the same one of another trial is among all scores; -1 where there is no such score.
-
-        trial: that trial's place, -1 for none
-        """
-        found: Integers = self._table[self._row[trial], self._key]
-        return found
-
-
-def _baselines(trials: Sequence[Trial]) -> Integers:
-    """For each trial, where the baseline of its seed is; -1 for nowhere."""
-    chains = {trial.chain for trial in trials if trial.phase == "baseline"}
-    of_seed = {trial.seed: at for at, trial in enumerate(trials) if trial.chain in chains}
-    return np.array([of_seed.get(trial.seed, -1) for trial in trials], dtype=np.int64)
-
-
-def _owns(trials: Sequence[Trial], scores: pd.DataFrame, place: Integers) -> Integers:
-    """For each score, the trial without a stage that has the same values for the score's target; -1 for none."""
-    settings: dict[tuple[Encoder, tuple[Target, ...], int], int] = {}
-    for at, trial in enumerate(trials):
-        for target in trial.chain.targets if not trial.chain.stages else ():
-            settings[trial.chain.encoder, trial.chain.line(target.name), trial.seed] = at
-    tasks = {task: code for code, task in enumerate(scores["target"].cat.categories)}
-    table = np.full((2, len(trials), len(tasks)), -1, dtype=np.int64)
-    for at, trial in enumerate(trials):
-        chain = trial.chain
-        for target in chain.targets:
-            if target.name in tasks:
-                last = chain.followed.get(target.name, target)
-                for kind, one in enumerate((target, last)):
-                    key = (chain.encoder, chain.line(one.name), trial.seed)
-                    table[kind, at, tasks[target.name]] = settings.get(key, -1)
-    forgets = (scores["metric"] == FORGETTING).to_numpy().astype(np.int64)
-    found: Integers = table[forgets, place, scores["target"].cat.codes.to_numpy()]
-    return found

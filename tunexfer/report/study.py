@@ -19,7 +19,7 @@ from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
 from tunexfer.record.ending import StudyStatus
 from tunexfer.record.record import read_ended, read_plan, read_trial
-from tunexfer.record.score_table import read_scores, with_deltas
+from tunexfer.record.score_table import read_scores, score_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -276,7 +276,7 @@ class Study:
 
     @cached_property
     def _scores(self) -> pd.DataFrame:
-        found = with_deltas(self._raw_scores, [self._trials[number] for number in self._scored])
+        found = score_table(self._raw_scores, [self._trials[number] for number in self._scored])
         found.insert(0, "study", self.name)
         return found[[*_SCORE_COLUMNS]]
 

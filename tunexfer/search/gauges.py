@@ -66,14 +66,14 @@ class StudyMetrics(Listener):
         self._stop.set()
         self._thread.join()
 
-    def begun(self, trial: Trial) -> None:
+    def started(self, trial: Trial) -> None:
         with self._lock:
             self._running[trial.number] = trial
         self._settle()
 
-    def ended(self, ended: TrialResult) -> None:
+    def finished(self, result: TrialResult) -> None:
         with self._lock:
-            self._running.pop(ended.trial.number, None)
+            self._running.pop(result.trial.number, None)
         self._settle()
 
     def samples(self) -> list[Sample]:
@@ -110,9 +110,11 @@ class StudyMetrics(Listener):
     def _rates(self) -> Iterator[Sample]:
         for number, trial in self._running.items():
             at = read_progress(self.record.folder.trial(number).progress)
-            if at and at.steps_per_second is not None:
-                tags = {"study": self.record.folder.name, "trial": str(number), "stage": at.stage}
-                yield Sample("tunexfer_rows_per_second", tags, at.steps_per_second * _batch_size(trial.chain, at.stage))
+            for job in at.running if at else ():
+                if job.steps_per_second is not None:
+                    tags = {"study": self.record.folder.name, "trial": str(number), "stage": job.name}
+                    rate = job.steps_per_second * _batch_size(trial.chain, job.name)
+                    yield Sample("tunexfer_rows_per_second", tags, rate)
 
 
 def _batch_size(chain: Chain, stage: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.objective import Objective
 from tunexfer.core.trial import Failure
-from tunexfer.record.progress import ProgressFile
+from tunexfer.record.progress import JobProgress, TrialProgress, write_progress
 from tunexfer.record.record import write_result
 
 
@@ -34,6 +34,32 @@ class Work:
     objective: Objective
     make_runner: Callable[[], Runner]
     """Called in the worker, so that only workers import torch."""
+
+
+class ProgressFile:
+    """Keeps a trial's `progress.json` up to date without writing it at every step."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.clock = path, clock
+        self.progress = TrialProgress()
+        self._stage = ""
+        self._reused: set[str] = set()
+        self._written = (0, float("-inf"))
+        """The step and the time of the last write."""
+
+    def __call__(self, at: Any) -> None:
+        """at: stage, step, steps, loss, reused and the new scores, as the executor reports them"""
+        now, (last_step, last_time) = self.clock(), self._written
+        new = at.stage != self._stage
+        if not (new or at.scores or at.reused or now - last_time >= 1.0):
+            return
+        pace = None if new or at.loss is None or now <= last_time else (at.step - last_step) / (now - last_time)
+        self._stage, self._written = at.stage, (at.step, now)
+        self._reused |= {at.stage} if at.reused else set()
+        job = JobProgress(name=at.stage, step=at.step, steps=at.steps, loss=at.loss, steps_per_second=pace)
+        scores = (*self.progress.scores, *at.scores)
+        self.progress = replace(self.progress, reused=len(self._reused), running=(job,), scores=scores)
+        write_progress(self.path, self.progress)
 
 
 class Stopped(Exception):

@@ -69,7 +69,7 @@ def run_search(
     started = time.monotonic()
     drive = _Drive(plan, record, listeners)
     for sentence in record.damaged:
-        drive.tell("warned", sentence)
+        drive.tell("warning", sentence)
     if drive.first != "done":
         with _interruptible(drive):
             _fit(drive, make_runner, options)
@@ -86,7 +86,7 @@ def _fit(drive: _Drive, make_runner: Callable[[], Runner], options: SearchOption
     scratch = tempfile.TemporaryDirectory(prefix="tunexfer-ray-", ignore_cleanup_errors=True)
     with scratch, cluster(options.address, cpus_per_trial=wants.cpus, name=folder.name) as dashboard:
         if dashboard:
-            drive.tell("said", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
+            drive.tell("info", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
         if options.address:
             check_shared(options.shared)
         drive.limit = min(
@@ -152,14 +152,14 @@ class _Drive:
         if trial == "done":
             if self.schedule.exhausted:
                 self.state = "exhausted"
-                self.tell("warned", "No new chain turned up any more: the space has none left to try.")
+                self.tell("warning", "No new chain turned up any more: the space has none left to try.")
             return str(Searcher.FINISHED)
         if time.monotonic() > self.deadline:
             self.state = "out of time"
             return str(Searcher.FINISHED)
         self.record.begin(trial)
         self.running[trial.number] = trial, time.time()
-        self.tell("begun", trial)
+        self.tell("started", trial)
         return {"number": trial.number, "phase": trial.phase, "seed": trial.seed, "chain": trial.chain.as_dict()}
 
     def ended(self, number: int, result: Mapping[str, Any]) -> None:
@@ -175,8 +175,7 @@ class _Drive:
         )
         ended = self.record.finish(ended)
         self.schedule.ended(ended)
-        self.record.write_scores()
-        self.tell("ended", ended)
+        self.tell("finished", ended)
         self._judge(ended)
 
     def _judge(self, ended: TrialResult) -> None:
@@ -193,14 +192,14 @@ class _Drive:
 
     def interrupt(self) -> None:
         self.stopping, self.state = True, "interrupted"
-        self.tell("warned", "Stopping. The same command continues; Ctrl-C again ends at once.")
+        self.tell("warning", "Stopping. The same command continues; Ctrl-C again ends at once.")
 
     def close(self) -> None:
         """What still runs has been stopped: the next driver runs it again."""
         for number in list(self.running):
             self.ended(number, {"state": "stopped"})
 
-    def tell(self, what: Literal["begun", "ended", "said", "warned"], about: Any) -> None:
+    def tell(self, what: Literal["started", "finished", "info", "warning"], about: Any) -> None:
         for listener in self.listeners:
             getattr(listener, what)(about)
 
