@@ -190,7 +190,7 @@ def test_user_text_is_never_markup(tmp_path: Path) -> None:
 def test_titles_that_make_the_same_file_name_have_a_file_each(tmp_path: Path) -> None:
     folder = MadeUp(trials=4, targets=("slots!", "slots?")).write(tmp_path)
     write_report([Study.load(folder)], folder)
-    names = [path.name for path in (folder / "report_files").glob("gains_slots*.csv")]
+    names = [path.name for path in (folder / "report_files").glob("languages_trial_1_slots*.csv")]
     assert len(names) == 2
 
 
@@ -251,7 +251,7 @@ def test_a_report_takes_the_place_of_an_earlier_one_with_its_files_and_of_nothin
     )
     beside = tmp_path / "report_files"
     write_report([one], tmp_path)
-    assert list(beside.glob("gains_x_*.csv"))
+    assert list(beside.glob("languages_*_x*.csv"))
     mine = [beside / "gains_of_mine.csv", beside / "cost_notes.txt", tmp_path / "gains_x.csv"]
     for path in mine:
         path.write_text("mine")

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 import tunexfer
 from tunexfer.core.files import write_whole
-from tunexfer.report import answer, cost, gains, importance, overview, per_language, typology
+from tunexfer.report import answer, cost, importance, overview, per_language, transfer, typology
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study, named_apart
 from tunexfer.report.style import inline, png, svg
@@ -37,7 +37,7 @@ _FILE = re.compile(r"[^0-9A-Za-z_]+")
 
 SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
     answer.section,
-    gains.section,
+    transfer.section,
     per_language.section,
     importance.section,
     typology.section,

@@ -227,7 +227,7 @@ class Study:
 
         raises: StudyError, if there is nothing to draw
         """
-        from tunexfer.report.gains import draw_gains
+        from tunexfer.report.transfer import draw_gains
 
         return draw_gains([self], target)
 
