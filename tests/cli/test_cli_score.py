@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tunexfer.cli.main import app, main
-from tunexfer.export.xtreme_scores import TARGETS
+from tunexfer.export.xtreme_scores import XTREME_TASKS
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,19 @@ def failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def test_it_prints_a_table_and_writes_every_score(mock: Path, tmp_path: Path) -> None:
     printed, scores = score(mock / "predictions", mock / "labels", tmp_path / "deep" / "scores.json")
     lines = [line.strip("│ \n").split("│") for line in printed.splitlines() if line.startswith("│")]
-    assert [line[0].strip() for line in lines] == [*TARGETS, "classification", "tagging", "qa", "retrieval", "overall"]
+    assert [line[0].strip() for line in lines] == [
+        *XTREME_TASKS,
+        "classification",
+        "tagging",
+        "qa",
+        "retrieval",
+        "overall",
+    ]
     assert lines[-1][1].strip() == "62.17"
     assert list(scores) == ["overall", "groups", "tasks"]
     assert scores["overall"] == pytest.approx(62.1731985051, abs=1e-9)
     assert scores["groups"]["retrieval"] == pytest.approx(54.3055555556, abs=1e-9)
-    assert list(scores["tasks"]) == list(TARGETS)
+    assert list(scores["tasks"]) == list(XTREME_TASKS)
     assert list(scores["tasks"]["panx"]) == ["mean", "metrics", "languages"]
     assert scores["tasks"]["panx"]["metrics"]["recall"] == pytest.approx(62.75, abs=1e-9)
     assert scores["tasks"]["xquad"]["metrics"] == {

@@ -10,15 +10,15 @@ from typing import Any
 import yaml
 from pico import LANGUAGES, _answer, _match, _pair, _tags
 
-from tunexfer.export.xtreme_scores import TARGETS
+from tunexfer.export.xtreme_scores import XTREME_TASKS
 
 TRAIN, VALIDATION, TEST = 16, 4, 4
 
 
 def xtreme_suite(folder: Path) -> Path:
     """Write the rows and the suite's YAML to `folder`; returns the YAML's path."""
-    for name, target in TARGETS.items():
-        for place, language in enumerate(target.languages.split()):
+    for name, target in XTREME_TASKS.items():
+        for place, language in enumerate(target.languages):
             words = language if language in LANGUAGES else LANGUAGES[place % len(LANGUAGES)]
             draw = random.Random(f"{name}/{language}")
             for split, count in _counts(name, language).items():
@@ -62,7 +62,7 @@ def _tasks() -> dict[str, Any]:
         return {"kind": kind, "columns": {column: column for column in ("id", *columns)}, "max_length": 64, **more}
 
     pair, question = ("text", "text_pair", "label"), ("question", "context", "answers")
-    found = {
+    tasks = {
         "xnli": block("classification", *pair, labels=["entailment", "neutral", "contradiction"]),
         "pawsx": block("classification", *pair, labels=["different", "same"]),
         "udpos": block("tagging", "tokens", "tags", labels=["DET", "SYM", "NOUN"], label_values=_TAGS),
@@ -73,7 +73,7 @@ def _tasks() -> dict[str, Any]:
         "bucc2018": block("mining", "text", "english_id", "english"),
         "tatoeba": block("retrieval", "text", "english"),
     }
-    return {name: {"files": f"data/{name}/{{language}}/{{split}}.jsonl", **task} for name, task in found.items()}
+    return {name: {"files": f"data/{name}/{{language}}/{{split}}.jsonl", **task} for name, task in tasks.items()}
 
 
 _TAGS = ["O", "B-COLOUR", "B-THING"]

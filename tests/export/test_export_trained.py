@@ -17,7 +17,7 @@ from tunexfer.cli.main import app
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.data.prepare import prepare
-from tunexfer.export.xtreme_scores import TARGETS
+from tunexfer.export.xtreme_scores import XTREME_TASKS
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record, write_result
 from tunexfer.store import StageStore
@@ -30,12 +30,12 @@ FLOAT32 = 1e-4
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """A space whose targets are the nine; where sentence vectors come from is left open for one."""
+    """A space whose targets are the nine tasks, and the layer of bucc2018's sentence vectors a search dimension."""
     folder = tmp_path_factory.mktemp("nine")
     xtreme_suite(folder)
     targets: list[dict[str, Any]] = [
         {"task": task, "train_language": "en", "learning_rate": 3.0e-3, "steps": 4, "batch_size": 8}
-        for task in TARGETS
+        for task in XTREME_TASKS
         if task not in UNTRAINED
     ]
     space = {
@@ -77,7 +77,7 @@ def study(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 
 def run(*arguments: object) -> str:
-    """What the command prints."""
+    """Run the command and return what it prints."""
     done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert done.exit_code == 0
     return done.stdout
@@ -85,27 +85,31 @@ def run(*arguments: object) -> str:
 
 def test_score_reads_a_trained_trial_back_to_its_recorded_scores(study: StudyFolder, tmp_path: Path) -> None:
     to, labels, out = tmp_path / "to", tmp_path / "labels", tmp_path / "scores.json"
-    said = run("export", study.path, "--format", "xtreme", "--to", to, "--labels", labels)
-    assert said == f"trial 0 of nine: {', '.join(TARGETS)}\n"
+    printed = run("export", study.path, "--format", "xtreme", "--to", to, "--labels", labels)
+    assert printed == f"trial 0 of nine: {', '.join(XTREME_TASKS)}\n"
     run("score", "--predictions", to, "--labels", labels, "--out", out)
-    found = json.loads(out.read_text())
+    scores = json.loads(out.read_text())
     lines = map(json.loads, study.trial(0).scores.read_text().splitlines())
-    recorded = {(one["task"], one["language"], one["metric"]): one["value"] for one in lines if one["split"] == "test"}
+    recorded = {
+        (score["target"], score["language"], score["metric"]): score["value"]
+        for score in lines
+        if score["split"] == "test"
+    }
     scored = {
         (task, language, metric): value
-        for task, scores in found["tasks"].items()
-        for language, metrics in scores["languages"].items()
+        for task, of_task in scores["tasks"].items()
+        for language, metrics in of_task["languages"].items()
         for metric, value in metrics.items()
     }
     assert scored == {key: pytest.approx(recorded[key], abs=FLOAT32) for key in scored}
-    assert {task for task, _, _ in scored} == set(TARGETS)
-    assert found["overall"] > 0
+    assert {task for task, _, _ in scored} == set(XTREME_TASKS)
+    assert scores["overall"] > 0
 
 
 def test_mining_is_scored_without_the_rows_that_its_threshold_is_set_on(study: StudyFolder) -> None:
     rows = pq.read_table(study.trial(0).rows, filters=[("task", "==", "bucc2018"), ("split", "==", "test")])
     assert {name.partition("-")[0] for name in rows["id"].to_pylist()} == {"test"}
-    assert sum(rows["gold_count"].to_pylist()) == 4 * len(TARGETS["bucc2018"].languages.split())
+    assert sum(rows["gold_count"].to_pylist()) == 4 * len(XTREME_TASKS["bucc2018"].languages)
 
 
 def test_validation_rows_that_may_not_choose_still_set_the_threshold(plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""`tunexfer export --format xtreme` of a made-up study: what lies in the folders, and what `score` makes of them."""
+"""`tunexfer export --format xtreme` of a made-up study: the files it writes, and how `score` scores them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tunexfer.cli.main import app, main
 from tunexfer.core.chain import Chain, Target
 from tunexfer.core.files import StudyFolder
-from tunexfer.export.xtreme_scores import TARGETS, score_folders
+from tunexfer.export.xtreme_scores import XTREME_TASKS, score_folders
 from tunexfer.record.record import Record, write_result
 from tunexfer.tasks.kinds import ROWS_SCHEMA
 
@@ -35,7 +35,7 @@ def rows(task: str, *made: tuple[Any, Any], **more: Any) -> list[dict[str, Any]]
             "prediction": json.dumps(prediction),
             **{name: values[number] for name, values in more.items()},
         }
-        for language in TARGETS[task].languages.split()
+        for language in XTREME_TASKS[task].languages
         for number, (gold, prediction) in enumerate(made)
     ]
 
@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(folder: Path, to: Path, *options: object) -> str:
-    """What it prints."""
+    """Run the command and return what it prints."""
     arguments = ["export", folder, "--format", "xtreme", "--to", to, *options]
     done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert done.exit_code == 0
@@ -75,14 +75,14 @@ def export(folder: Path, to: Path, *options: object) -> str:
 
 
 def failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command says on standard error as it ends with exit code 2."""
+    """Run the command, which fails with exit code 2, and return its message."""
     monkeypatch.setattr(sys, "argv", ["tunexfer", "export", "--format", "xtreme", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert not said.out
-    return said.err
+    output = capsys.readouterr()
+    assert not output.out
+    return output.err
 
 
 # Files
@@ -135,27 +135,27 @@ def test_the_best_trial_is_exported_unless_one_is_named(made: Path, tmp_path: Pa
     assert "trial 0 of toy" in export(made, tmp_path / "named", "--trial", "0")
 
 
-def test_parts_of_speech_of_the_treebanks_go_before_the_hubs(tmp_path: Path) -> None:
+def test_parts_of_speech_from_the_treebanks_are_preferred_to_the_hubs(tmp_path: Path) -> None:
     treebanks = [row | {"task": "udpos_treebanks", "prediction": '["X"]'} for row in UDPOS]
     for name, made, expected in (("one", treebanks, "X\n\n"), ("both", [*UDPOS, *treebanks], "X\n\n")):
         export(study(tmp_path / name / "study", made), tmp_path / name / "to")
         assert (tmp_path / name / "to/udpos/test-fr.tsv").read_text() == expected
 
 
-def test_treebanks_that_lack_languages_leave_the_place_to_the_hubs(tmp_path: Path) -> None:
+def test_treebanks_that_lack_languages_are_replaced_by_the_hubs(tmp_path: Path) -> None:
     some = [row | {"task": "udpos_treebanks", "prediction": '["X"]'} for row in UDPOS if row["language"] != "kk"]
     export(study(tmp_path / "study", [*some, *UDPOS]), tmp_path / "to")
     assert (tmp_path / "to/udpos/test-fr.tsv").read_text().startswith("DET\n")
-    said = export(study(tmp_path / "alone", [*some, *XNLI]), tmp_path / "none")
-    assert "left out: udpos: no test rows in kk" in said
+    printed = export(study(tmp_path / "alone", [*some, *XNLI]), tmp_path / "none")
+    assert "left out: udpos: no test rows in kk" in printed
 
 
-def test_rows_that_are_not_the_benchmarks_own_are_said(tmp_path: Path) -> None:
+def test_rows_that_are_not_the_benchmarks_own_get_a_note(tmp_path: Path) -> None:
     mlqa = [row | {"task": "mlqa"} for row in rows("mlqa", (["Oslo"], "Oslo"))]
     shipped = replace(chain(), suite="xtreme")
-    said = export(study(tmp_path / "study", [*UDPOS, *mlqa], of=shipped), tmp_path / "to")
-    assert "note: udpos: the hub's rows are other sentences and tokens than the leaderboard's" in said
-    assert "note: mlqa: the hub's Spanish rows are 5,253 of the leaderboard's 5,254." in said
+    printed = export(study(tmp_path / "study", [*UDPOS, *mlqa], of=shipped), tmp_path / "to")
+    assert "note: udpos: the hub's rows are other sentences and tokens than the leaderboard's" in printed
+    assert "note: mlqa: the hub's Spanish rows are 5,253 of the leaderboard's 5,254." in printed
     treebanks = [row | {"task": "udpos_treebanks"} for row in UDPOS]
     for name, made, of in (("own", UDPOS, chain()), ("release", treebanks, shipped)):
         assert "note:" not in export(study(tmp_path / name, made, of=of), tmp_path / f"to {name}")
@@ -174,8 +174,8 @@ def test_of_several_targets_of_a_task_the_one_with_its_name_is_taken_or_none(tmp
     rows = [row | {"task": name} for name in ("english", "xnli", "german") for row in XNLI]
     export(study(tmp_path / "named", rows, of=renamed("english", "xnli")), tmp_path / "to")
     assert (tmp_path / "to/xnli/test-sw.tsv").exists()
-    said = export(study(tmp_path / "other", [*rows, *PAWSX], of=renamed("english", "german")), tmp_path / "none")
-    assert "left out: xnli: several targets are of this task, english, german, and none has its name" in said
+    printed = export(study(tmp_path / "other", [*rows, *PAWSX], of=renamed("english", "german")), tmp_path / "none")
+    assert "left out: xnli: several targets are of this task, english, german, and none has its name" in printed
 
 
 def renamed(*names: str) -> Chain:
@@ -184,90 +184,88 @@ def renamed(*names: str) -> Chain:
     return replace(chain(), targets=(*chain().targets, *more))
 
 
-def test_tasks_that_the_study_lacks_are_left_out_and_said(made: Path, tmp_path: Path) -> None:
-    said = export(made, tmp_path / "to")
+def test_tasks_that_the_study_lacks_are_left_out_with_a_remark(made: Path, tmp_path: Path) -> None:
+    printed = export(made, tmp_path / "to")
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == [
         "bucc2018", "pawsx", "tatoeba", "udpos", "xnli", "xquad",
     ]  # fmt: skip
     for task in ("panx", "mlqa", "tydiqa"):
-        assert f"left out: {task}: the study has no test rows of a task of this name" in said
+        assert f"left out: {task}: the study has no test rows of a task of this name" in printed
 
 
 def test_a_task_without_all_of_its_languages_is_left_out_whole(tmp_path: Path) -> None:
     some = [row for row in PAWSX if row["language"] not in ("ko", "ja")]
-    said = export(study(tmp_path / "study", [*XNLI, *some]), tmp_path / "to")
-    assert "left out: pawsx: no test rows in ja ko, and the benchmark asks for every language" in said
+    printed = export(study(tmp_path / "study", [*XNLI, *some]), tmp_path / "to")
+    assert "left out: pawsx: no test rows in ja ko, and the benchmark needs every language" in printed
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["xnli"]
 
 
-def test_rows_of_validation_and_of_further_languages_are_no_part_of_it(tmp_path: Path) -> None:
+def test_validation_rows_and_further_languages_are_not_exported(tmp_path: Path) -> None:
     more = [row | {"split": "validation"} for row in PAWSX] + [row | {"language": "eu"} for row in PAWSX[:4]]
-    said = export(study(tmp_path / "study", [*more, *PAWSX]), tmp_path / "to")
+    printed = export(study(tmp_path / "study", [*more, *PAWSX]), tmp_path / "to")
     assert (tmp_path / "to/pawsx/test-de.tsv").read_text() == "1\n1\n1\n0\n"
     assert len(list((tmp_path / "to/pawsx").iterdir())) == 7
-    assert "note: pawsx: the benchmark doesn't have it in eu." in said
+    assert "note: pawsx: the benchmark doesn't have it in eu." in printed
 
 
 def test_labels_that_the_benchmark_does_not_know_are_named(tmp_path: Path) -> None:
     strange = rows("xnli", ("entailed", "neutral"))
-    said = export(study(tmp_path / "study", [*strange, *PAWSX]), tmp_path / "to")
-    assert "left out: xnli: its labels are entailed, where the benchmark knows entailment, neutral" in said
+    printed = export(study(tmp_path / "study", [*strange, *PAWSX]), tmp_path / "to")
+    assert "left out: xnli: its labels are entailed, where the benchmark knows entailment, neutral" in printed
 
 
-def test_questions_that_share_an_id_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_questions_that_share_an_id_are_left_out(tmp_path: Path) -> None:
     same = [row | {"id": "q"} for row in XQUAD]
     assert "left out: xquad: several questions have the same id" in export(
         study(tmp_path / "study", [*same, *PAWSX]), tmp_path / "to"
     )
 
 
-def test_rows_that_do_not_know_their_place_keep_their_order_and_it_is_said(tmp_path: Path) -> None:
+def test_rows_recorded_without_their_place_are_left_out(tmp_path: Path) -> None:
     made = [{name: value for name, value in row.items() if name != "place"} for row in TATOEBA]
-    folder = study(tmp_path / "study", made)
-    said = export(folder, tmp_path / "to")
-    assert (tmp_path / "to/tatoeba/test-af.tsv").read_text() == "0\n0\n2\n"
-    assert "note: tatoeba: its rows were scored before their place" in said
+    printed = export(study(tmp_path / "study", [*made, *PAWSX]), tmp_path / "to")
+    assert "left out: tatoeba: its rows were recorded without their place" in printed
 
 
 # Mistakes
 
 
-def test_what_is_in_the_folder_already_stays(
+def test_a_folder_that_is_not_empty_is_left_alone(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for option in ("--to", "--labels"):
         both = {"--to": tmp_path / "new", "--labels": tmp_path / "gold"} | {option: tmp_path}
         arguments = [part for pair in both.items() for part in pair]
-        said = failure(monkeypatch, capsys, made, *arguments)
-        assert f"{option} {tmp_path}: there is something in that folder already" in said
-    assert failure(monkeypatch, capsys, made, "--to", tmp_path / "notes.txt").endswith("Name a folder; it is made.\n")
+        message = failure(monkeypatch, capsys, made, *arguments)
+        assert f"{option} {tmp_path}: the folder is not empty" in message
+    assert failure(monkeypatch, capsys, made, "--to", tmp_path / "notes.txt").endswith("Give a new folder.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        (["--trial", "7"], "there is no trial 7. Trials that are complete: 0, 1."),
-        (["--trial", "2"], "trial 2 failed (it broke). Trials that are complete: 0, 1."),
-        (["--trial", "3"], "trial 3 isn't finished. Trials that are complete: 0, 1."),
+        (["--trial", "7"], "trial 7 does not exist. Complete trials: 0, 1."),
+        (["--trial", "2"], "trial 2 failed (it broke). Complete trials: 0, 1."),
+        (["--trial", "3"], "trial 3 is not finished. Complete trials: 0, 1."),
         (["--labels", "there"], "the labels need another folder than the predictions"),
     ],
 )
-def test_a_trial_that_cannot_be_exported_is_said_with_those_that_can(
+def test_a_trial_that_cannot_be_exported_is_named_with_those_that_can(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    options: list[str], says: str,
+    options: list[str], message: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert says in failure(monkeypatch, capsys, made, "--to", "there", *options)
+    assert message in failure(monkeypatch, capsys, made, "--to", "there", *options)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_no_study_is_said(
+def test_a_folder_that_is_no_study_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = failure(monkeypatch, capsys, tmp_path / "nowhere", "--to", tmp_path / "to")
-    assert "nowhere: there is no such folder. Give the folder of a study" in said
+    message = failure(monkeypatch, capsys, tmp_path / "nowhere", "--to", tmp_path / "to")
+    assert "nowhere: there is no such folder. Give the folder of a study" in message
     assert "can't be read as a plan" in failure(monkeypatch, capsys, tmp_path, "--to", tmp_path / "to")
 
 
@@ -276,17 +274,17 @@ def test_a_study_without_a_complete_trial_has_nothing_to_export(
 ) -> None:
     with Record.drive(StudyFolder(tmp_path / "study"), PLAN) as record:
         record.begin(trial(0, of=chain()))
-    said = failure(monkeypatch, capsys, tmp_path / "study", "--to", tmp_path / "to")
-    assert "has no complete trial to export yet" in said
+    message = failure(monkeypatch, capsys, tmp_path / "study", "--to", tmp_path / "to")
+    assert "has no complete trial to export yet" in message
 
 
-def test_a_study_of_other_tasks_is_told_why(
+def test_a_study_of_other_tasks_is_rejected_with_the_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = [row | {"task": "nli"} for row in XNLI]
-    said = failure(monkeypatch, capsys, study(tmp_path / "study", other), "--to", tmp_path / "to")
-    assert "has no predictions for any task of the benchmark" in said
-    assert "xnli: the study has no test rows of a task of this name" in said
+    message = failure(monkeypatch, capsys, study(tmp_path / "study", other), "--to", tmp_path / "to")
+    assert "has no predictions for any task of the benchmark" in message
+    assert "xnli: the study has no test rows of a task of this name" in message
     assert not (tmp_path / "to").exists()
 
 

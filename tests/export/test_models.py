@@ -1,4 +1,4 @@
-"""`tunexfer export --format transformers`: what it writes is used without tunexfer, by the lines of its own card."""
+"""`tunexfer export --format transformers`: its folders are used without tunexfer, by the code of their own card."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ import tunexfer.export.models as module
 from tunexfer.cli.main import app
 from tunexfer.core.files import StudyFolder
 from tunexfer.errors import StudyError
-from tunexfer.export.heads import MODELS, make_head, whole_encoder, with_head
-from tunexfer.export.models import Exported, export_transformers
+from tunexfer.export.heads import FORMATS, make_head, whole_encoder, whole_model
+from tunexfer.export.models import ExportedModels, export_transformers
 from tunexfer.record.record import Record
 from tunexfer.store import StageStore
 from tunexfer.training.encoder import Weights
@@ -40,23 +40,23 @@ WITHOUT_TUNEXFER = """
 import json, os, re, sys
 sys.modules["tunexfer"] = None
 inputs, classes = json.load(sys.stdin)
-found, strange = {}, {}
-for folder, asked in inputs.items():
+answers, mismatches = {}, {}
+for folder, targets in inputs.items():
     os.chdir(folder)
     card = open("README.md", encoding="utf-8").read().split("## Use")[1]
-    found[folder] = {}
-    for target, inputs in asked.items():
+    answers[folder] = {}
+    for target, calls in targets.items():
         names = {}
         exec(re.search(f"### {target}\\n.*?```python\\n(.*?)```", card, re.DOTALL)[1], names)
-        answers = [names["predict"](*arguments) for arguments in inputs]
-        found[folder][target] = [one.tolist() if hasattr(one, "tolist") else one for one in answers]
+        outputs = [names["predict"](*arguments) for arguments in calls]
+        answers[folder][target] = [output.tolist() if hasattr(output, "tolist") else output for output in outputs]
 import transformers
 for folder, targets in classes.items():
-    strange[folder] = {}
+    mismatches[folder] = {}
     for target, name in targets.items():
         _, info = getattr(transformers, name).from_pretrained(f"{folder}/{target}", output_loading_info=True)
-        strange[folder][target] = sorted([*info["missing_keys"], *info["unexpected_keys"]])
-print(json.dumps([found, strange]))
+        mismatches[folder][target] = sorted([*info["missing_keys"], *info["unexpected_keys"]])
+print(json.dumps([answers, mismatches]))
 """
 
 
@@ -65,46 +65,45 @@ class Case:
     made: Made
     trial: int
     to: Path
-    exported: Exported
+    exported: ExportedModels
     answers: dict[str, list[Any]]
-    """By target, for each of `asked`, as a process without tunexfer gives them."""
-    strange: dict[str, list[str]]
-    """By target, the tensors that its class of transformers didn't find, or didn't know."""
+    """By target, the results of `calls` in a process without tunexfer."""
+    mismatches: dict[str, list[str]]
+    """By target, the tensors that its class of transformers missed or did not expect."""
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    """A study whose sentence heads read the first piece, and one where they read the mean and words are frozen."""
+def cases(five: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+    """A study whose sentence heads read the first token, and one where they read the mean and words are frozen."""
     frozen = {"pooling": "mean", "freeze_embeddings": True}
     targets = [pico_study.target("match", 40), pico_study.target("choice")]
-    made = {
-        "first": (study(tmp_path_factory.mktemp("first")), 1),
-        "mean": (study(tmp_path_factory.mktemp("mean"), encoder=frozen, stages=[], targets=targets), 0),
-    }
-    places = {name: tmp_path_factory.mktemp("exported") / name for name in made}
+    mean = study(tmp_path_factory.mktemp("mean"), encoder=frozen, stages=[], targets=targets)
+    trials = {"first": (five, 1), "mean": (mean, 0)}
+    folders = {name: tmp_path_factory.mktemp("exported") / name for name in trials}
     exported = {
-        name: export_transformers(one.folder, number, places[name], one.store, cache=one.cache)
-        for name, (one, number) in made.items()
+        name: export_transformers(made.folder, number, folders[name], made.store, cache=made.cache)
+        for name, (made, number) in trials.items()
     }
-    answers, strange = elsewhere(
-        {str(places[name]): asked(one, number) for name, (one, number) in made.items()},
-        {str(places[name]): {one.target: one.loads_with for one in done.folders} for name, done in exported.items()},
+    answers, mismatches = elsewhere(
+        {str(folders[name]): calls(made, number) for name, (made, number) in trials.items()},
+        {str(folders[name]): {t.target: t.loads_with for t in done.folders} for name, done in exported.items()},
     )
     return {
-        name: Case(*made[name], to, exported[name], answers[str(to)], strange[str(to)]) for name, to in places.items()
+        name: Case(*trials[name], to, exported[name], answers[str(to)], mismatches[str(to)])
+        for name, to in folders.items()
     }
 
 
 def elsewhere(inputs: dict[str, Any], classes: dict[str, Any]) -> tuple[Any, Any]:
-    """What a process that can't import tunexfer makes of the folders.
+    """Use the folders in a process that can't import tunexfer.
 
     inputs: folder -> target -> arguments of each call; classes: folder -> target -> what loads it
     """
     command = [sys.executable, "-c", WITHOUT_TUNEXFER]
     done = subprocess.run(command, input=json.dumps([inputs, classes]), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found, strange = json.loads(done.stdout.splitlines()[-1])
-    return found, strange
+    answers, mismatches = json.loads(done.stdout.splitlines()[-1])
+    return answers, mismatches
 
 
 def rows(made: Made, number: int, target: str) -> list[dict[str, Any]]:
@@ -113,17 +112,17 @@ def rows(made: Made, number: int, target: str) -> list[dict[str, Any]]:
     return pq.read_table(made.folder.trial(number).rows, filters=wanted).to_pylist()
 
 
-def asked(made: Made, number: int) -> dict[str, list[list[Any]]]:
-    """By target, the arguments of `predict` for each test row; for all of a language's where it takes many."""
-    found: dict[str, list[list[Any]]] = {}
-    for one in Record(made.folder).ended[number].trial.chain.targets:
+def calls(made: Made, number: int) -> dict[str, list[list[Any]]]:
+    """By target, the arguments of `predict` for each test row, or for all rows of a language where it takes many."""
+    arguments: dict[str, list[list[Any]]] = {}
+    for target in Record(made.folder).ended[number].trial.chain.targets:
         data: dict[str, list[dict[str, Any]]] = {}
-        for row in rows(made, number, one.name):
-            file = made.folder.path.parent / "data" / one.task / row["language"] / "test.jsonl"
-            by_id = {one["id"]: one for one in map(json.loads, file.read_text().splitlines())}
+        for row in rows(made, number, target.name):
+            file = made.folder.path.parent / "data" / target.task / row["language"] / "test.jsonl"
+            by_id = {line["id"]: line for line in map(json.loads, file.read_text().splitlines())}
             data.setdefault(row["language"], []).append(by_id[row["id"]])
-        found[one.name] = [call for some in data.values() for call in CALLS[one.task](some)]
-    return found
+        arguments[target.name] = [call for some in data.values() for call in CALLS[target.task](some)]
+    return arguments
 
 
 CALLS: dict[str, Any] = {
@@ -140,26 +139,26 @@ def flat(target: str, answers: list[Any]) -> list[Any]:
     if target in ("choice", "answer"):
         return answers
     if target == "pairs":
-        sides = [np.array(one) for one in answers]
+        sides = [np.array(vectors) for vectors in answers]
         pairs = zip(sides[::2], sides[1::2], strict=True)
         return [int(place) for english, foreign in pairs for place in (english @ foreign.T).argmax(axis=1)]
-    return [one for some in answers for one in some]
+    return [answer for some in answers for answer in some]
 
 
 @pytest.mark.parametrize(
     ("pooling", "target"), [*(("first", target) for target in TARGETS), ("mean", "match"), ("mean", "choice")]
 )
-def test_without_tunexfer_the_cards_lines_give_the_predictions_that_the_trial_recorded(
+def test_without_tunexfer_the_cards_code_gives_the_predictions_that_the_trial_recorded(
     cases: dict[str, Case], pooling: str, target: str
 ) -> None:
     case = cases[pooling]
     recorded = [json.loads(row["prediction"]) for row in rows(case.made, case.trial, target)]
     assert flat(target, case.answers[target]) == recorded
-    assert len({str(one) for one in recorded}) > 1, "a model that says the same of every row would pass"
+    assert len(set(map(str, recorded))) > 1, "a model that predicts the same for every row would pass"
 
 
-def test_what_transformers_can_compute_is_one_model_of_it(cases: dict[str, Case]) -> None:
-    assert {one.target: (one.loads_with, one.head_apart) for one in cases["first"].exported.folders} == {
+def test_a_head_that_transformers_has_a_class_for_is_exported_as_one_model(cases: dict[str, Case]) -> None:
+    assert {t.target: (t.loads_with, t.head_apart) for t in cases["first"].exported.folders} == {
         "match": ("AutoModelForSequenceClassification", False),
         "tags": ("AutoModelForTokenClassification", False),
         "choice": ("AutoModelForMultipleChoice", False),
@@ -170,22 +169,21 @@ def test_what_transformers_can_compute_is_one_model_of_it(cases: dict[str, Case]
     assert "No class of transformers" not in (cases["first"].to / "README.md").read_text()
 
 
-def test_what_it_cannot_is_the_encoder_with_the_head_beside_it_and_the_card_says_so(cases: dict[str, Case]) -> None:
-    """No class of BERT's reads the mean over pieces."""
-    found = {one.target: (one.loads_with, one.head_apart) for one in cases["mean"].exported.folders}
-    assert found == {"match": ("AutoModel", True), "choice": ("AutoModel", True)}
+def test_any_other_head_is_exported_beside_the_encoder_and_the_card_explains_it(cases: dict[str, Case]) -> None:
+    """No class of BERT's reads the mean over tokens."""
+    loading = {t.target: (t.loads_with, t.head_apart) for t in cases["mean"].exported.folders}
+    assert loading == {"match": ("AutoModel", True), "choice": ("AutoModel", True)}
     head = load_file(cases["mean"].to / "match" / "head.safetensors")
     shapes = {name: list(value.shape) for name, value in head.items()}
     assert shapes == {"dense.weight": [32, 32], "dense.bias": [32], "out_proj.weight": [2, 32], "out_proj.bias": [2]}
     assert (cases["mean"].to / "README.md").read_text().count("No class of transformers computes what this head") == 2
 
 
-def test_whole_models_lack_no_tensor_and_have_none_that_their_class_does_not_know(cases: dict[str, Case]) -> None:
+def test_every_class_finds_all_of_its_tensors_and_no_others(cases: dict[str, Case]) -> None:
     for case in cases.values():
-        for target, strange in case.strange.items():
+        for exported in case.exported.folders:
             pooler = ["pooler.dense.bias", "pooler.dense.weight"]  # BERT makes one that nothing here reads
-            alone = next(one for one in case.exported.folders if one.target == target).loads_with == "AutoModel"
-            assert strange == (pooler if alone else [])
+            assert case.mismatches[exported.target] == (pooler if exported.loads_with == "AutoModel" else [])
 
 
 def test_configs_name_the_labels_and_tokenizers_cut_where_the_task_does(cases: dict[str, Case]) -> None:
@@ -199,15 +197,15 @@ def test_configs_name_the_labels_and_tokenizers_cut_where_the_task_does(cases: d
 
 
 @pytest.mark.parametrize(("pooling", "place", "prefix"), [("first", 1, "bert."), ("mean", 0, "")])
-def test_the_vocabulary_is_the_checkpoints_with_trained_pieces_at_their_ids(
+def test_the_vocabulary_is_the_checkpoints_with_trained_embeddings_at_their_ids(
     cases: dict[str, Case], pooling: str, place: int, prefix: str
 ) -> None:
     case, name = cases[pooling], "embeddings.word_embeddings.weight"
     start = load_file(case.made.folder.path.parent / "encoder" / "model.safetensors")[name]
-    found = load_file(case.to / "match" / "model.safetensors")[f"{prefix}{name}"]
-    assert found.shape == start.shape
-    moved = {int(piece) for piece in (found != start).any(dim=1).nonzero()}
-    entry = case.made.store.get(Record(case.made.folder).ended[case.trial].stages[place].fingerprint)
+    exported = load_file(case.to / "match" / "model.safetensors")[f"{prefix}{name}"]
+    assert exported.shape == start.shape
+    moved = {int(token) for token in (exported != start).any(dim=1).nonzero()}
+    entry = case.made.store.get(Record(case.made.folder).ended[case.trial].trainings[place].key)
     assert entry is not None
     trained = load_file(entry.files["model.safetensors"]).get("word_embeddings.pieces")
     if pooling == "mean":  # frozen
@@ -222,20 +220,20 @@ def test_the_vocabulary_is_the_checkpoints_with_trained_pieces_at_their_ids(
 # Card, manifest
 
 
-def test_the_cards_metadata_is_what_the_hub_reads(cases: dict[str, Case]) -> None:
+def test_the_cards_metadata_holds_the_scores_as_the_hub_reads_them(cases: dict[str, Case]) -> None:
     data = ModelCard.load(cases["first"].to / "README.md").data
     assert data.language == ["de", "en", "ru"]
     assert {"tunexfer", "text-classification", "sentence-similarity"} <= set(data.tags)
     assert (data.license, data.license_link) == ("other", "README.md#licences")
     assert data.base_model is None  # a folder isn't on the hub
     assert data.metrics == ["accuracy", "f1", "mean of f1 and exact_match"]
-    means = {(one.dataset_name, one.metric_name): one.metric_value for one in data.eval_results}
+    means = {(result.dataset_name, result.metric_name): result.metric_value for result in data.eval_results}
     scores = Record(cases["first"].made.folder).ended[1].main("choice", "test")
     assert means["choice", "mean of 1 unseen language"] == scores["de"].value
     assert means["choice", "mean of 2 languages"] == (scores["de"].value + scores["en"].value) / 2
 
 
-def test_the_card_tells_every_score_beside_the_baselines(cases: dict[str, Case]) -> None:
+def test_the_card_shows_every_score_beside_the_baselines(cases: dict[str, Case]) -> None:
     case = cases["first"]
     card = (case.to / "README.md").read_text()
     baseline, trial = Record(case.made.folder).ended
@@ -248,17 +246,17 @@ def test_the_card_tells_every_score_beside_the_baselines(cases: dict[str, Case])
             assert line in table
 
 
-def test_the_card_says_what_was_trained_under_which_licence_and_whose_rows_chose(cases: dict[str, Case]) -> None:
+def test_the_card_names_training_data_licences_and_the_data_used_for_selection(cases: dict[str, Case]) -> None:
     card = (cases["first"].to / "README.md").read_text()
-    assert "before: 25% tags/ru + 25% tags/de + 25% match/ru + 25% match/de, 6 steps at 0.003 -> match" in card
-    assert "| `match` | trained in de, en, ru; scored in 3 languages | CC0-1.0 |" in card
-    assert "| `pairs` | scored in 2 languages | CC0-1.0 |" in card
-    assert "What it was trained on is under: CC0-1.0." in card
-    assert "Only validation rows in the languages that the targets were trained in had a say" in card
+    assert "before: 25% tags/ru + 25% tags/de + 25% match/ru + 25% match/de, 6 steps" in card
+    assert "| `match` | trained in de, en, ru; evaluated in 3 languages | CC0-1.0 |" in card
+    assert "| `pairs` | evaluated in 2 languages | CC0-1.0 |" in card
+    assert "The training data is under: CC0-1.0." in card
+    assert "Only validation data in the languages that the targets were trained in was used for selection" in card
     assert "of 2 trials" in card
 
 
-def test_the_manifest_has_the_checksum_of_every_file_and_what_trained_it(cases: dict[str, Case]) -> None:
+def test_the_manifest_has_the_checksum_of_every_file_and_the_conditions_of_training(cases: dict[str, Case]) -> None:
     case = cases["first"]
     manifest = json.loads((case.to / "manifest.json").read_text())
     files = {path.relative_to(case.to).as_posix(): path for path in case.to.rglob("*") if path.is_file()}
@@ -266,8 +264,8 @@ def test_the_manifest_has_the_checksum_of_every_file_and_what_trained_it(cases: 
     assert manifest["files"] == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     assert {"README.md", "replay.yaml", "suite.yaml", "match/config.json", "match/model.safetensors"} <= set(files)
     assert manifest["trained"].keys() == {"before", "match", "tags", "choice", "answer"}
-    assert {(one["threads"], one["torch"]) for one in manifest["trained"].values()} == {(1, torch.__version__)}
-    assert all(one["device"] for one in manifest["trained"].values())
+    assert {(job["threads"], job["torch"]) for job in manifest["trained"].values()} == {(1, torch.__version__)}
+    assert all(job["device"] for job in manifest["trained"].values())
     assert manifest["written_with"]["libraries"]["torch"] == torch.__version__
     assert manifest["trial"]["number"] == 1
 
@@ -281,10 +279,10 @@ def test_nothing_but_safetensors_and_text_is_written(cases: dict[str, Case]) -> 
 # The command
 
 
-def test_the_command_says_what_loads_with_what(cases: dict[str, Case], tmp_path: Path) -> None:
+def test_the_command_prints_the_class_that_loads_each_folder(cases: dict[str, Case], tmp_path: Path) -> None:
     made = cases["mean"].made
-    said = run(made, tmp_path / "to", "--store", made.store.root)
-    assert said.splitlines() == [
+    printed = run(made, tmp_path / "to", "--store", made.store.root)
+    assert printed.splitlines() == [
         f"trial 0 of pico, described in {tmp_path / 'to/README.md'}",
         f"{tmp_path / 'to/match'}: AutoModel, head apart",
         f"{tmp_path / 'to/choice'}: AutoModel, head apart",
@@ -302,19 +300,19 @@ def run(made: Made, to: Path, *options: object) -> str:
     return done.stdout
 
 
-def test_a_chain_whose_targets_train_nothing_leaves_the_encoder_as_its_stages_did(tmp_path: Path) -> None:
+def test_a_target_without_training_exports_the_encoder_after_the_last_stage(tmp_path: Path) -> None:
     made = study(tmp_path, targets=[{"task": "pairs"}], objective={"languages": "all"})
     start = load_file(tmp_path / "encoder" / "model.safetensors")
     for number, same in ((0, True), (1, False)):
         export_transformers(made.folder, number, tmp_path / str(number), made.store, cache=made.cache)
-        found = load_file(tmp_path / str(number) / "pairs" / "model.safetensors")
-        assert found.keys() == start.keys()
-        assert all(torch.equal(found[name], start[name]) for name in start) == same
-    assert "It was trained on no rows of this study." in (tmp_path / "0" / "README.md").read_text()
+        exported = load_file(tmp_path / str(number) / "pairs" / "model.safetensors")
+        assert exported.keys() == start.keys()
+        assert all(torch.equal(exported[name], start[name]) for name in start) == same
+    assert "No training data of this study was used." in (tmp_path / "0" / "README.md").read_text()
 
 
 @pytest.mark.slow
-def test_a_target_that_goes_on_from_another_takes_its_own_last_head(tmp_path: Path) -> None:
+def test_a_target_after_another_exports_its_own_head(tmp_path: Path) -> None:
     first = {"task": "match", "train_language": "en", "learning_rate": 3.0e-3, "steps": 4, "name": "english"}
     targets = [first, first | {"name": "russian", "train_language": "ru", "after": "english"}]
     made = study(tmp_path, stages=[], targets=targets, encoder={"pooling": "mean"})
@@ -328,86 +326,74 @@ def test_a_target_that_goes_on_from_another_takes_its_own_last_head(tmp_path: Pa
 # Mistakes
 
 
-def test_models_that_are_no_longer_in_the_store_are_named_with_what_brings_them_back(
-    cases: dict[str, Case], tmp_path: Path
+def test_models_missing_from_the_store_are_named_with_the_commands_that_train_them_again(
+    five: Made, tmp_path: Path
 ) -> None:
-    made = cases["first"].made
     with pytest.raises(StudyError) as refused:
-        export_transformers(made.folder, 1, tmp_path / "to", StageStore(tmp_path / "other"), cache=made.cache)
-    said = str(refused.value)
-    assert (
-        f"the models of trial 1 for match, tags, choice, answer, pairs aren't in the stage store at {tmp_path}" in said
-    )
-    assert f"`tunexfer export {made.folder.path} --trial 1 --format replay --to again`" in said
-    assert (
-        "`tunexfer search again/replay.yaml --store again/store`, then this command with `--store again/store`" in said
-    )
+        export_transformers(five.folder, 1, tmp_path / "to", StageStore(tmp_path / "other"), cache=five.cache)
+    message = str(refused.value)
+    assert "the models of trial 1 for match, tags, choice, answer, pairs are missing from the stage store" in message
+    assert f"`tunexfer export {five.folder.path} --trial 1 --format replay --to again`" in message
+    assert "`tunexfer search again/replay.yaml --store again/store`" in message
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_entry_is_refused_and_leaves_no_folder(cases: dict[str, Case], tmp_path: Path) -> None:
-    made = cases["first"].made
-    shutil.copytree(made.store.root, tmp_path / "store")
-    name = Record(made.folder).ended[1].stages[-1].fingerprint
+def test_a_damaged_entry_is_refused_and_leaves_no_folder(five: Made, tmp_path: Path) -> None:
+    shutil.copytree(five.store.root, tmp_path / "store")
+    name = Record(five.folder).ended[1].trainings[-1].key
     (tmp_path / "store" / "entries" / name[:2] / name / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(StudyError, match=r"for answer aren't in the stage store .* or are damaged"):
-        export_transformers(made.folder, 1, tmp_path / "to", StageStore(tmp_path / "store"), cache=made.cache)
+    with pytest.raises(StudyError, match=r"for answer are missing from the stage store .* or damaged"):
+        export_transformers(five.folder, 1, tmp_path / "to", StageStore(tmp_path / "store"), cache=five.cache)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-def test_an_export_that_breaks_off_leaves_nothing(
-    cases: dict[str, Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_that_breaks_off_leaves_nothing(five: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(module, "write_manifest", broken)
-    made = cases["first"].made
     with pytest.raises(OSError, match="No space left"):
-        export_transformers(made.folder, 1, tmp_path / "to", made.store, cache=made.cache)
+        export_transformers(five.folder, 1, tmp_path / "to", five.store, cache=five.cache)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_in_the_folder_already_stays(cases: dict[str, Case], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_left_alone(five: Made, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    made = cases["first"].made
-    with pytest.raises(StudyError, match="there is something in that folder already"):
-        export_transformers(made.folder, 1, tmp_path, made.store, cache=made.cache)
+    with pytest.raises(StudyError, match="the folder is not empty"):
+        export_transformers(five.folder, 1, tmp_path, five.store, cache=five.cache)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_another_encoder_in_the_place_of_the_trained_one_is_refused(cases: dict[str, Case], tmp_path: Path) -> None:
-    made = cases["first"].made
-    entry = made.store.get(Record(made.folder).ended[1].stages[0].fingerprint)
+def test_another_encoder_in_the_place_of_the_trained_one_is_refused(five: Made, tmp_path: Path) -> None:
+    entry = five.store.get(Record(five.folder).ended[1].trainings[0].key)
     assert entry is not None
     trained = module.Trained.from_file(entry.files["model.safetensors"], NOTHING)
     with pytest.raises(StudyError, match="holds another encoder than the one that was trained"):
         whole_encoder(pico_encoder(tmp_path, layers=1), trained.weights)
 
 
-def test_a_target_cannot_lead_out_of_the_folder(cases: dict[str, Case], tmp_path: Path) -> None:
-    made = cases["first"].made
+def test_a_target_cannot_lead_out_of_the_folder(five: Made, tmp_path: Path) -> None:
     copy = StudyFolder(tmp_path / "study")
-    shutil.copytree(made.folder.path, copy.path)
+    shutil.copytree(five.folder.path, copy.path)
     for number in (0, 1):
         chain = copy.trial(number).chain
         chain.write_text(re.sub(r"name: answer\b", "name: ../answer", chain.read_text()))
     with pytest.raises(StudyError, match=r"target '../answer' can't be a folder's name"):
-        export_transformers(copy, 1, tmp_path / "to", made.store, cache=made.cache)
+        export_transformers(copy, 1, tmp_path / "to", five.store, cache=five.cache)
     assert [path.name for path in tmp_path.iterdir()] == ["study"]
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (["--format", "transformers", "--labels", "gold"], "--labels: only --format xtreme"),
         (["--format", "xtreme", "--store", "there"], "--store: only --format transformers"),
     ],
 )
-def test_an_option_of_another_format_is_refused(tmp_path: Path, options: list[str], says: str) -> None:
+def test_an_option_of_another_format_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
     done = CliRunner().invoke(app, ["export", str(tmp_path), "--to", str(tmp_path / "to"), *options])
     assert isinstance(done.exception, StudyError)
-    assert says in str(done.exception)
+    assert message in str(done.exception)
 
 
 # Encoders of other kinds
@@ -425,15 +411,15 @@ NOTHING = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros
         ("distilbert", "first", ["span", "token"]),  # relu, under a name of its own
     ],
 )
-def test_a_class_is_taken_only_where_it_gives_the_same_logits(
+def test_a_class_is_used_only_if_it_gives_the_same_logits(
     tmp_path: Path, architecture: str, pooling: Any, whole: list[str]
 ) -> None:
     encoder = whole_encoder(encoder_of(architecture, tmp_path), NOTHING)
     width, labels = encoder.config.hidden_size, ["a", "b", "c"]
-    found = []
-    for kind in MODELS:
+    joined = []
+    for kind in filter(None, FORMATS):
         torch.manual_seed(0)
         state = {name: torch.randn_like(value) for name, value in HEADS[kind](width, 3, 0.0).state_dict().items()}
-        if with_head(encoder, kind, make_head(kind, width, 3, state), pooling, labels if kind != "span" else []):
-            found.append(kind)
-    assert sorted(found) == whole
+        if whole_model(encoder, kind, make_head(kind, width, 3, state), pooling, labels if kind != "span" else []):
+            joined.append(kind)
+    assert sorted(joined) == whole

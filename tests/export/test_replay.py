@@ -1,4 +1,4 @@
-"""The replay of a trial: a space that holds its chain and nothing else, and trains to the same scores."""
+"""The replay of a trial: a space of its chain alone, which trains to the same scores."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_space_holds_that_chain_alone_and_scores_the_same_rows(made: Made, t
     assert plan.objective.model_dump() == before["identity"]["objective"]
 
 
-def test_of_a_chain_without_stages_the_baseline_is_all_there_is(made: Made, tmp_path: Path) -> None:
+def test_the_replay_of_a_chain_without_stages_is_the_baseline_alone(made: Made, tmp_path: Path) -> None:
     plan = Plan.load(export_replay(made.folder, 0, tmp_path / "again"), cache=tmp_path / "cache")
     assert plan.trials == 1
     assert plan.baseline[1] == Record(made.folder).ended[0].trial.chain
@@ -82,29 +82,29 @@ def test_trained_again_it_gives_the_same_scores_and_models_bit_for_bit(made: Mad
     [result] = run(plan, plan.every_chain() or [], store)
     assert not any(stage.reused for stage in result.stages)
     assert result.scores == Record(made.folder).ended[1].scores
-    for stage in Record(made.folder).ended[1].stages:
-        before, again = made.store.get(stage.fingerprint), store.get(stage.fingerprint)
+    for stage in Record(made.folder).ended[1].trainings:
+        before, again = made.store.get(stage.key), store.get(stage.key)
         assert before is not None
         assert again is not None
         name = "model.safetensors"
         assert again.files[name].read_bytes() == before.files[name].read_bytes()
 
 
-def test_sources_come_in_the_order_they_were_drawn_in_whatever_pairs_are_missing() -> None:
+def test_sources_keep_the_order_they_were_drawn_in_if_some_pairs_are_missing() -> None:
     """Order decides what is drawn: b before a for one task, c before b for the other, so c, b, a."""
     pairs = [("one", "b"), ("one", "a"), ("two", "c"), ("two", "b")]
     sources = tuple(Source(task=task, language=language) for task, language in pairs)
     mixture = Mixture(sources=sources, shares=(0.1, 0.2, 0.3, 0.4))
     stage = Stage(name="before", mixture=mixture, learning_rate=1e-3, steps=2)
     chain = Chain(suite="toy", encoder=Encoder(name="pico"), stages=(stage,), targets=(Target(task="retrieval"),))
-    found = replay_space_of(chain)["stages"][0]
-    assert found["languages"] == ["c", "b", "a"]
+    block = replay_space_of(chain)["stages"][0]
+    assert block["languages"] == ["c", "b", "a"]
     shares = {"one/c": 0.0, "one/b": 0.1, "one/a": 0.2, "two/c": 0.3, "two/b": 0.4, "two/a": 0.0}
-    assert found["mixing"] == {"fixed": shares}
+    assert block["mixing"] == {"fixed": shares}
 
 
 def replay_space_of(chain: Chain) -> dict:  # type: ignore[type-arg]
-    """Of a made-up study in which that chain was run."""
+    """The replay of a made-up study in which that chain was run."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -118,15 +118,15 @@ def replay_space_of(chain: Chain) -> dict:  # type: ignore[type-arg]
             return replay_space(study, Trial(number=1, phase="search", seed=1, point={}, chain=chain))
 
 
-def test_a_study_from_before_suites_were_kept_says_how_to_add_its_own(tmp_path: Path) -> None:
+def test_a_study_recorded_without_its_suite_is_rejected_with_how_to_add_it(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "toy")
     made_up.study(folder)
-    with pytest.raises(StudyError, match=r"doesn't hold the suite 'toy', .* rerun the `tunexfer search`"):
+    with pytest.raises(StudyError, match=r"does not contain the suite 'toy', .* rerun the `tunexfer search`"):
         export_replay(folder, None, tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
-def test_the_command_names_the_one_that_trains_again(made: Made, tmp_path: Path) -> None:
+def test_the_command_prints_how_to_train_again(made: Made, tmp_path: Path) -> None:
     arguments = ["export", made.folder.path, "--format", "replay", "--trial", "1", "--to", tmp_path / "again"]
     done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert f"`tunexfer search {tmp_path / 'again/replay.yaml'} --store NEW_FOLDER`" in done.stdout

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tunexfer.errors import DataError
-from tunexfer.export.xtreme_scores import TARGETS, score_folders, score_table
+from tunexfer.export.xtreme_scores import XTREME_TASKS, score_folders, score_table
 
 EXPECTED = {
     "pawsx": {"accuracy": 51.42857142857143},
@@ -51,7 +51,7 @@ def test_every_task_scores_as_the_benchmark_says(task: str, scores: dict[str, An
 def test_groups_and_the_overall_score_are_means_of_tasks(scores: dict[str, Any]) -> None:
     assert scores["groups"] == {group: pytest.approx(value, abs=1e-9) for group, value in GROUPS.items()}
     assert scores["overall"] == pytest.approx(62.1731985051, abs=1e-9)
-    assert set(scores["tasks"]) == set(TARGETS) == set(EXPECTED)
+    assert set(scores["tasks"]) == set(XTREME_TASKS) == set(EXPECTED)
 
 
 def test_questions_score_the_mean_of_exact_match_and_f1(scores: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def test_a_task_is_the_plain_mean_of_its_languages_english_included(scores: dict
 
 
 def test_the_numbers_of_languages_are_the_benchmarks() -> None:
-    counts = {name: len(set(target.languages.split())) for name, target in TARGETS.items()}
+    counts = {name: len(set(target.languages)) for name, target in XTREME_TASKS.items()}
     assert list(counts.values()) == [15, 7, 33, 40, 11, 7, 9, 4, 36]
 
 
@@ -84,7 +84,7 @@ def test_without_all_nine_there_is_no_overall_score(mock: Path, copy: Path) -> N
 
 def test_the_table_has_a_row_for_every_number(scores: dict[str, Any]) -> None:
     table = score_table(scores)
-    assert [row[0] for row in table] == ["task", *TARGETS, *GROUPS, "overall"]
+    assert [row[0] for row in table] == ["task", *XTREME_TASKS, *GROUPS, "overall"]
     assert table[1][:3] == ("xnli", "30.67", "accuracy 30.67")
     assert table[-1][1] == "62.17"
 

@@ -14,7 +14,7 @@ from tunexfer.data.hub import hub_rows
 from tunexfer.data.origin import Origin
 from tunexfer.data.rows import Rows, canonical_table
 from tunexfer.errors import DataError
-from tunexfer.export.xtreme_scores import TARGETS
+from tunexfer.export.xtreme_scores import XTREME_TASKS
 from tunexfer.tasks.suite import SPLITS, HubRows, Suite, load_suite
 
 INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
@@ -298,8 +298,8 @@ def test_a_translated_file_is_another_language_of_its_task(tmp_path: Path, monke
 
 def test_the_targets_are_tested_in_the_benchmarks_languages(tmp_path: Path) -> None:
     rows = rows_of("xtreme", tmp_path)
-    for name, target in TARGETS.items():
-        assert rows.languages(name, "test") == sorted(target.languages.split())
+    for name, target in XTREME_TASKS.items():
+        assert rows.languages(name, "test") == sorted(target.languages)
     assert rows.languages("bucc2018_gold_pairs", "test") == rows.languages("bucc2018", "test")
 
 
@@ -320,7 +320,7 @@ def test_parts_of_speech_of_the_release_are_xtremes_own_rows(tmp_path: Path, mon
         file.parent.mkdir(parents=True)
         file.write_text("1\tΝαι\t_\tINTJ\t_\t_\t0\troot\t_\t_\n\n", encoding="utf-8")
     rows = rows_of("xtreme", tmp_path)
-    assert sorted(rows.task("udpos_treebanks").codes) == sorted(TARGETS["udpos"].languages.split())
+    assert sorted(rows.task("udpos_treebanks").codes) == sorted(XTREME_TASKS["udpos"].languages)
     assert rows.languages("udpos_treebanks", "test") == ["el"]
     [row] = rows.table("udpos_treebanks", "el", "test").to_pylist()
     assert (row["tokens"], row["tags"]) == (["Ναι"], [6])

@@ -177,18 +177,11 @@ def _export_models(study: StudyFolder, trial: int | None, to: Path, store: str |
 
 
 def _export_predictions(study: StudyFolder, trial: int | None, to: Path, labels: Path | None) -> None:
-    from tunexfer.export.trial import empty_folder, find_trial
     from tunexfer.export.xtreme import export_xtreme
 
-    ended = find_trial(study, trial)
-    empty_folder(to, "--to")
-    if labels:
-        if labels.absolute() == to.absolute():
-            raise StudyError("--labels: choose another folder than that of the predictions (--to).")
-        empty_folder(labels, "--labels")
-    found = export_xtreme(study.trial(ended.trial.number), ended.trial.chain, to, labels)
-    print(f"trial {ended.trial.number} of {study.name}: {', '.join(found.written)}")
-    for line in found.remarks:
+    done = export_xtreme(study, trial, to, labels)
+    print(f"trial {done.trial} of {study.name}: {', '.join(done.written)}")
+    for line in done.remarks:
         print(line)
 
 

@@ -1,354 +1,233 @@
-"""The model card of an exported trial: what it is, how good in which language, of what data, how it was chosen."""
+"""The model card and the manifest of exported models."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import platform
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, write_whole
 from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
-from tunexfer.core.scores import Score, Split, unseen_by_both
-from tunexfer.core.trial import TrialResult, fresh_objectives
-from tunexfer.data.checkpoint import find_encoder
+from tunexfer.core.trial import TrialResult, fresh_objectives, searched
 from tunexfer.data.rows import Rows
-from tunexfer.export.trial import found_encoder
-from tunexfer.record.deltas import Deltas
 from tunexfer.record.record import Record, read_plan
+from tunexfer.store import StageStore
 from tunexfer.tasks.installed import encoder_provider
+from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.kinds.extractive_qa import MAX_ANSWER, N_BEST
 from tunexfer.tasks.suite import TaskBlock
 
-CARD = "README.md"
-HUB_TASKS = {
-    "classification": "text-classification",
-    "tagging": "token-classification",
-    "extractive_qa": "question-answering",
-    "multiple_choice": "multiple-choice",
-    "retrieval": "sentence-similarity",
-    "mining": "sentence-similarity",
-}
-"""The hub's names for our kinds of task."""
+CARD, MANIFEST = "README.md", "manifest.json"
 METRICS = {"mean": "mean of f1 and exact_match"}
-"""What isn't plain from a metric's name."""
+"""Metrics whose names need an explanation."""
+LIBRARIES = ("tunexfer", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+CIRCUMSTANCES = ("device", "threads", "torch", "transformers", "loss")
+"""Facts about the training of a stage, in its entry in the store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
-    """How one target's folder is used."""
+class ExportedTarget:
+    """One target's folder, and how it is loaded."""
 
     target: str
+    """Also the folder's name."""
+    task: TaskBlock
     loads_with: str
-    """In words, for the table."""
-    snippet: str
-    remark: str = ""
+    """The class of transformers whose `from_pretrained` takes the folder: `AutoModelForTokenClassification`."""
+    options: Mapping[str, Any]
+    """Further arguments of `from_pretrained`."""
+    head_apart: bool
+    """Whether that class loads the encoder alone, as no class of transformers computes what the head does."""
+    fingerprint: str | None
+    """The model's name in the stage store; None for an encoder that nothing was trained on."""
 
 
-def write_card(folder: Path, study: StudyFolder, ended: TrialResult, rows: Rows, usages: Sequence[Usage]) -> None:
-    """Write `README.md`: a block of metadata as the Hugging Face hub reads it, then the card."""
-    facts = _Facts(study, ended, rows)
-    card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n{_body(facts, usages)}")
-    write_whole(folder / CARD, str(card))
+def write_card(
+    folder: Path,
+    study: StudyFolder,
+    result: TrialResult,
+    rows: Rows,
+    folders: Sequence[ExportedTarget],
+    checkpoint: Path,
+) -> None:
+    """Write `README.md`: metadata as the Hugging Face hub reads it, then the card.
+
+    checkpoint: the encoder's folder; a model card in it gives the encoder's licence and base model
+    """
+    chain, record, identity = result.trial.chain, Record(study), read_plan(study)["identity"]
+    trained: dict[str, list[str]] = {}
+    for source in sorted(chain.trained):
+        trained.setdefault(source.task, []).append(source.language)
+    names = dict.fromkeys([*trained, *(target.task for target in chain.targets)])
+    tasks, scores = {name: rows.suite.task(name) for name in names}, _scores(record, result)
+    encoder = _encoder(chain.encoder.name, checkpoint)
+    kinds = {target.name: KINDS[tasks[target.task].kind] for target in chain.targets}
+    text = _environment().get_template("card.md.j2").render(
+        study=study.name, result=result, chain=chain, recipe=chain_in_words(chain), scores=scores, folders=folders,
+        encoder=encoder, trained=trained, tasks=tasks, heads={name: kind.head for name, kind in kinds.items()},
+        limits=sorted({kind.export_limits for kind in kinds.values() if kind.export_limits}),
+        lengths=sorted({tasks[target.task].max_length for target in chain.targets}),
+        licences=sorted({tasks[name].licence for name in trained}), about=rows.suite.about,
+        objective=Objective.model_validate(identity["objective"]), precision=identity["precision"],
+        n_best=N_BEST, max_answer=MAX_ANSWER, **_selection(record, result),
+    )  # fmt: skip
+    data = _metadata(f"{study.name} trial {result.trial.number}", chain, tasks, trained, scores)
+    data.base_model = encoder["base_model"]
+    write_whole(folder / CARD, str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")))
 
 
-class _Facts:
-    """What the study knows of one trial."""
-
-    def __init__(self, study: StudyFolder, ended: TrialResult, rows: Rows) -> None:
-        self.study, self.rows = study, rows
-        self.plan, self.record = read_plan(study), Record(study)
-        self.ended = replace(ended, scores=self.record.scores(ended.trial.number))
-        self.chain: Chain = ended.trial.chain
-        complete = self.record.complete
-        self.deltas = Deltas(replace(other, scores=self.record.scores(other.trial.number)) for other in complete)
-        self.trained: dict[str, list[str]] = {}
-        """Task -> languages that some stage or target trained it in."""
-        for source in sorted(self.chain.trained):
-            self.trained.setdefault(source.task, []).append(source.language)
-
-    @property
-    def tasks(self) -> dict[str, TaskBlock]:
-        """All that the chain trains or is scored on."""
-        names = dict.fromkeys([*self.trained, *(target.task for target in self.chain.targets)])
-        return {name: self.rows.suite.task(name) for name in names}
-
-    def scores(self, target: str) -> dict[str, Score]:
-        """Language -> main test score; validation, where there are no test rows."""
-        return self.ended.main(target, "test") or self.ended.main(target, "validation")
-
-    def split(self, target: str) -> Split:
-        return next(iter(self.scores(target).values())).split
-
-    def baseline(self, score: Score) -> float | None:
-        found = self.deltas.baseline(score, self.ended.trial.seed)
-        return None if found is None else found.value
-
-    def unseen(self, score: Score) -> bool:
-        return unseen_by_both(score, self.deltas.baseline(score, self.ended.trial.seed))
-
-    @cached_property
-    def encoder_card(self) -> ModelCardData | None:
-        """Metadata of the `README.md` beside an encoder from a folder or an installed package; None without one."""
-        encoder = found_encoder(self.study, self.chain.encoder)
-        if not encoder_provider(encoder.name) and not Path(encoder.name).is_dir():
-            return None
-        folder = find_encoder(encoder, self.rows.cache)
-        if not folder or not (folder / CARD).is_file():
-            return None
-        metadata: ModelCardData = ModelCard.load(folder / CARD, ignore_metadata_errors=True).data
-        return metadata
-
-    @property
-    def base_model(self) -> str | list[str] | None:
-        """The encoder's id on the hub, or the base model that its own card names; None for other encoders."""
-        if self.encoder_card:
-            return self.encoder_card.base_model
-        name = self.chain.encoder.name
-        return name if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not Path(name).is_dir() else None
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown
+    )
+    environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    environment.filters["points"] = lambda value, form="%.1f": "" if math.isnan(value) else form % value
+    environment.filters["mean"] = statistics.fmean
+    return environment
 
 
-def _metadata(facts: _Facts) -> ModelCardData:
-    scored = {target.name: facts.scores(target.name) for target in facts.chain.targets}
-    languages = {language for found in scored.values() for language in found}
-    languages |= {language for found in facts.trained.values() for language in found}
-    tasks = [HUB_TASKS[facts.tasks[target.task].kind] for target in facts.chain.targets]
-    sets = {place.hub.path for name in facts.trained for place in facts.tasks[name].places if place.hub}
+def _encoder(name: str, checkpoint: Path) -> dict[str, Any]:
+    """Describe the encoder: its name, base model and licence, the latter two None if they are unknown."""
+    card = checkpoint / CARD
+    data = ModelCard.load(card, ignore_metadata_errors=True).data if card.is_file() else ModelCardData()
+    on_hub = not (encoder_provider(name) or Path(name).is_dir()) and re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name)
+    if on_hub:
+        return {"name": name, "base_model": name, "based_on": None, "licence": data.license}
+    based_on = [data.base_model] if isinstance(data.base_model, str) else data.base_model
+    return {"name": Path(name).name, "base_model": data.base_model, "based_on": based_on, "licence": data.license}
+
+
+def _scores(record: Record, result: TrialResult) -> dict[str, dict[str, Any]]:
+    """Map each target to its main scores per language and their means, beside the baseline's.
+
+    Test scores, or validation scores where a target has no test rows. A missing baseline is NaN.
+    """
+    table = record.score_table()
+    table = table[(table["trial"] == result.trial.number) & table["main"]].astype({"language": str})
+    scores = {}
+    for target in result.trial.chain.targets:
+        mine = table[table["target"] == target.name]
+        split = "test" if "test" in set(mine["split"]) else "validation"
+        mine = mine[mine["split"] == split].sort_values("language")
+        groups = {"unseen language": mine[mine["unseen_by_both"]], "language": mine}
+        means = [
+            {"language": f"mean of {len(group)} {noun}{'s' * (len(group) > 1)}"}
+            | group[["baseline", "value"]].mean(skipna=False).to_dict()
+            for noun, group in groups.items()
+            if len(group)
+        ]
+        metric = METRICS.get(mine["metric"].iloc[0], mine["metric"].iloc[0])
+        scores[target.name] = {"metric": metric, "split": split, "means": means, "languages": mine.to_dict("records")}
+    return scores
+
+
+def _selection(record: Record, result: TrialResult) -> dict[str, Any]:
+    """Collect how the trial compares with the others of its study."""
+    objectives = {other.trial.number: other.objective for other in searched(record.complete)}
+    confirmed = fresh_objectives(record.complete)
+    return {
+        "best": record.best(),
+        "searched": len(objectives),
+        "baseline": objectives.get(0),
+        "confirmed": len(confirmed),
+        "fresh": confirmed.get(result.trial.chain, []),
+    }
+
+
+def _metadata(
+    name: str,
+    chain: Chain,
+    tasks: Mapping[str, TaskBlock],
+    trained: Mapping[str, Sequence[str]],
+    scores: Mapping[str, Mapping[str, Any]],
+) -> ModelCardData:
+    hub_tasks = {target.name: KINDS[tasks[target.task].kind].hub_task for target in chain.targets}
+    languages = {row["language"] for target in scores.values() for row in target["languages"]}
+    datasets = {place.hub.path for task in trained for place in tasks[task].places if place.hub}
     return ModelCardData(
-        language=sorted(languages),
+        language=sorted(languages.union(*trained.values())),
         license="other",
         license_name="those-of-encoder-and-data",
         license_link=f"{CARD}#licences",
         library_name="transformers",
-        pipeline_tag=tasks[0] if len(set(tasks)) == 1 else None,
-        base_model=facts.base_model,
-        datasets=sorted(name for name in sets if "/" in name) or None,
-        metrics=sorted({_metric(found) for found in scored.values()}),
-        tags=["tunexfer", "cross-lingual-transfer", "multilingual", *tasks],
-        model_name=f"{facts.study.name} trial {facts.ended.trial.number}",
-        eval_results=[result for target in facts.chain.targets for result in _results(facts, target.name, target.task)],
+        model_name=name,
+        pipeline_tag=next(iter(hub_tasks.values())) if len(set(hub_tasks.values())) == 1 else None,
+        datasets=sorted(path for path in datasets if "/" in path) or None,
+        metrics=sorted({target["metric"] for target in scores.values()}),
+        tags=["tunexfer", "cross-lingual-transfer", "multilingual", *hub_tasks.values()],
+        eval_results=[
+            EvalResult(
+                task_type=hub_tasks[target.name],
+                dataset_type=target.task,
+                dataset_name=target.name,
+                dataset_split=scores[target.name]["split"],
+                metric_type=scores[target.name]["metric"],
+                metric_name=mean["language"],
+                metric_value=round(mean["value"], 2),
+            )
+            for target in chain.targets
+            for mean in scores[target.name]["means"]
+        ],
     )
 
 
-def _metric(found: Mapping[str, Score]) -> str:
-    metric = next(iter(found.values())).metric
-    return METRICS.get(metric, metric)
+def write_manifest(
+    folder: Path,
+    study: StudyFolder,
+    result: TrialResult,
+    store: StageStore,
+    folders: Sequence[ExportedTarget],
+    encoder: str,
+) -> None:
+    """Write `manifest.json`, last of all: it lists every other file of the folder with its SHA-256.
+
+    encoder: hash of the checkpoint's weights and tokenizer
+    """
+    plan, trial = read_plan(study), result.trial
+    environment = json.loads(study.environment.read_text(encoding="utf-8")) if study.environment.is_file() else {}
+    facts = {job.name: store.facts(job.key) or {} for job in result.trainings}
+    attributes = ("loads_with", "head_apart", "fingerprint")
+    manifest = {
+        "study": {"name": study.name, "id": plan["study_id"], "libraries": environment.get("libraries")},
+        "trial": {"number": trial.number, "phase": trial.phase, "seed": trial.seed, "objective": result.objective},
+        "chain": trial.chain.as_dict(),
+        "precision": plan["identity"]["precision"],
+        "encoder": encoder,
+        "trained": {name: {key: stage.get(key) for key in CIRCUMSTANCES} for name, stage in facts.items()},
+        "targets": {
+            exported.target: {"kind": exported.task.kind} | {name: getattr(exported, name) for name in attributes}
+            for exported in folders
+        },
+        "written_with": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        },
+        "files": {
+            path.relative_to(folder).as_posix(): _checksum(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        },
+    }
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def _results(facts: _Facts, target: str, task: str) -> list[EvalResult]:
-    """Of the means over unseen languages and over all."""
-    found = facts.scores(target)
-    return [
-        EvalResult(
-            task_type=HUB_TASKS[facts.tasks[task].kind],
-            dataset_type=task,
-            dataset_name=target,
-            dataset_split=facts.split(target),
-            metric_type=_metric(found),
-            metric_name=words,
-            metric_value=round(statistics.fmean(found[language].value for language in languages), 2),
-        )
-        for words, languages in _groups(facts, found)
-    ]
-
-
-def _groups(facts: _Facts, found: Mapping[str, Score]) -> list[tuple[str, list[str]]]:
-    groups = {"unseen language": [one for one, score in found.items() if facts.unseen(score)], "language": [*found]}
-    return [
-        (f"mean of {len(languages)} {words}{'s' * (len(languages) > 1)}", languages)
-        for words, languages in groups.items()
-        if languages
-    ]
-
-
-def _body(facts: _Facts, usages: Sequence[Usage]) -> str:
-    number = facts.ended.trial.number
-    parts = [
-        f"# {facts.study.name}, trial {number}",
-        f"{_encoder(facts)}, fine-tuned by tunexfer on a chain of tasks and scored in languages it was not trained in.",
-        f"The chain: {chain_in_words(facts.chain)}.",
-        _table(
-            ("folder", "what it does", "loads with"),
-            [(f"`{u.target}`", _kind(facts, u.target), u.loads_with) for u in usages],
-        ),
-        "## Scores",
-        "Percentages; delta: points gained over the baseline, the same targets with no stage before them, same seed. A "
-        "language is unseen if nothing in the chain, nor in the baseline, trained the task in it.",
-        *(_scores(facts, target.name) for target in facts.chain.targets),
-        "## How it was chosen",
-        _chosen(facts),
-        "## Data",
-        _table(("task", "part", "licence", "about"), [_data(facts, name) for name in facts.tasks]),
-        "## Licences",
-        _licences(facts),
-        "## Use",
-        *(part for usage in usages for part in _use(usage)),
-        "## Limits",
-        _limits(facts),
-        "## Made again",
-        "`tunexfer search replay.yaml --store NEW_FOLDER` trains the chain again; on the same machine, with the same "
-        "libraries and rows, it gives the same scores. It names the folders that encoder and rows lay in. "
-        "`manifest.json` has versions, device, threads and the checksum of every file.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _encoder(facts: _Facts) -> str:
-    encoder = facts.chain.encoder
-    base = facts.base_model
-    if facts.encoder_card and base:
-        return f"The encoder `{Path(encoder.name).name}`, based on {base if isinstance(base, str) else ', '.join(base)}"
-    name = base or Path(encoder.name).name
-    return f"The encoder `{name}`" + (f" (revision {encoder.revision})" if encoder.revision else "")
-
-
-def _kind(facts: _Facts, target: str) -> str:
-    block = facts.tasks[facts.chain.target(target).task]
-    labels = f": {', '.join(block.labels[:4])}{', ...' if len(block.labels) > 4 else ''}" if block.labels else ""
-    return block.kind.replace("_", " ") + labels
-
-
-def _scores(facts: _Facts, target: str) -> str:
-    found = facts.scores(target)
-    means = [
-        _row(
-            words,
-            statistics.fmean(found[one].value for one in languages),
-            _mean([facts.baseline(found[one]) for one in languages]),
-            "",
-        )
-        for words, languages in _groups(facts, found)
-    ]
-    own = [
-        _row(language, one.value, facts.baseline(one), "yes" if facts.unseen(one) else "no")
-        for language, one in sorted(found.items())
-    ]
-    table = _table(("language", "baseline", "score", "delta", "unseen"), [*means, *own])
-    return f"**{target}** ({_metric(found)}, {facts.split(target)} rows)\n\n{table}"
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if len(known) == len(values) else None
-
-
-def _row(name: str, value: float, baseline: float | None, unseen: str) -> tuple[str, ...]:
-    if baseline is None:
-        return name, "", f"{value:.1f}", "", unseen
-    return name, f"{baseline:.1f}", f"{value:.1f}", f"{value - baseline:+.1f}", unseen
-
-
-def _chosen(facts: _Facts) -> str:
-    objective = Objective.model_validate(facts.plan["identity"]["objective"])
-    own = [one for one in facts.record.complete if one.trial.phase != "confirm" and one.objective is not None]
-    best, mine = facts.record.best(), facts.ended
-    again = fresh_objectives(facts.record.complete)
-    own_again = again.get(mine.trial.chain, [])
-    what = "mean" if objective.maximize == "mean" else "lowest"
-    if objective.languages == "train":
-        whose = (
-            "Only validation rows in the languages that the targets were trained in had a say: the zero-shot protocol."
-        )
-    else:
-        which = "in all languages" if objective.languages == "all" else f"in {', '.join(objective.languages)}"
-        whose = (
-            f"Validation rows {which} had a say, so labelled rows of languages that are called unseen here may have "
-            "helped to choose: this is not the zero-shot protocol."
-        )
-    if best and mine.trial.number == best.trial.number and own_again:
-        how = (
-            f"Of the {len(again)} chains that were run again with {len(own_again)} fresh seeds it has the highest mean "
-            f"objective, {_number(statistics.fmean(own_again))}; by the seed of the search it is "
-            f"{_number(mine.objective)}"
-        )
-    elif best and mine.trial.number == best.trial.number == 0:
-        how = f"It is the baseline: none of {len(own)} trials has a higher objective"
-    elif best and mine.trial.number == best.trial.number:
-        how = f"It has the highest objective of {len(own)} trials, {_number(mine.objective)}"
-    else:
-        how = f"It was named by its number; its objective is {_number(mine.objective)}"
-        how += (
-            f", that of the best of {len(own)} trials {_number(best.objective)} (trial {best.trial.number})"
-            if best
-            else ""
-        )
-    baseline = next((one.objective for one in own if one.trial.number == 0), None)
-    return (
-        f"{how}; the baseline's is {_number(baseline)}. The objective is the {what} validation score, averaged over "
-        f"the targets. {whose} Test rows had none."
-    )
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2f}"
-
-
-def _data(facts: _Facts, name: str) -> tuple[str, ...]:
-    block = facts.tasks[name]
-    parts = []
-    if name in facts.trained:
-        parts.append(f"trained in {', '.join(facts.trained[name])}")
-    for target in facts.chain.targets:
-        if target.task == name:
-            parts.append(f"scored in {len(facts.scores(target.name))} languages")
-    return f"`{name}`", "; ".join(dict.fromkeys(parts)), block.licence, " ".join(block.about.split())
-
-
-def _licences(facts: _Facts) -> str:
-    found = sorted({facts.tasks[name].licence for name in facts.trained})
-    trained = (
-        f"What it was trained on is under: {', '.join(found)}." if found else "It was trained on no rows of this study."
-    )
-    own = facts.encoder_card.license if facts.encoder_card else None
-    encoder = (
-        f"The encoder is under: {own}."
-        if own
-        else "The encoder has a licence of its own, which its publisher states and this card doesn't know."
-    )
-    return (
-        f"{trained} {encoder} What "
-        "follows from them for these weights is for their user to judge: terms such as non-commercial use or sharing "
-        "alike may reach them."
-    )
-
-
-def _use(usage: Usage) -> Iterable[str]:
-    yield f"### {usage.target}"
-    if usage.remark:
-        yield usage.remark
-    yield f"```python\n{usage.snippet}```"
-
-
-def _limits(facts: _Facts) -> str:
-    kinds = {facts.tasks[target.task].kind for target in facts.chain.targets}
-    lengths = sorted({facts.tasks[target.task].max_length for target in facts.chain.targets})
-    points = [
-        f"Texts are cut at {' or '.join(map(str, lengths))} pieces, as in training.",
-        f"Scores are of one seed ({facts.ended.trial.seed}). A gain of a point or two may be chance.",
-        "Nothing is known of languages that are not in the tables.",
-    ]
-    if facts.plan["identity"]["precision"] == "bf16":
-        points.append(
-            "It was trained and scored in bf16 (`torch.autocast`). The weights are float32; computed so, a few "
-            "predictions differ."
-        )
-    if "extractive_qa" in kinds:
-        points.append("The lines below `Use` read one window of a context; the scores are over all windows of it.")
-    if "tagging" in kinds:
-        points.append(
-            "A word without any piece of its own gets no tag below `Use`; it was scored as the unknown piece."
-        )
-    if facts.rows.suite.about:
-        points.append(f"Of the suite: {' '.join(facts.rows.suite.about.split())}")
-    return "\n".join(f"- {point}" for point in points)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+def _checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,9 +1,10 @@
-"""Encoder and head as one model of transformers' own where one computes the same; else the head beside the encoder."""
+"""Encoder and head as a model of transformers where one computes the same; otherwise the head in a file beside it."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +24,58 @@ from transformers.initialization import no_init_weights
 
 from tunexfer.core.chain import Pooling
 from tunexfer.errors import StudyError
+from tunexfer.tasks.kinds import KINDS
 from tunexfer.training.encoder import Weights, no_pooler, word_name
 from tunexfer.training.model import HEADS, Head, mean_vector
 
-MODELS: dict[str, Any] = {
-    "sequence": AutoModelForSequenceClassification,
-    "token": AutoModelForTokenClassification,
-    "span": AutoModelForQuestionAnswering,
-    "choice": AutoModelForMultipleChoice,
-}
-"""By kind of head, as in `training.model.HEADS`."""
-LAYOUTS: dict[str, tuple[dict[str, str], ...]] = {
-    "sequence": (
-        {"stack.1": "classifier.dense", "stack.4": "classifier.out_proj"},  # XLM-R
-        {"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"},  # BERT
+
+@dataclass(frozen=True, slots=True)
+class HeadFormat:
+    """The counterpart of one kind of head in transformers."""
+
+    auto_class: Any
+    layouts: tuple[dict[str, str], ...] = ()
+    """Our layer -> where a model of `auto_class` keeps it, in each way that is known."""
+
+
+FORMATS: dict[str | None, HeadFormat] = {
+    "sequence": HeadFormat(
+        AutoModelForSequenceClassification,
+        (
+            {"stack.1": "classifier.dense", "stack.4": "classifier.out_proj"},  # XLM-R
+            {"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"},  # BERT
+        ),
     ),
-    "choice": ({"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"},),
-    "token": ({"linear": "classifier"},),
-    "span": ({"linear": "qa_outputs"},),
+    "choice": HeadFormat(AutoModelForMultipleChoice, ({"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"},)),
+    "token": HeadFormat(AutoModelForTokenClassification, ({"linear": "classifier"},)),
+    "span": HeadFormat(AutoModelForQuestionAnswering, ({"linear": "qa_outputs"},)),
+    None: HeadFormat(AutoModel),
 }
-"""Where models of transformers keep what our heads are made of: our layer -> theirs."""
-APART = {"stack.1": "dense", "stack.4": "out_proj", "linear": "linear"}
-"""What our layers are called in a file of their own."""
+"""By kind of head, as `tasks.kinds.base.Kind.head` names it."""
+SEPARATE = {"stack.1": "dense", "stack.4": "out_proj", "linear": "linear"}
+"""Our layer -> its name in a head's own file."""
 HEAD_FILE = "head.safetensors"
 SAME = 1e-4
-"""Logits of two models that compute the same, each of the order of 1, differ by less in float32."""
+"""Largest difference between the float32 logits (each of the order of 1) of two models that compute the same."""
+
+
+def format_of(kind: str) -> HeadFormat:
+    """Look up the format of a kind of task.
+
+    raises: StudyError, if models of this kind cannot be exported
+    """
+    head = KINDS[kind].head
+    if head not in FORMATS:
+        raise StudyError(
+            f"tasks of kind {kind!r} can't be exported: their head, {head!r}, has no format in tunexfer.export.heads."
+        )
+    return FORMATS[head]
 
 
 def whole_encoder(checkpoint: Path, weights: Weights) -> PreTrainedModel:
-    """The encoder with these weights and all of the checkpoint's word pieces.
+    """Load the checkpoint's encoder, its whole vocabulary included, and put trained weights in.
 
-    weights: word embeddings that no stage trained are the checkpoint's own
+    weights: word embeddings that no stage trained stay as in the checkpoint
     raises: StudyError, if they are of another encoder
     """
     config = AutoConfig.from_pretrained(checkpoint)
@@ -73,28 +95,29 @@ def whole_encoder(checkpoint: Path, weights: Weights) -> PreTrainedModel:
 
 
 def make_head(kind: str, width: int, labels: int, state: Mapping[str, Tensor]) -> Head:
+    """Build a head of that kind with trained weights."""
     head = HEADS[kind](width, labels, 0.0)
     head.load_state_dict(state)
     return head.eval()
 
 
-def with_head(
+def whole_model(
     encoder: PreTrainedModel, kind: str, head: Head, pooling: Pooling, labels: Sequence[str]
 ) -> PreTrainedModel | None:
-    """One model of transformers' own that gives the same logits; None where there is none.
+    """Join encoder and head in a model of transformers, or return None if no class of it gives the same logits.
 
-    That it does is tried rather than known: classes with layers of the same names may put another function between.
+    The logits are compared, as a class whose layers have the right names may put another function between them.
     """
-    config = labelled(encoder.config, labels)
+    config = _labelled(encoder.config, labels)
     if kind == "span":
         config.num_labels = 2
-    if type(config) not in MODELS[kind]._model_mapping:
+    if type(config) not in FORMATS[kind].auto_class._model_mapping:
         return None
     with no_init_weights():
-        model: PreTrainedModel = MODELS[kind].from_config(config)
+        model: PreTrainedModel = FORMATS[kind].auto_class.from_config(config)
     prefix = model.base_model_prefix
     body = {f"{prefix}.{name}": value for name, value in encoder.state_dict().items()}
-    for layout in LAYOUTS[kind]:
+    for layout in FORMATS[kind].layouts:
         state = body | _renamed(head, {ours: theirs.format(encoder=prefix) for ours, theirs in layout.items()})
         if _shapes(state) == _shapes(model.state_dict()):
             model.load_state_dict(state, assign=True)
@@ -102,19 +125,19 @@ def with_head(
     return None
 
 
-def save_apart(encoder: PreTrainedModel, head: Head, labels: Sequence[str], folder: Path) -> None:
-    """The encoder for `AutoModel`, and the head's two or four tensors in a file beside it."""
-    encoder.config = labelled(encoder.config, labels)
+def save_separately(encoder: PreTrainedModel, head: Head, labels: Sequence[str], folder: Path) -> None:
+    """Save the encoder for `AutoModel`, and the head's two or four tensors in a file beside it."""
+    encoder.config = _labelled(encoder.config, labels)
     encoder.save_pretrained(folder)
-    save_file(_renamed(head, APART), folder / HEAD_FILE)
+    save_file(_renamed(head, SEPARATE), folder / HEAD_FILE)
 
 
-def labelled(config: Any, labels: Sequence[str]) -> Any:
-    """A copy of the config that names the labels, if there are any."""
+def _labelled(config: Any, labels: Sequence[str]) -> Any:
+    """Copy the config and name the labels in it, if there are any."""
     config = copy.deepcopy(config)
     if labels:
         config.id2label = dict(enumerate(labels))
-        config.label2id = {label: place for place, label in enumerate(labels)}
+        config.label2id = {label: index for index, label in enumerate(labels)}
     return config
 
 
@@ -129,7 +152,7 @@ def _renamed(head: Head, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def _same_logits(model: Any, encoder: PreTrainedModel, kind: str, head: Head, pooling: Pooling) -> bool:
-    """On two sequences of any pieces, one of them padded."""
+    """Compare the logits of two random sequences, one of them padded."""
     padding = encoder.config.pad_token_id or 0
     ids = torch.randint(padding + 1, encoder.config.vocab_size, (2, 9), generator=torch.Generator().manual_seed(0))
     ids[1, 6:] = padding
@@ -139,6 +162,6 @@ def _same_logits(model: Any, encoder: PreTrainedModel, kind: str, head: Head, po
     ours = head.logits(hidden, pooled, inputs | {"options": torch.ones(1, 2, dtype=torch.bool)})
     if kind == "choice":
         inputs = {name: value[None] for name, value in inputs.items()}
-    found = model(**inputs)
-    theirs = torch.stack([found.start_logits, found.end_logits], dim=-1) if kind == "span" else found.logits
+    output = model(**inputs)
+    theirs = torch.stack([output.start_logits, output.end_logits], dim=-1) if kind == "span" else output.logits
     return bool(torch.allclose(ours, theirs, atol=SAME))

@@ -1,6 +1,6 @@
-"""A trial's models in the plain format of transformers: a folder per target, which loads without tunexfer.
+"""Exports a trial's models for transformers: a folder per target, which loads without tunexfer.
 
-Taken from the study folder, the stage store and the encoder's checkpoint; the suite's rows are not read.
+Reads the study folder, the stage store and the encoder's checkpoint; the suite's rows are not read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,16 @@ import numpy as np
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from tunexfer.core.chain import Chain, Target
+from tunexfer.core.chain import Pooling, Target
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.data.checkpoint import TOKENIZER, encoder_content, resolve_encoder
 from tunexfer.data.rows import Rows
 from tunexfer.errors import StudyError
-from tunexfer.export.card import Usage, write_card
-from tunexfer.export.heads import HEAD_FILE, MODELS, make_head, save_apart, whole_encoder, with_head
-from tunexfer.export.manifest import write_manifest
+from tunexfer.export.card import ExportedTarget, write_card, write_manifest
+from tunexfer.export.folders import absolute_encoder, find_trial, new_folder, suite_of
+from tunexfer.export.heads import format_of, make_head, save_separately, whole_encoder, whole_model
 from tunexfer.export.replay import write_replay
-from tunexfer.export.snippets import with_head_apart, with_vectors, with_whole_model
-from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_of, written_at_once
 from tunexfer.store import StageStore
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
@@ -37,152 +34,124 @@ from tunexfer.training.encoder import Weights, no_pooler
 from tunexfer.training.executor import MODEL
 from tunexfer.training.model import Trained
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Folder:
-    """One target's, below the folder that was exported to."""
-
-    target: str
-    """Also the folder's name."""
-    task: TaskBlock
-    loads_with: str
-    """The class of transformers whose `from_pretrained` takes it: `AutoModelForTokenClassification`."""
-    head_apart: bool
-    """Whether that class loads the encoder alone, since none of transformers computes what the head does."""
-    snippet: str
-    """Plain code that defines `predict`; run it where the folder lies."""
+UNTRAINED = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
+class ExportedModels:
     trial: int
-    folders: tuple[Folder, ...]
+    folders: tuple[ExportedTarget, ...]
     """In the order of the chain's targets."""
 
 
 def export_transformers(
     study: StudyFolder, number: int | None, to: Path, store: StageStore, *, cache: Path
-) -> Exported:
-    """Write `<target>/` for every target of a trial, a model card, a manifest and its replay: whole or not at all.
+) -> ExportedModels:
+    """Write `<target>/` for every target of a trial, a model card, a manifest and its replay: all of it or nothing.
 
-    number: of the trial; None for the one with the highest objective
+    number: of the trial; None for the best one
     to:     a folder that isn't there yet, or is empty
-    cache:  where suites and encoders built from packages lie
+    cache:  the user's cache folder
     raises: StudyError, if there is no such trial, its models are no longer in the store, or `to` isn't empty
     """
-    ended = find_trial(study, number)
-    chain = ended.trial.chain
-    empty_folder(to, "--to")
+    result = find_trial(study, number)
+    chain = result.trial.chain
     rows = Rows(*suite_of(study), cache)
-    names = trained_models(ended)
-    missing = [target for target, name in names.items() if name and not store.has(name)]
-    if missing:
-        raise _not_there(study, ended, missing, store)
+    names = _trained_models(result)
+    if missing := [target for target, name in names.items() if name and not store.has(name)]:
+        raise _not_stored(study, result, missing, store)
     disable_progress_bar()
-    with written_at_once(to) as draft, store.using(filter(None, names.values())):
-        checkpoint = resolve_encoder(found_encoder(study, chain.encoder), cache)
+    with new_folder(to) as draft, store.using(filter(None, names.values())):
+        checkpoint = resolve_encoder(absolute_encoder(study, chain.encoder), cache)
         folders = []
         for target in chain.targets:
             trained = _trained(names[target.name], store)
             if trained is None:
-                raise _not_there(study, ended, [target.name], store)
-            folders.append(_write_target(draft / _file_name(target), target, chain, rows, checkpoint, trained))
-        write_card(draft, study, ended, rows, [_usage(folder) for folder in folders])
-        write_replay(study, ended.trial, draft)
-        told = {folder.target: _told(folder, names[folder.target]) for folder in folders}
-        write_manifest(draft, study, ended, store, told, encoder_content(checkpoint, cache))
-    return Exported(trial=ended.trial.number, folders=tuple(folders))
+                raise _not_stored(study, result, [target.name], store)
+            task = rows.task(target.task)
+            folders.append(
+                _write_target(draft, target, task, chain.encoder.pooling, checkpoint, trained, names[target.name])
+            )
+        write_card(draft, study, result, rows, folders, checkpoint)
+        write_replay(study, result.trial, draft)
+        write_manifest(draft, study, result, store, folders, encoder_content(checkpoint, cache))
+    return ExportedModels(trial=result.trial.number, folders=tuple(folders))
 
 
-def trained_models(ended: TrialResult) -> dict[str, str | None]:
-    """Per target's name, the stage store's name of its model; None for an encoder that nothing was trained on."""
-    chain, runs = ended.trial.chain, iter(ended.trainings)
+def _trained_models(result: TrialResult) -> dict[str, str | None]:
+    """Map each target to its model's name in the store; None stands for an encoder that nothing was trained on."""
+    chain, runs = result.trial.chain, iter(result.trainings)
     last = None
     for _ in chain.stages:
         last = next(runs).key
     return {target.name: next(runs).key if target.stage else last for target in chain.targets}
 
 
-def _not_there(study: StudyFolder, ended: TrialResult, targets: Sequence[str], store: StageStore) -> StudyError:
-    """The replay needs a store of its own: where scores are still known, nothing is trained for them again."""
-    number = ended.trial.number
+def _not_stored(study: StudyFolder, result: TrialResult, targets: Sequence[str], store: StageStore) -> StudyError:
+    """Explain how to get the models back; the replay needs a new store, as nothing is retrained where scores remain."""
+    number = result.trial.number
     return StudyError(
-        f"the models of trial {number} for {', '.join(targets)} aren't in the stage store at {store.root}, or are "
-        "damaged. If they are in another store, name it with --store. If they had to make room, train them again: "
-        f"`tunexfer export {study.path} --trial {number} --format replay --to again`, then `tunexfer search "
-        "again/replay.yaml --store again/store`, then this command with `--store again/store`. If they aren't there "
-        "either, rows or encoder have changed since: export the study that the replay made."
+        f"the models of trial {number} for {', '.join(targets)} are missing from the stage store at {store.root}, or "
+        "damaged. If they are in another store, give it with --store. If they were removed to make room, train them "
+        f"again: `tunexfer export {study.path} --trial {number} --format replay --to again`, then `tunexfer search "
+        "again/replay.yaml --store again/store`, then this command with `--store again/store`. If they are still "
+        "missing, rows or encoder have changed since: export the study that the replay made."
     )
 
 
 def _trained(name: str | None, store: StageStore) -> Trained | None:
-    """None, if the entry is not there or damaged; what nothing was trained for is empty."""
-    start = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
+    """Read a model from the store; None if the entry is missing or damaged."""
     if name is None:
-        return Trained(start, {})
+        return Trained(UNTRAINED, {})
     entry = store.get(name)
-    return Trained.from_file(entry.files[MODEL], start) if entry else None
+    return Trained.from_file(entry.files[MODEL], UNTRAINED) if entry else None
 
 
-def _file_name(target: Target) -> str:
+def _write_target(
+    to: Path,
+    target: Target,
+    task: TaskBlock,
+    pooling: Pooling,
+    checkpoint: Path,
+    trained: Trained,
+    fingerprint: str | None,
+) -> ExportedTarget:
     if not re.fullmatch(r"\w[\w.-]*", target.name):
-        raise StudyError(f"target {target.name!r} can't be a folder's name. Give it another one in the suite.")
-    return target.name
-
-
-def _write_target(folder: Path, target: Target, chain: Chain, rows: Rows, checkpoint: Path, trained: Trained) -> Folder:
-    task, pooling = rows.task(target.task), chain.encoder.pooling
-    kind = KINDS[task.kind].head
-    encoder = whole_encoder(checkpoint, trained.weights)
-    options = "".join(f", {name}={value}" for name, value in no_pooler(encoder.config).items())
+        raise StudyError(f"target {target.name!r} can't be a folder's name. Rename it in the space.")
+    folder, head = to / target.name, KINDS[task.kind].head
+    module = whole_encoder(checkpoint, trained.weights)
+    loads_with, options = format_of(task.kind).auto_class.__name__, no_pooler(module.config)
     folder.mkdir()
     _write_tokenizer(folder, checkpoint, task)
-    made = partial(Folder, target=target.name, task=task)
-    if kind is None:
-        encoder.save_pretrained(folder)
-        snippet = with_vectors(target.name, target.layer, options)
-        return made(loads_with="AutoModel", head_apart=False, snippet=snippet)
-    labels = task.labels if kind in ("sequence", "token") else []
-    head = make_head(kind, encoder.config.hidden_size, len(labels), trained.heads[target.task])
-    model = with_head(encoder, kind, head, pooling, labels)
-    if model is None:
-        save_apart(encoder, head, labels, folder)
-        snippet = with_head_apart(target.name, kind, pooling, options)
-        return made(loads_with="AutoModel", head_apart=True, snippet=snippet)
-    model.save_pretrained(folder)
-    auto = MODELS[kind].__name__
-    return made(loads_with=auto, head_apart=False, snippet=with_whole_model(target.name, kind, auto))
-
-
-def _usage(folder: Folder) -> Usage:
-    if not folder.head_apart:
-        return Usage(target=folder.target, loads_with=f"`{folder.loads_with}`", snippet=folder.snippet)
-    return Usage(
-        target=folder.target,
-        loads_with=f"`{folder.loads_with}` and `{HEAD_FILE}`",
-        snippet=folder.snippet,
-        remark="No class of transformers computes what this head does on this encoder, so "
-        f"`{folder.loads_with}` loads the encoder alone. The head's tensors are in `{HEAD_FILE}`, "
-        "and these lines apply them.",
+    separate = False
+    if head is None:
+        module.save_pretrained(folder)
+    else:
+        labels = task.labels if head in ("sequence", "token") else []
+        layers = make_head(head, module.config.hidden_size, len(labels), trained.heads[target.task])
+        if model := whole_model(module, head, layers, pooling, labels):
+            model.save_pretrained(folder)
+            options = {}
+        else:
+            save_separately(module, layers, labels, folder)
+            loads_with, separate = "AutoModel", True
+    return ExportedTarget(
+        target=target.name,
+        task=task,
+        loads_with=loads_with,
+        options=options,
+        head_apart=separate,
+        fingerprint=fingerprint,
     )
 
 
-def _told(folder: Folder, fingerprint: str | None) -> dict[str, Any]:
-    return {
-        "kind": folder.task.kind,
-        "loads_with": folder.loads_with,
-        "head_apart": folder.head_apart,
-        "fingerprint": fingerprint,
-    }
-
-
 def _write_tokenizer(folder: Path, checkpoint: Path, task: TaskBlock) -> None:
-    """The checkpoint's own files; `truncation=True` cuts as the trial did."""
+    """Copy the checkpoint's files, and set the lengths so that `truncation=True` cuts as the trial did."""
     for file in sorted({file for pattern in TOKENIZER for file in checkpoint.glob(pattern)}):
         shutil.copyfile(file, folder / file.name)
-    settings = folder / "tokenizer_config.json"
-    own: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    own["model_max_length"] = task.max_length
-    if task.kind == "multiple_choice":
-        own["truncation_side"] = "left"  # the end of a prompt matters
-    settings.write_text(json.dumps(own, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    file = folder / "tokenizer_config.json"
+    settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    settings["model_max_length"] = task.max_length
+    if KINDS[task.kind].truncation_side != "right":
+        settings["truncation_side"] = KINDS[task.kind].truncation_side
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""A trial's models in MLflow: logged in its transformers flavour, which is files and no pickle, and registered.
+"""Registers a trial's models in MLflow, in its transformers flavour: files, no pickle.
 
-MLflow gets a model per target, copied once however often it is asked for.
+Each target's model is logged once, however often it is registered.
 """
 
 from __future__ import annotations
@@ -8,164 +8,157 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import without_passwords
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
-from tunexfer.export.trial import find_trial
+from tunexfer.export.folders import find_trial
 from tunexfer.mlflow.client import STUDY, TRIAL, study_runs
 from tunexfer.mlflow.runs import mlflow_name
 from tunexfer.record.record import read_plan
 from tunexfer.store import StageStore
 
-PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
-"""Kind of task -> the pipeline of transformers that serves it. The flavour wants one; of other kinds it is the one that
-gives vectors, and `mlflow.transformers.load_model(..., return_type="components")` the model with its head."""
-VECTORS = "feature-extraction"
+if TYPE_CHECKING:
+    from tunexfer.export.card import ExportedTarget
+
+PIPELINES = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+}
+"""Class -> the pipeline of transformers that serves it. Others get `feature-extraction`, as the flavour needs one;
+`mlflow.transformers.load_model(..., return_type="components")` gives their model."""
 TARGET, FINGERPRINT, LOADS_WITH = "tunexfer.target", "tunexfer.fingerprint", "tunexfer.loads_with"
 MODEL = "tunexfer.model_id"
-"""Tag of a registered version; not every registry gives `model_id` back."""
-NEEDED = ("transformers", "torch")
+"""Tag of a registered version, as not every registry gives `model_id` back."""
+REQUIREMENTS = ("transformers", "torch")
 """Packages that the flavour's loader imports."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Registered:
+class Registered(NamedTuple):
     target: str
-    name: str
-    version: int
     uri: str
-    """What MLflow loads it by: `models:/name/version`."""
+    """The address that MLflow loads it from: `models:/name/version`."""
 
 
 def register_models(
     study: StudyFolder, number: int | None, name: str, uri: str, store: StageStore, *, cache: Path
 ) -> list[Registered]:
-    """Log the models of a trial with its run in MLflow, as far as they aren't, and register each.
+    """Log the models of a trial with its MLflow run, unless they are there, and register each.
 
-    number: of the trial; None for the one with the highest objective
-    name:   of the registered model; where the trial has several targets, `name-<target>` for each
-    uri:    MLflow's tracking URI, whose registry is taken
-    raises: StudyError, if MLflow can't be used or doesn't know the trial, or the trial's models can't be exported
+    number: of the trial; None for the best one
+    name:   of the registered model; `name-<target>` for each if the trial has several targets
+    uri:    MLflow's tracking URI, also of the registry
+    raises: StudyError, if MLflow can't be used or lacks the trial, or the trial's models can't be exported
     """
     import mlflow
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    ended = find_trial(study, number)
-    mlflow.set_tracking_uri(uri)  # the registry of a database looks models up there, whatever client it is asked by
+    from tunexfer.export.models import export_transformers
+
+    result = find_trial(study, number)
+    mlflow.set_tracking_uri(uri)  # the registry of a database resolves models there, whatever the client's own URI
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    targets = [target.name for target in ended.trial.chain.targets]
+    targets = [target.name for target in result.trial.chain.targets]
     try:
-        run = _run_of(client, study, ended, uri)
-        logged = _logged(client, run)
-        if missing := [target for target in targets if target not in logged]:
-            logged |= _log(client, run, study, ended, missing, store, cache)
+        run = _find_run(client, study, result, uri)
+        models = _logged_models(client, run)
+        if set(targets) - models.keys():
+            with tempfile.TemporaryDirectory(prefix="tunexfer-mlflow-") as scratch:
+                exported = Path(scratch) / "exported"
+                done = export_transformers(study, result.trial.number, exported, store, cache=cache)
+                for folder in done.folders:
+                    if folder.target not in models:
+                        models[folder.target] = _log_model(client, run, folder, exported)
         names = {target: mlflow_name(f"{name}-{target}") if len(targets) > 1 else name for target in targets}
-        return [_register(client, target, names[target], logged[target], run) for target in targets]
+        return [_register(client, target, names[target], models[target], run) for target in targets]
     except MlflowException as error:
-        said = f"MLflow at {uri} can't be used: {str(error).splitlines()[0][:300]}"
-        raise StudyError(without_passwords(said)) from error
+        reason = f"MLflow at {uri} can't be used: {str(error).splitlines()[0][:300]}"
+        raise StudyError(without_passwords(reason)) from error
 
 
-def _run_of(client: Any, study: StudyFolder, ended: TrialResult, uri: str) -> Any:
+def _find_run(client: Any, study: StudyFolder, result: TrialResult, uri: str) -> Any:
     experiment = client.get_experiment_by_name(study.path.resolve().name)
     study_id = str(read_plan(study)["study_id"])
-    runs = study_runs(client, experiment.experiment_id, study_id) if experiment else []
-    for run in runs:
-        if run.data.tags.get(TRIAL) == str(ended.trial.number):
+    for run in study_runs(client, experiment.experiment_id, study_id) if experiment else []:
+        if run.data.tags.get(TRIAL) == str(result.trial.number):
             return run
     raise StudyError(
-        f"MLflow at {without_passwords(uri)} doesn't know trial {ended.trial.number} of {study.path}. Start the search "
-        "again: it sends what is missing."
+        f"MLflow at {without_passwords(uri)} has no run of trial {result.trial.number} of {study.path}. Rerun the "
+        "search: missing runs are synced on its start."
     )
 
 
-def _logged(client: Any, run: Any) -> dict[str, str]:
-    """Target -> id of its model, of those that came whole."""
-    found = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'")
+def _logged_models(client: Any, run: Any) -> dict[str, str]:
+    """Map each target whose model is logged completely to the model's id."""
+    models = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'")
     fingerprint = run.data.tags[FINGERPRINT]
     return {
         model.tags[TARGET]: model.model_id
-        for model in found
+        for model in models
         if model.status == "READY" and TARGET in model.tags and model.tags.get(FINGERPRINT) == fingerprint
     }
 
 
-def _log(
-    client: Any, run: Any, study: StudyFolder, ended: TrialResult, targets: list[str], store: StageStore, cache: Path
-) -> dict[str, str]:
-    """Export the trial, and log the models of some targets. Returns target -> id of its model."""
-    import mlflow.transformers
-    from huggingface_hub import ModelCard
+def _log_model(client: Any, run: Any, folder: ExportedTarget, exported: Path) -> str:
+    """Log one exported target with the trial's run, and return the id of its model."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    model = client.create_logged_model(
+        run.info.experiment_id,
+        name=mlflow_name(folder.target),
+        source_run_id=run.info.run_id,
+        tags={name: run.data.tags[name] for name in (STUDY, TRIAL, FINGERPRINT)}
+        | {TARGET: folder.target, LOADS_WITH: folder.loads_with},
+        model_type=folder.task.kind,
+    )
+    with tempfile.TemporaryDirectory(dir=exported.parent) as scratch:
+        flavour = Path(scratch) / "flavour"
+        _save_flavour(exported / folder.target, folder.loads_with, run.info.run_id, model.model_id, flavour)
+        client.log_model_artifacts(model.model_id, str(flavour))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return str(model.model_id)
+
+
+def _save_flavour(exported: Path, loads_with: str, run_id: str, model_id: str, to: Path) -> None:
+    """Save an exported folder in MLflow's transformers flavour.
+
+    The flavour is made from a pipeline, as it takes no folders with the pipelines of transformers 5. Its copy of the
+    model has a pooler of random numbers and no separate head, so the exported files replace it.
+    """
+    import mlflow.transformers
+    import transformers
+    from huggingface_hub import ModelCard
     from mlflow.models import Model
 
-    from tunexfer.export.card import CARD
-    from tunexfer.export.models import export_transformers
-
-    for talker in ("mlflow.transformers", "mlflow.models.model"):
-        logging.getLogger(talker).setLevel(logging.ERROR)
-    ids = {}
-    with tempfile.TemporaryDirectory(prefix="tunexfer-mlflow-") as scratch:
-        plain = Path(scratch) / "plain"
-        exported = export_transformers(study, ended.trial.number, plain, store, cache=cache)
-        for folder in exported.folders:
-            if folder.target not in targets:
-                continue
-            made = client.create_logged_model(
-                run.info.experiment_id,
-                name=mlflow_name(folder.target),
-                source_run_id=run.info.run_id,
-                tags={
-                    STUDY: run.data.tags[STUDY],
-                    TRIAL: run.data.tags[TRIAL],
-                    FINGERPRINT: run.data.tags[FINGERPRINT],
-                    TARGET: folder.target,
-                    LOADS_WITH: folder.loads_with,
-                },
-                model_type=folder.task.kind,
-            )
-            model = Model(run_id=run.info.run_id, model_id=made.model_id)
-            whole = Path(scratch) / folder.target
-            task = VECTORS if folder.head_apart else PIPELINES.get(folder.task.kind, VECTORS)
-            mlflow.transformers.save_model(
-                transformers_model=_pipeline(plain / folder.target, folder.loads_with, task),
-                path=str(whole),
-                mlflow_model=model,
-                model_card=ModelCard.load(plain / CARD),
-                pip_requirements=[f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED],
-            )
-            shutil.rmtree(
-                whole / "model"
-            )  # holds what transformers made of it: a pooler of random numbers, no head apart
-            shutil.copytree(plain / folder.target, whole / "model")
-            (whole / "LICENSE.txt").unlink(missing_ok=True)  # looked up on the hub by the folder's name; the card knows
-            model.flavors["transformers"]["source_model_name"] = f"{study.name} trial {exported.trial} {folder.target}"
-            model.save(str(whole / "MLmodel"))
-            client.log_model_artifacts(made.model_id, str(whole))
-            client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
-            client.log_outputs(run.info.run_id, [LoggedModelOutput(made.model_id, step=0)])
-            ids[folder.target] = made.model_id
-    return ids
-
-
-def _pipeline(folder: Path, loads_with: str, task: str) -> Any:
-    """What the flavour is made from. (It takes folders too, but not with the pipelines of transformers 5.)"""
-    import transformers
-
-    model = getattr(transformers, loads_with).from_pretrained(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    return transformers.pipeline(task=task, model=model, tokenizer=tokenizer)  # type: ignore[call-overload]
+    for logger in ("mlflow.transformers", "mlflow.models.model"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    model = Model(run_id=run_id, model_id=model_id)
+    mlflow.transformers.save_model(
+        transformers_model=transformers.pipeline(
+            task=PIPELINES.get(loads_with, "feature-extraction"),  # type: ignore[call-overload]
+            model=getattr(transformers, loads_with).from_pretrained(exported),
+            tokenizer=transformers.AutoTokenizer.from_pretrained(exported),
+        ),
+        path=str(to),
+        mlflow_model=model,
+        model_card=ModelCard.load(exported.parent / "README.md"),
+        pip_requirements=[f"{package}=={metadata.version(package).partition('+')[0]}" for package in REQUIREMENTS],
+    )
+    shutil.rmtree(to / "model")
+    shutil.copytree(exported, to / "model")
+    (to / "LICENSE.txt").unlink(missing_ok=True)  # looked up on the hub by the folder's name; the card has the licences
+    model.flavors["transformers"]["source_model_name"] = exported.name
+    model.save(str(to / "MLmodel"))
 
 
 def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> Registered:
-    """A new version, unless there is one of this very model."""
+    """Register a new version, unless there is one of this very model."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -175,7 +168,7 @@ def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> R
             raise
         client.create_registered_model(name)
     versions = client.search_model_versions(f"name = '{name}'")
-    version = next((one for one in versions if one.tags.get(MODEL) == model_id), None)
+    version = next((version for version in versions if version.tags.get(MODEL) == model_id), None)
     version = version or client.create_model_version(
         name,
         source=f"models:/{model_id}",
@@ -183,4 +176,4 @@ def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> R
         model_id=model_id,
         tags={TARGET: target, MODEL: model_id},
     )
-    return Registered(target=target, name=name, version=int(version.version), uri=f"models:/{name}/{version.version}")
+    return Registered(target, f"models:/{name}/{version.version}")

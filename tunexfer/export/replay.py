@@ -1,8 +1,7 @@
-"""A trial as a space in which nothing is left open: searching it trains that one chain again, after its baseline."""
+"""Exports a trial as a space with no open dimension: searching it trains that chain again, after its baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from graphlib import TopologicalSorter
 from itertools import pairwise, product
@@ -11,73 +10,73 @@ from typing import Any
 
 import yaml
 
-from tunexfer.core.chain import Chain, Mixture, Source, Stage, Target
+from tunexfer.core.chain import Mixture, Source, Stage, Target
 from tunexfer.core.files import StudyFolder, write_whole
 from tunexfer.core.trial import Trial
-from tunexfer.export.trial import empty_folder, find_trial, found_encoder, suite_of, written_at_once
+from tunexfer.export.folders import absolute_encoder, find_trial, new_folder, suite_of
 from tunexfer.record.record import read_plan
 from tunexfer.tasks.suite import named_suites
 
 REPLAY, SUITE = "replay.yaml", "suite.yaml"
 HEAD = """\
-# Trial {number} of {study}, with nothing left open: the chain without its stages first (trial 0), then the chain.
-# `tunexfer search {file} --store NEW_FOLDER` trains it again; without `--store`, stages that are still in the usual
-# store are taken from there. On the same machine, with the same libraries and rows, the scores are the same.
+# Trial {number} of {study} as a space of its own: first the baseline, the chain without its stages, then the chain.
+# `tunexfer search {file} --store NEW_FOLDER` trains it again; without `--store`, stages that are still in the default
+# store are reused. On the same machine, with the same libraries and rows, the scores are the same.
 """
 
 
 def export_replay(study: StudyFolder, number: int | None, to: Path) -> Path:
-    """Write a trial's replay to a folder that isn't there yet, or is empty; returns the space file.
+    """Write a trial's replay to a new or empty folder, and return the space file.
 
-    number: None for the trial with the highest objective
+    number: of the trial; None for the best one
     """
-    ended = find_trial(study, number)
-    with written_at_once(empty_folder(to, "--to")) as draft:
-        write_replay(study, ended.trial, draft)
+    trial = find_trial(study, number).trial
+    with new_folder(to) as draft:
+        write_replay(study, trial, draft)
     return to / REPLAY
 
 
 def write_replay(study: StudyFolder, trial: Trial, folder: Path) -> None:
-    """Write `replay.yaml` and, where the suite is none of tunexfer's own, `suite.yaml` beside it.
+    """Write `replay.yaml` and, unless the suite is a shipped one, `suite.yaml`.
 
-    raises: StudyError, if the study doesn't know its suite
+    raises: StudyError, if the suite of the study is unknown
     """
     suite_of(study)
-    own = read_plan(study).get("own_suite")
-    if own:
+    if own := read_plan(study).get("own_suite"):
         write_whole(folder / SUITE, _yaml(own))
     head = HEAD.format(number=trial.number, study=study.name, file=REPLAY)
     write_whole(folder / REPLAY, head + _yaml(replay_space(study, trial)))
 
 
 def replay_space(study: StudyFolder, trial: Trial) -> dict[str, Any]:
-    """The space file in plain values.
+    """Build the space file's content.
 
-    Targets are scored in the languages of the study; validation rows are those that its objective reads for this chain.
+    Targets are evaluated in the study's languages, and the objective reads the same validation rows.
     """
     plan, chain = read_plan(study), trial.chain
     identity = plan["identity"]
-    asked = plan["resources"]
+    stages = [*chain.stages, *(target.stage for target in chain.targets if target.stage)]
     space = {
         "name": f"{plan['name']}-trial-{trial.number}",
         "suite": identity["suite"] if identity["suite"] in named_suites() else SUITE,
-        "encoder": _given(asdict(found_encoder(study, chain.encoder))),
+        "encoder": _without_none(asdict(absolute_encoder(study, chain.encoder))),
         "stages": [_stage(stage) for stage in chain.stages],
         "targets": [
-            _target(target) | {key: block[key] for key in ("languages",) if key in block}
+            _target(target) | ({"languages": block["languages"]} if "languages" in block else {})
             for target, block in zip(chain.targets, identity["targets"], strict=True)
         ],
-        "training": _training(chain),
+        "training": dict(stages[0].training) if stages else {},  # the same for all of them
         "objective": identity["objective"],
         "search": {"algorithm": "grid", "trials": 2 if chain.stages else 1, "seed": trial.seed},
-        "resources": {"cpus": asked["cpus"], "gpus": asked["gpus"], "precision": identity["precision"]},
+        "resources": {name: plan["resources"][name] for name in ("cpus", "gpus")}
+        | {"precision": identity["precision"]},
     }
     return {key: value for key, value in space.items() if value not in ([], {})}
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
     tasks, languages = list(stage.mixture.tasks), _languages(stage.mixture)
-    shares = {str(source): share for source, share in zip(stage.mixture.sources, stage.mixture.shares, strict=True)}
+    shares = dict(zip(map(str, stage.mixture.sources), stage.mixture.shares, strict=True))
     pairs = (str(Source(task=task, language=language)) for task, language in product(tasks, languages))
     return {
         "name": stage.name,
@@ -89,35 +88,29 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def _languages(mixture: Mixture) -> list[str]:
-    """In an order that keeps each task's own: with it the sources, and so the draws, come in the same order again."""
+    """Order the languages such that each task's keep theirs: then sources are drawn in the same order again."""
     order: TopologicalSorter[str] = TopologicalSorter()
     for task in mixture.tasks:
-        own = [source.language for source in mixture.sources if source.task == task]
-        order.add(own[0])
-        for before, after in pairwise(own):
+        languages = [source.language for source in mixture.sources if source.task == task]
+        order.add(languages[0])
+        for before, after in pairwise(languages):
             order.add(after, before)
     return list(order.static_order())
 
 
 def _target(target: Target) -> dict[str, Any]:
     name = target.name if target.name != target.task else None
-    found = {"task": target.task, "name": name, "after": target.after, "layer": target.layer}
+    block = {"task": target.task, "name": name, "after": target.after, "layer": target.layer}
     if target.stage:
-        found |= {"train_language": target.train_language, **_fine_tuning(target.stage)}
-    return _given(found)
+        block |= {"train_language": target.train_language, **_fine_tuning(target.stage)}
+    return _without_none(block)
 
 
 def _fine_tuning(stage: Stage) -> dict[str, Any]:
-    return {"learning_rate": stage.learning_rate, "steps": stage.steps, "batch_size": stage.batch_size}
+    return {name: getattr(stage, name) for name in ("learning_rate", "steps", "batch_size")}
 
 
-def _training(chain: Chain) -> dict[str, Any]:
-    """One block for the whole chain, as a space has it."""
-    stages: Sequence[Stage] = [*chain.stages, *(target.stage for target in chain.targets if target.stage)]
-    return dict(stages[0].training) if stages else {}
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 

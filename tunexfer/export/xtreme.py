@@ -1,95 +1,94 @@
-"""A trial's test predictions as the folder that XTREME's leaderboard takes and `tunexfer score` reads."""
+"""Exports a trial's test predictions as the folder that XTREME's leaderboard takes and `tunexfer score` reads."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.files import TrialFolder, write_whole
+from tunexfer.core.files import StudyFolder, TrialFolder, write_whole
 from tunexfer.errors import DataError, StudyError
-from tunexfer.export.xtreme_scores import TARGETS
+from tunexfer.export.folders import find_trial, new_folder
+from tunexfer.export.xtreme_scores import XTREME_TASKS
 
-Side = Literal["gold", "prediction"]
 Row = dict[str, Any]
-NAMES = {"udpos": ["udpos_treebanks", "udpos"]}
-"""Tasks of suite `xtreme` that are one of the benchmark's, the closest first; others go by the benchmark's name."""
-OTHER_ROWS = {
+VARIANTS = {"udpos": ["udpos_treebanks", "udpos"]}
+"""Tasks of suite `xtreme` with the rows of one of the benchmark's, the closest first; others have the same name."""
+DIFFERENT_ROWS = {
     "udpos": "udpos: the hub's rows are other sentences and tokens than the leaderboard's (`udpos_treebanks`).",
     "mlqa": "mlqa: the hub's Spanish rows are 5,253 of the leaderboard's 5,254.",
 }
-"""What to say of tasks of suite `xtreme` whose rows aren't the benchmark's own."""
+"""Notes on tasks of suite `xtreme` whose rows are not the benchmark's own."""
 COLUMNS = ("id", "language", "gold", "prediction", "place")
 
 
-class Exported(NamedTuple):
+class XtremeExport(NamedTuple):
+    trial: int
     written: tuple[str, ...]
-    """The tasks that were."""
-    left_out: dict[str, str]
-    """Every other task of the benchmark, and why."""
-    notes: tuple[str, ...]
-    """What else a user should know, in sentences."""
-
-    @property
-    def remarks(self) -> list[str]:
-        """A line for each task left out and for each note."""
-        return [f"left out: {task}: {why}" for task, why in self.left_out.items()] + [
-            f"note: {note}" for note in self.notes
-        ]
+    """The benchmark's tasks that were exported."""
+    remarks: tuple[str, ...]
+    """A line for each task left out, then notes on those exported."""
 
 
-def export_xtreme(trial: TrialFolder, chain: Chain, to: Path, labels: Path | None) -> Exported:
-    """Write `<task>/test-<language>.tsv` (or `.json`) for every task that the trial was scored on in all languages.
+def export_xtreme(study: StudyFolder, number: int | None, to: Path, labels: Path | None) -> XtremeExport:
+    """Write `<task>/test-<language>.tsv` (or `.json`) for every task that a trial was scored on in all languages.
 
-    chain:  the trial's; tells which of the benchmark's tasks a target is, whatever its name
-    labels: a folder for what `score` compares them with, of the same shape
-    raises: StudyError, where the trial's rows can't be read; DataError, where none of them are the benchmark's
+    number: of the trial; None for the best one
+    labels: a folder of the same shape for the labels, which `score` compares the predictions with
+    raises: StudyError, if there is no such trial, its rows can't be read, or a folder isn't empty; DataError, if none
+        of its rows are the benchmark's
     """
-    written: list[str] = []
-    left_out: dict[str, str] = {}
-    notes: list[str] = []
-    for name, target in TARGETS.items():
-        found: dict[str, list[Row]] = {}
-        try:
-            task, found = _variant(trial, chain, name, target.languages.split())
-            missing = [language for language in target.languages.split() if language not in found]
-            if not found:
-                raise DataError("the study has no test rows of a task of this name")
-            if missing:
-                raise DataError(f"no test rows in {' '.join(missing)}, and the benchmark asks for every language")
-            texts = {language: _both(name, found[language]) for language in target.languages.split()}
-        except DataError as error:
-            left_out[name] = str(error)
-            continue
-        for language, (predicted, gold) in texts.items():
-            file = Path(name) / f"test-{language}.{target.suffix}"
-            write_whole(to / file, predicted)
-            if labels:
-                write_whole(labels / file, gold)
-        written.append(name)
-        notes += _notes(name, found, target.languages.split())
-        notes += [OTHER_ROWS[task]] if chain.suite == "xtreme" and task in OTHER_ROWS else []
-    if not written:
-        reasons = "\n".join(f"  {name}: {why}" for name, why in left_out.items())
-        raise DataError(f"{trial.path} has no predictions for any task of the benchmark:\n{reasons}")
-    return Exported(tuple(written), left_out, tuple(notes))
+    if labels and labels.absolute() == to.absolute():
+        raise StudyError("--labels: choose another folder than that of the predictions (--to).")
+    result = find_trial(study, number)
+    trial, chain = study.trial(result.trial.number), result.trial.chain
+    written, left_out, notes = list[str](), list[str](), list[str]()
+    with new_folder(to) as predicted, new_folder(labels, "--labels") if labels else nullcontext() as gold:
+        for name, task in XTREME_TASKS.items():
+            try:
+                source, rows = _rows(trial, chain, name)
+                texts = {
+                    language: [FILES[name](rows[language], side) for side in ("prediction", "gold")]
+                    for language in task.languages
+                }
+            except DataError as error:
+                left_out.append(f"left out: {name}: {error}")
+                continue
+            for language, both in texts.items():
+                for folder, text in zip((predicted, gold), both, strict=True):
+                    if folder:
+                        write_whole(folder / name / f"test-{language}.{task.suffix}", text)
+            written.append(name)
+            notes += [f"note: {note}" for note in _notes(name, source, rows, chain)]
+        if not written:
+            raise DataError("\n  ".join([f"{trial.path} has no predictions for any task of the benchmark:", *left_out]))
+    return XtremeExport(result.trial.number, tuple(written), (*left_out, *notes))
 
 
-def _variant(trial: TrialFolder, chain: Chain, name: str, languages: Sequence[str]) -> tuple[str, dict[str, list[Row]]]:
-    """Of the tasks that are the benchmark's, the first with rows in all languages, else the first with any rows."""
-    variants = [(task, _rows(trial, _target(chain, task))) for task in NAMES.get(name, [name])]
-    there = [(task, rows) for task, rows in variants if rows]
-    whole = (one for one in there if one[1].keys() >= set(languages))
-    return next(whole, there[0] if there else (name, {}))
+def _rows(trial: TrialFolder, chain: Chain, name: str) -> tuple[str, dict[str, list[Row]]]:
+    """Find the suite's task that has the benchmark's rows, the first with all languages if there are several.
+
+    returns: its name, and its test rows by language
+    """
+    languages = XTREME_TASKS[name].languages
+    variants = {task: _read(trial, _target(chain, task)) for task in VARIANTS.get(name, [name])}
+    present = {task: rows for task, rows in variants.items() if rows}
+    if not present:
+        raise DataError("the study has no test rows of a task of this name")
+    task = next((task for task, rows in present.items() if rows.keys() >= set(languages)), next(iter(present)))
+    if missing := [language for language in languages if language not in present[task]]:
+        raise DataError(f"no test rows in {' '.join(missing)}, and the benchmark needs every language")
+    return task, present[task]
 
 
 def _target(chain: Chain, task: str) -> str:
-    """The name of the target of that task, which its rows go by.
+    """The name of the target of that task, by which its rows are recorded.
 
     raises: DataError, if there are several and none has the task's name
     """
@@ -99,59 +98,48 @@ def _target(chain: Chain, task: str) -> str:
     return task if task in names or not names else names[0]
 
 
-def _rows(trial: TrialFolder, task: str) -> dict[str, list[Row]]:
-    """Language -> the test rows of a target, in the order they were scored in."""
+def _read(trial: TrialFolder, target: str) -> dict[str, list[Row]]:
+    """Read a target's test rows by language, in the order they were scored in."""
     try:
-        there = pq.read_schema(trial.rows).names
-        columns = [name for name in COLUMNS if name in there]
-        table = pq.read_table(trial.rows, columns=columns, filters=[("task", "==", task), ("split", "==", "test")])
+        columns = [name for name in pq.read_schema(trial.rows).names if name in COLUMNS]
+        table = pq.read_table(trial.rows, columns=columns, filters=[("task", "==", target), ("split", "==", "test")])
     except (OSError, pa.ArrowException, ValueError) as error:
         raise StudyError(f"{trial.rows} can't be read: {error}") from error
-    found: dict[str, list[Row]] = {}
+    rows: dict[str, list[Row]] = {}
     for row in table.to_pylist():
-        found.setdefault(row["language"], []).append(row)
-    return found
+        row |= {side: row[side] and json.loads(row[side]) for side in ("gold", "prediction")}
+        rows.setdefault(row["language"], []).append(row)
+    return rows
 
 
-def _both(task: str, rows: list[Row]) -> tuple[str, str]:
-    """A file of predictions and the file of labels that goes with it."""
-    values = [row | {side: row[side] and json.loads(row[side]) for side in ("gold", "prediction")} for row in rows]
-    return FILES[task](values, "prediction"), FILES[task](values, "gold")
+def _notes(name: str, task: str, rows: dict[str, list[Row]], chain: Chain) -> Iterable[str]:
+    if more := sorted(rows.keys() - set(XTREME_TASKS[name].languages)):
+        yield f"{name}: the benchmark doesn't have it in {' '.join(more)}."
+    if chain.suite == "xtreme" and task in DIFFERENT_ROWS:
+        yield DIFFERENT_ROWS[task]
 
 
-def _notes(task: str, found: dict[str, list[Row]], languages: Sequence[str]) -> list[str]:
-    others = sorted(found.keys() - set(languages))
-    notes = [f"{task}: the benchmark doesn't have it in {' '.join(others)}."] if others else []
-    if task == "tatoeba" and any(row.get("place") is None for language in languages for row in found[language]):
-        notes.append(
-            "tatoeba: its rows were scored before their place among the English sentences was kept, so they are in the "
-            "order of the suite's rows, not in the leaderboard's; `score` gives the same numbers."
-        )
-    return notes
+# The text of one language's file: (rows, "gold" or "prediction") -> text
 
 
-# What a file of one language says
+def _labels(names: dict[str, str]) -> Callable[[list[Row], str], str]:
+    """A label a line; names: our label -> the benchmark's."""
 
-
-def _labels(names: dict[str, str]) -> Callable[[list[Row], Side], str]:
-    """A label a line, each as the benchmark calls it."""
-
-    def text(rows: list[Row], side: Side) -> str:
-        strange = sorted({str(row[side]) for row in rows} - names.keys())
-        if strange:
-            raise DataError(f"its labels are {', '.join(strange)}, where the benchmark knows {', '.join(names)}")
+    def text(rows: list[Row], side: str) -> str:
+        if unknown := sorted({str(row[side]) for row in rows} - names.keys()):
+            raise DataError(f"its labels are {', '.join(unknown)}, where the benchmark knows {', '.join(names)}")
         return _lines(names[row[side]] for row in rows)
 
     return text
 
 
-def _tags(rows: list[Row], side: Side) -> str:
+def _tags(rows: list[Row], side: str) -> str:
     """A tag a line, an empty line after each sentence."""
     return "".join(_lines(row[side]) + "\n" for row in rows)
 
 
-def _answers(rows: list[Row], side: Side) -> str:
-    """Predictions: the answer of each question's id. Labels: SQuAD's form, as far as scoring reads it."""
+def _answers(rows: list[Row], side: str) -> str:
+    """Predictions: answer by question id. Labels: SQuAD's form, as far as scoring reads it."""
     if len({row["id"] for row in rows}) < len(rows):
         raise DataError("several questions have the same id; name the column of ids in the suite's `columns:`")
     if side == "prediction":
@@ -162,22 +150,23 @@ def _answers(rows: list[Row], side: Side) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def _indices(rows: list[Row], side: Side) -> str:
-    """Per English sentence the number of the foreign one, the English ones in the order of the alphabet."""
-    ordered = rows if any(row.get("place") is None for row in rows) else sorted(rows, key=lambda row: row["place"])
-    return _lines(str(row[side]) for row in ordered)
+def _indices(rows: list[Row], side: str) -> str:
+    """For each English sentence, in alphabetical order, the index of the foreign one."""
+    if any(row.get("place") is None for row in rows):
+        raise DataError("its rows were recorded without their place in the benchmark's files; rerun the search")
+    return _lines(str(row[side]) for row in sorted(rows, key=lambda row: row["place"]))
 
 
-def _pairs(rows: list[Row], side: Side) -> str:
-    """The ids of a foreign sentence and of the English one that goes with it."""
+def _pairs(rows: list[Row], side: str) -> str:
+    """The ids of a foreign sentence and of its English translation."""
     return _lines(f"{row['id']}\t{row[side]}" for row in rows if row[side] is not None)
 
 
-def _lines(found: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in found)
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
-FILES: dict[str, Callable[[list[Row], Side], str]] = {
+FILES: dict[str, Callable[[list[Row], str], str]] = {
     "xnli": _labels({name: name for name in ("entailment", "neutral", "contradiction")}),
     "pawsx": _labels({"different": "0", "same": "1", "0": "0", "1": "1"}),
     "udpos": _tags,

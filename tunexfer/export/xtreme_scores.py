@@ -1,7 +1,7 @@
-"""Scores folders of predictions as the XTREME benchmark does: its files, its metrics, its means.
+"""Scores folders of predictions exactly as the XTREME benchmark does.
 
 Source: google-research/xtreme, evaluate.py; Hu et al. 2020. A folder holds `<task>/test-<language>.tsv`, one line per
-sentence, word or pair, or `.json` for questions, answers by question id; labels lie in a folder of the same shape.
+sentence, word or pair, or `.json` for questions, answers by question id; labels are in a folder of the same shape.
 """
 
 from __future__ import annotations
@@ -21,62 +21,61 @@ Metrics = dict[str, float]
 """Percentages by the metric's name."""
 
 
-class Target(NamedTuple):
+class XtremeTask(NamedTuple):
     """One of the benchmark's tasks."""
 
     group: str
-    languages: str
-    """Every one has a file; the task's score is the plain mean over all of them, English included."""
+    languages: tuple[str, ...]
+    """Each has a file; the task's score is the plain mean over all of them, English included."""
     score: Callable[[Path, Path, str], Metrics]
-    """Of a file of predictions against one of labels, in a language."""
+    """Scores a file of predictions against one of labels, in a language."""
     suffix: str = "tsv"
 
 
 def score_folders(predictions: Path, labels: Path) -> dict[str, Any]:
-    """Scores of every task that both folders have.
+    """Score every task that both folders have.
 
     returns: {"overall": x, "groups": {name: x}, "tasks": {name: {"mean": x, "metrics": {metric: x},
-        "languages": {language: {metric: x}}}}}, in percent; a group is there once all its tasks are,
-        `overall` is None until all nine are
-    raises: DataError, where a language's file is missing or doesn't fit its labels
+        "languages": {language: {metric: x}}}}}, in percent; a group is there only with all of its tasks, and
+        `overall` is None without all nine
+    raises: DataError, if a language's file is missing or doesn't fit its labels
     """
-    names = [name for name in TARGETS if (predictions / name).is_dir() and (labels / name).is_dir()]
+    names = [name for name in XTREME_TASKS if (predictions / name).is_dir() and (labels / name).is_dir()]
     if not names:
         raise DataError(
             f"{predictions} and {labels} have no task in common: each has to hold folders named as the benchmark's "
-            f"tasks, {', '.join(TARGETS)}."
+            f"tasks, {', '.join(XTREME_TASKS)}."
         )
     tasks = {name: _score_task(name, predictions / name, labels / name) for name in names}
     groups: dict[str, list[str]] = {}
-    for name, target in TARGETS.items():
-        groups.setdefault(target.group, []).append(name)
-    return {
-        "overall": _mean([tasks[name]["mean"] for name in TARGETS]) if len(tasks) == len(TARGETS) else None,
-        "groups": {
-            group: _mean([tasks[name]["mean"] for name in members])
-            for group, members in groups.items()
-            if tasks.keys() >= set(members)
-        },
-        "tasks": tasks,
+    for name, task in XTREME_TASKS.items():
+        groups.setdefault(task.group, []).append(name)
+    means = {
+        group: _mean([tasks[name]["mean"] for name in members])
+        for group, members in groups.items()
+        if tasks.keys() >= set(members)
     }
+    overall = _mean([task["mean"] for task in tasks.values()]) if len(tasks) == len(XTREME_TASKS) else None
+    return {"overall": overall, "groups": means, "tasks": tasks}
 
 
 def remarks(predictions: Path, labels: Path) -> list[str]:
-    """A line for each task that isn't scored, with the folder that lacks it, and for each folder that is no task's."""
+    """Name each task that isn't scored, with the folder that lacks it, and each folder that is no task's."""
     lines = []
-    for name in TARGETS:
+    for name in XTREME_TASKS:
         lacking = [str(folder) for folder in (predictions, labels) if not (folder / name).is_dir()]
         if lacking:
             lines.append(f"not scored: {name}: no such folder in {' and '.join(lacking)}")
-    for folder in (predictions, labels):
-        for path in sorted(folder.iterdir()):
-            if path.is_dir() and path.name not in TARGETS:
-                lines.append(f"passed over: {path}: the benchmark has no such task.{nearest(path.name, TARGETS)}")
-    return lines
+    paths = (path for folder in (predictions, labels) for path in sorted(folder.iterdir()) if path.is_dir())
+    return lines + [
+        f"passed over: {path}: the benchmark has no such task.{nearest(path.name, XTREME_TASKS)}"
+        for path in paths
+        if path.name not in XTREME_TASKS
+    ]
 
 
 def score_table(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """What `score_folders` returns, as rows of text under a first row of headings."""
+    """Arrange what `score_folders` returns in rows of text, the first of which holds the headings."""
     rows = [("task", "score", "metrics", "languages", "worst")]
     for name, task in scores["tasks"].items():
         main = {language: _main(metrics) for language, metrics in task["languages"].items()}
@@ -89,8 +88,8 @@ def score_table(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _score_task(name: str, predictions: Path, labels: Path) -> dict[str, Any]:
-    target = TARGETS[name]
-    files = {language: f"test-{language}.{target.suffix}" for language in target.languages.split()}
+    task = XTREME_TASKS[name]
+    files = {language: f"test-{language}.{task.suffix}" for language in task.languages}
     missing = [
         folder / file for folder in (predictions, labels) for file in files.values() if not (folder / file).is_file()
     ]
@@ -99,9 +98,7 @@ def _score_task(name: str, predictions: Path, labels: Path) -> dict[str, Any]:
             f"{name} is scored over all of its {len(files)} languages, and {len(missing)} files are missing: "
             f"{', '.join(map(str, missing[:5]))}{' ...' if len(missing) > 5 else ''}."
         )
-    languages = {
-        language: target.score(predictions / file, labels / file, language) for language, file in files.items()
-    }
+    languages = {language: task.score(predictions / file, labels / file, language) for language, file in files.items()}
     metrics = {
         metric: _mean([scores[metric] for scores in languages.values()]) for metric in next(iter(languages.values()))
     }
@@ -109,7 +106,7 @@ def _score_task(name: str, predictions: Path, labels: Path) -> dict[str, Any]:
 
 
 def _main(metrics: Metrics) -> float:
-    """The one number of a task: its accuracy, its F1, or for questions the mean of exact match and F1."""
+    """The main score of a task: its accuracy, its F1, or for questions the mean of exact match and F1."""
     if "exact_match" in metrics:
         return (metrics["exact_match"] + metrics["f1"]) / 2
     return metrics["f1"] if "f1" in metrics else metrics["accuracy"]
@@ -119,7 +116,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-# One language's files
+# The scores of one language's files
 
 
 def _accuracy(predictions: Path, labels: Path, language: str) -> Metrics:
@@ -133,22 +130,22 @@ def _accuracy(predictions: Path, labels: Path, language: str) -> Metrics:
 def _chunk_f1(predictions: Path, labels: Path, language: str) -> Metrics:
     gold, predicted = _sentences(labels), _sentences(predictions)
     _same_length(predictions, len(predicted), labels, len(gold), "sentences")
-    for number, (one, other) in enumerate(zip(gold, predicted, strict=True), start=1):
-        _same_length(predictions, len(other), labels, len(one), f"tags in sentence {number}")
+    for number, (tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True), start=1):
+        _same_length(predictions, len(predicted_tags), labels, len(tags), f"tags in sentence {number}")
     return _f1_metrics(chunk_scores(gold, predicted))
 
 
 def _pair_f1(predictions: Path, labels: Path, language: str) -> Metrics:
-    """Of sets of pairs: one that comes twice counts once."""
+    """F1 of sets of pairs: a pair that occurs twice counts once."""
     gold, predicted = set(_lines(labels)), set(_lines(predictions))
     return _f1_metrics(precision_recall_f1(len(gold & predicted), len(predicted), len(gold)))
 
 
 def _answers(rules: Rules) -> Callable[[Path, Path, str], Metrics]:
     def score(predictions: Path, labels: Path, language: str) -> Metrics:
-        """A question without a prediction scores 0; a prediction for a question that isn't there is passed over."""
+        """A question without a prediction scores 0; a prediction for an unknown question is ignored."""
         gold, predicted = _gold_answers(labels), _json(predictions)
-        if not gold or not isinstance(predicted, dict) or not all(isinstance(one, str) for one in predicted.values()):
+        if not (gold and isinstance(predicted, dict) and all(isinstance(text, str) for text in predicted.values())):
             raise DataError(f"{predictions} has to map question ids to answers, and {labels} has to hold questions.")
         normalise = normaliser(rules, language)
         scores = [
@@ -166,9 +163,9 @@ def _f1_metrics(scores: tuple[float, float, float]) -> Metrics:
     return {"f1": f1 * 100, "precision": precision * 100, "recall": recall * 100}
 
 
-def _same_length(predictions: Path, found: int, labels: Path, expected: int, what: str) -> None:
-    if found != expected:
-        raise DataError(f"{predictions} has {found} {what}, but {labels} has {expected}: they have to correspond.")
+def _same_length(predictions: Path, predicted: int, labels: Path, gold: int, unit: str) -> None:
+    if predicted != gold:
+        raise DataError(f"{predictions} has {predicted} {unit}, but {labels} has {gold}: they have to correspond.")
 
 
 def _lines(file: Path) -> list[str]:
@@ -184,7 +181,7 @@ def _text(file: Path) -> str:
 
 
 def _sentences(file: Path) -> list[list[str]]:
-    """One tag a line, an empty line after each sentence."""
+    """Read a tag a line, with an empty line after each sentence."""
     sentences: list[list[str]] = [[]]
     for line in _lines(file):
         if line:
@@ -195,12 +192,12 @@ def _sentences(file: Path) -> list[list[str]]:
 
 
 def _gold_answers(file: Path) -> list[tuple[str, list[str]]]:
-    """Every question's id and accepted answers, from a file in SQuAD's form."""
-    found = _json(file)
+    """Read every question's id and accepted answers from a file in SQuAD's form."""
+    content = _json(file)
     try:
         return [
             (question["id"], [answer["text"] for answer in question["answers"]])
-            for article in (found["data"] if isinstance(found, dict) else found)
+            for article in (content["data"] if isinstance(content, dict) else content)
             for paragraph in article["paragraphs"]
             for question in paragraph["qas"]
         ]
@@ -219,15 +216,20 @@ _PANX = "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt
 _UDPOS = "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
 _TATOEBA = "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et fi hu"
 
-TARGETS = {
-    "xnli": Target("classification", "ar bg de el en es fr hi ru sw th tr ur vi zh", _accuracy),
-    "pawsx": Target("classification", "de en es fr ja ko zh", _accuracy),
-    "udpos": Target("tagging", _UDPOS, _chunk_f1),
-    "panx": Target("tagging", f"{_PANX} et fi hu", _chunk_f1),
-    "xquad": Target("qa", "en es de el ru tr ar vi th zh hi", _answers("squad"), "json"),
-    "mlqa": Target("qa", "en es de ar hi vi zh", _answers("mlqa"), "json"),
-    "tydiqa": Target("qa", "en ar bn fi id ko ru sw te", _answers("squad"), "json"),
-    "bucc2018": Target("retrieval", "de fr ru zh", _pair_f1),
-    "tatoeba": Target("retrieval", _TATOEBA, _accuracy),
+
+def _task(group: str, languages: str, score: Callable[[Path, Path, str], Metrics], suffix: str = "tsv") -> XtremeTask:
+    return XtremeTask(group, tuple(languages.split()), score, suffix)
+
+
+XTREME_TASKS = {
+    "xnli": _task("classification", "ar bg de el en es fr hi ru sw th tr ur vi zh", _accuracy),
+    "pawsx": _task("classification", "de en es fr ja ko zh", _accuracy),
+    "udpos": _task("tagging", _UDPOS, _chunk_f1),
+    "panx": _task("tagging", f"{_PANX} et fi hu", _chunk_f1),
+    "xquad": _task("qa", "en es de el ru tr ar vi th zh hi", _answers("squad"), "json"),
+    "mlqa": _task("qa", "en es de ar hi vi zh", _answers("mlqa"), "json"),
+    "tydiqa": _task("qa", "en ar bn fi id ko ru sw te", _answers("squad"), "json"),
+    "bucc2018": _task("retrieval", "de fr ru zh", _pair_f1),
+    "tatoeba": _task("retrieval", _TATOEBA, _accuracy),
 }
-"""The nine, in the benchmark's order."""
+"""The nine tasks, in the benchmark's order."""

@@ -46,7 +46,7 @@ class ExtractiveQA(Kind):
     clustered_by = "context"
     rows_version = 2
     hub_task = "question-answering"
-    export_limits = "The lines below `Use` read one window of a context; the scores are over all windows of it."
+    export_limits = "The code under *Use* reads one window of a long context; the scores cover all of its windows."
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """The context stays as it is: answers start at characters of it."""

@@ -33,7 +33,9 @@ class Tagging(Kind):
     metrics = F1_OF_COUNTS
     statistics = CHUNKS
     hub_task = "token-classification"
-    export_limits = "A word without any piece of its own gets no tag below `Use`; it was scored as the unknown piece."
+    export_limits = (
+        "The code under *Use* gives no tag to a word without tokens of its own; it is scored as the unknown one."
+    )
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         """None for a sentence without words."""
