@@ -249,7 +249,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(
         (["--trial", "7"], "trial 7 does not exist. Complete trials: 0, 1."),
         (["--trial", "2"], "trial 2 failed (it broke). Complete trials: 0, 1."),
         (["--trial", "3"], "trial 3 is not finished. Complete trials: 0, 1."),
-        (["--labels", "there"], "the labels need another folder than the predictions"),
+        (["--labels", "there"], "choose another folder than that of the predictions"),
     ],
 )
 def test_a_trial_that_cannot_be_exported_is_named_with_those_that_can(

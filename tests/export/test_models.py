@@ -284,8 +284,8 @@ def test_the_command_prints_the_class_that_loads_each_folder(cases: dict[str, Ca
     printed = run(made, tmp_path / "to", "--store", made.store.root)
     assert printed.splitlines() == [
         f"trial 0 of pico, described in {tmp_path / 'to/README.md'}",
-        f"{tmp_path / 'to/match'}: AutoModel, head apart",
-        f"{tmp_path / 'to/choice'}: AutoModel, head apart",
+        f"{tmp_path / 'to/match'}: AutoModel, head in a separate file",
+        f"{tmp_path / 'to/choice'}: AutoModel, head in a separate file",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["to"]
 
@@ -386,8 +386,8 @@ def test_a_target_cannot_lead_out_of_the_folder(five: Made, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "transformers", "--labels", "gold"], "--labels: only --format xtreme"),
-        (["--format", "xtreme", "--store", "there"], "--store: only --format transformers"),
+        (["--format", "transformers", "--labels", "gold"], "--labels: only for --format xtreme"),
+        (["--format", "xtreme", "--store", "there"], "--store: only for --format transformers"),
     ],
 )
 def test_an_option_of_another_format_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
