@@ -54,7 +54,7 @@ def study(path: Path, made: list[dict[str, Any]] = ALL, *, best: int = 1, of: Ch
     with Record.drive(StudyFolder(path), PLAN) as record:
         for number in (0, 1):
             run(record, trial(number, of=of or chain()), 60.0 if number == best else 50.0)
-            kept = record.ended[number].scores
+            kept = record.scores(number)
             write_result(record.folder.trial(number), kept, pa.Table.from_pylist(made, schema=ROWS_SCHEMA))
         run(record, trial(2, of=chain()), state="failed")
         record.begin(trial(3, of=chain()))

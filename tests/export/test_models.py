@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 import tunexfer.export.models as module
 from tunexfer.cli.main import app
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.export.heads import FORMATS, make_head, whole_encoder, whole_model
 from tunexfer.export.models import ExportedModels, export_transformers
@@ -108,8 +109,14 @@ def elsewhere(inputs: dict[str, Any], classes: dict[str, Any]) -> tuple[Any, Any
 
 def rows(made: Made, number: int, target: str) -> list[dict[str, Any]]:
     """The test rows that the trial recorded, in the order they were scored in."""
-    wanted = [("task", "==", target), ("split", "==", "test")]
-    return pq.read_table(made.folder.trial(number).rows, filters=wanted).to_pylist()
+    recorded = pq.read_table(made.folder.trial(number).rows, filters=[("split", "==", "test")]).to_pylist()
+    return [row for row in recorded if row.get("target", row.get("task")) == target]
+
+
+def results(made: Made) -> list[TrialResult]:
+    """The results of all trials, with their scores."""
+    record = Record(made.folder)
+    return [replace(result, scores=record.scores(result.trial.number)) for result in record.ended]
 
 
 def calls(made: Made, number: int) -> dict[str, list[list[Any]]]:
@@ -228,7 +235,7 @@ def test_the_cards_metadata_holds_the_scores_as_the_hub_reads_them(cases: dict[s
     assert data.base_model is None  # a folder isn't on the hub
     assert data.metrics == ["accuracy", "f1", "mean of f1 and exact_match"]
     means = {(result.dataset_name, result.metric_name): result.metric_value for result in data.eval_results}
-    scores = Record(cases["first"].made.folder).ended[1].main("choice", "test")
+    scores = results(cases["first"].made)[1].main("choice", "test")
     assert means["choice", "mean of 1 unseen language"] == scores["de"].value
     assert means["choice", "mean of 2 languages"] == (scores["de"].value + scores["en"].value) / 2
 
@@ -236,7 +243,7 @@ def test_the_cards_metadata_holds_the_scores_as_the_hub_reads_them(cases: dict[s
 def test_the_card_shows_every_score_beside_the_baselines(cases: dict[str, Case]) -> None:
     case = cases["first"]
     card = (case.to / "README.md").read_text()
-    baseline, trial = Record(case.made.folder).ended
+    baseline, trial = results(case.made)
     for target in TARGETS:
         table = card.split(f"**{target}** (")[1].split("\n\n")[1]
         before = baseline.main(target, "test")

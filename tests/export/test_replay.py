@@ -81,7 +81,7 @@ def test_trained_again_it_gives_the_same_scores_and_models_bit_for_bit(made: Mad
     store = StageStore(tmp_path / "store")
     [result] = run(plan, plan.every_chain() or [], store)
     assert not any(stage.reused for stage in result.stages)
-    assert result.scores == Record(made.folder).ended[1].scores
+    assert result.scores == Record(made.folder).scores(1)
     for stage in Record(made.folder).ended[1].trainings:
         before, again = made.store.get(stage.key), store.get(stage.key)
         assert before is not None
@@ -142,4 +142,4 @@ def test_the_search_command_replays_to_the_same_scores_bit_for_bit(made: Made, t
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["trials"]["complete"] == 2
     replayed = Record(StudyFolder(tmp_path / "runs" / "pico-trial-1"))
-    assert [ended.scores for ended in replayed.ended] == [ended.scores for ended in Record(made.folder).ended]
+    assert [replayed.scores(number) for number in (0, 1)] == [Record(made.folder).scores(number) for number in (0, 1)]

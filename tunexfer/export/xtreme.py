@@ -101,8 +101,10 @@ def _target(chain: Chain, task: str) -> str:
 def _read(trial: TrialFolder, target: str) -> dict[str, list[Row]]:
     """Read a target's test rows by language, in the order they were scored in."""
     try:
-        columns = [name for name in pq.read_schema(trial.rows).names if name in COLUMNS]
-        table = pq.read_table(trial.rows, columns=columns, filters=[("task", "==", target), ("split", "==", "test")])
+        names = pq.read_schema(trial.rows).names
+        key = "target" if "target" in names else "task"  # its name in version 0.1
+        columns = [name for name in names if name in COLUMNS]
+        table = pq.read_table(trial.rows, columns=columns, filters=[(key, "==", target), ("split", "==", "test")])
     except (OSError, pa.ArrowException, ValueError) as error:
         raise StudyError(f"{trial.rows} can't be read: {error}") from error
     rows: dict[str, list[Row]] = {}
