@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from mini.stand_ins import write_stand_ins
+from tasks.oracles import ORACLES, characters, shortest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -19,7 +18,7 @@ from tunexfer.data.readers import jsonl_rows
 from tunexfer.data.rows import Rows
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.extractive_qa import MAX_ANSWER
-from tunexfer.tasks.suite import SPLITS, Suite, TaskBlock
+from tunexfer.tasks.suite import SPLITS, Suite
 
 SUITE = Suite.model_validate(yaml.safe_load((Path(__file__).parent / "suite.yaml").read_text(encoding="utf-8")))
 LOOKED_AT = 40
@@ -140,51 +139,4 @@ def _length(feature: dict[str, Any]) -> int:
 
 def _in_reach(row: dict[str, Any]) -> bool:
     """Whether some answer is short enough to be predicted."""
-    return not row.get("answers") or _pieces(_shortest(row["answers"])["text"]) <= MAX_ANSWER
-
-
-def _shortest(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    return min(answers, key=lambda answer: _pieces(answer["text"]))
-
-
-def _pieces(text: str) -> int:
-    return len("".join(text.split()))
-
-
-# The outputs of a model that knows everything
-
-
-def _right_label(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
-    choices = len(block.labels) or len(row["options"])
-    return np.eye(choices, dtype=np.float32)[row["label"]]
-
-
-def _right_tags(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
-    return np.eye(len(block.labels), dtype=np.float32)[[max(label, 0) for label in feature["labels"]]]
-
-
-def _right_span(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
-    """High at the shortest answer's pieces, in the windows that have all of it."""
-    output = np.zeros((len(feature["input_ids"]), 2), dtype=np.float32)
-    answer = _shortest(row["answers"])
-    start, end = answer["start"], answer["start"] + len(answer["text"])
-    inside = [p for p, (first, last) in enumerate(feature["offsets"]) if first < end and last > start]
-    if len(inside) == _pieces(answer["text"]):
-        output[inside[0], 0] = output[inside[-1], 1] = 9.0
-    return output
-
-
-def _right_vector(row: dict[str, Any], feature: dict[str, Any], block: TaskBlock) -> Any:
-    """The same on both sides, another for each row."""
-    vector = np.random.default_rng(zlib.crc32(row["id"].encode())).normal(size=64).astype(np.float32)
-    return vector / np.linalg.norm(vector)
-
-
-ORACLES = {
-    "classification": _right_label,
-    "tagging": _right_tags,
-    "multiple_choice": _right_label,
-    "extractive_qa": _right_span,
-    "retrieval": _right_vector,
-    "mining": _right_vector,
-}
+    return not row.get("answers") or characters(shortest(row["answers"])["text"]) <= MAX_ANSWER
