@@ -32,7 +32,7 @@ def vectors(seed: int, count: int, width: int) -> NDArray[np.float32]:
 
 
 def search_tunexfer(x: NDArray[np.float32], y: NDArray[np.float32]) -> list[NDArray[np.int64]]:
-    return [side.which for side in nearest(x, y)]
+    return [side.indices for side in nearest(x, y)]
 
 
 def search_faiss(x: NDArray[np.float32], y: NDArray[np.float32]) -> list[NDArray[np.int64]]:

@@ -180,7 +180,7 @@ class Ours:
         with self._encoded("test", self.case.test) as (prepared, encoded, seconds):
             started, task = clock(), self.case.task
             heads = new_heads({TASK: task}, self.encoder.module.config, 0) if KINDS[task.kind].head else {}
-            lookup = self.encoder.load(self.encoder.start, prepared.all_pieces, train_words=False)
+            lookup = self.encoder.load(self.encoder.start, prepared.all_token_ids, train_words=False)
             scorer = evaluate.Scorer(Model(self.encoder.module, heads, "mean"), lookup, device=CPU, precision="fp32")
             with patch.object(evaluate, "_batches", batches):
                 scorer.score(TASK, task, LANGUAGE, "test", encoded)

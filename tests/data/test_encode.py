@@ -85,7 +85,7 @@ def test_rows_are_encoded_once(tokenizer: object, tmp_path: Path) -> None:
 def test_the_pieces_in_use_are_known_without_reading_the_rows(tokenizer: object, tmp_path: Path) -> None:
     kind = "multiple_choice"
     encoded = encode_source(table(kind), task(kind), tokenizer, tmp_path / "x", training=True, place="")
-    assert encoded.pieces.tolist() == sorted({int(i) for ids in encoded.value("input_ids", 0) for i in ids})
+    assert encoded.token_ids.tolist() == sorted({int(i) for ids in encoded.value("input_ids", 0) for i in ids})
 
 
 def test_only_rows_to_be_scored_are_kept_as_they_were(tokenizer: object, tmp_path: Path) -> None:
@@ -100,6 +100,6 @@ def test_rows_that_give_the_model_nothing_are_an_error(tokenizer: object, tmp_pa
     rows = table("extractive_qa").to_pylist()
     rows[0]["answers"][0]["start"] = 0
     wrong = pa.Table.from_pylist(rows, schema=KINDS["extractive_qa"].schema)
-    with pytest.raises(DataError, match="task 'q': there are 1 rows, and none"):
+    with pytest.raises(DataError, match="task 'q': none of the 1 rows gives the model anything"):
         encode_source(wrong, task("extractive_qa"), tokenizer, tmp_path / "x", training=True, place="task 'q'")
     assert list(tmp_path.iterdir()) == []

@@ -157,7 +157,7 @@ def test_an_encoder_comes_from_the_hub_and_is_found_again_without_it(tmp_path: P
             assert {file.name for file in found.iterdir()} == {file.name for file in made.iterdir()}
             assert (found / "model.safetensors").read_bytes() == (made / "model.safetensors").read_bytes()
             refused = here.ask(encoder={"name": "some/encoder", "revision": "v2"})["error"]
-            assert "Check the id and the revision" in refused
+            assert "Check the id, the revision and the network" in refused
             hub.push("models/some/binary", {"config.json": b"{}", "x.bin": b"x"})
             assert "there is no *.safetensors" in here.ask(encoder={"name": "some/binary"})["error"]
     with reader(tmp_path, hub.address, offline=True) as offline:

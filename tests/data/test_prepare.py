@@ -70,8 +70,8 @@ def test_what_was_prepared_before_is_neither_tokenized_nor_read_again(
 
 def test_the_pieces_are_those_in_use_after_all_up_to_the_paddings(prepared: Prepare) -> None:
     made = prepared()
-    used = [made.encoded(*key).pieces for key in made.folders]
-    assert made.all_pieces.tolist() == sorted({0, 1, *np.concatenate(used).tolist()})
+    used = [made.encoded(*key).token_ids for key in made.folders]
+    assert made.all_token_ids.tolist() == sorted({0, 1, *np.concatenate(used).tolist()})
 
 
 def test_a_change_of_the_data_changes_its_content_and_no_other(prepared: Prepare, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_more_pieces_than_the_encoder_reads_are_refused(prepared: Prepare, tmp_p
     suite, _ = load_suite(str(tmp_path / "suite" / "pico.yaml"))
     block = suite.tasks["match"].model_copy(update={"max_length": 512})
     longer = suite.model_copy(update={"tasks": suite.tasks | {"match": block}})
-    with pytest.raises(DataError, match=r"'match': max_length is 512, but .* reads at most 128 pieces"):
+    with pytest.raises(DataError, match=r"'match': max_length is 512, but .* takes at most 128 pieces"):
         prepared(suite=longer)
 
 

@@ -11,8 +11,8 @@ from mini.collected import FOLDERS
 from mini.stand_ins import stand_ins
 from tasks.documented import Place, places
 
+from tunexfer.data.canonical import canonical_table
 from tunexfer.data.readers import jsonl_rows
-from tunexfer.data.rows import canonical_table
 from tunexfer.tasks.suite import SPLITS
 
 OUR_NAMES = {"paws_x": {"0": "different", "1": "same"}}

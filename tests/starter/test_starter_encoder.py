@@ -195,9 +195,9 @@ def test_cutting_the_vocabulary_to_a_plans_texts_changes_no_output(
         cache=cache,
     )
     encoder = PlanEncoder(prepared, torch.device("cpu"))
-    lookup = encoder.load(encoder.start, prepared.all_pieces, train_words=False)
+    lookup = encoder.load(encoder.start, prepared.all_token_ids, train_words=False)
     uncut = AutoModel.from_pretrained(shallow, add_pooling_layer=False).eval()
-    assert len(prepared.all_pieces) < uncut.config.vocab_size / 20
+    assert len(prepared.all_token_ids) < uncut.config.vocab_size / 20
     for key in prepared.folders:
         for place in range(5):
             ids = prepared.encoded(*key).value("input_ids", place)

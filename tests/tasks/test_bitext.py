@@ -44,7 +44,7 @@ def test_neighbours_of_both_sides_are_those_of_a_full_search(x_count: int, y_cou
     x, y = sphere(1, x_count), sphere(2, y_count)
     for found, similarity in zip(nearest(x, y, 4), (x @ y.T, (x @ y.T).T), strict=True):
         expected = np.argsort(-similarity, axis=1)[:, :4]
-        assert found.which.tolist() == expected.tolist()
+        assert found.indices.tolist() == expected.tolist()
         assert found.similarity == pytest.approx(np.take_along_axis(similarity, expected, axis=1), abs=1e-6)
 
 
@@ -53,12 +53,12 @@ def test_of_equal_neighbours_the_first_count() -> None:
     forward, backward = nearest(plane(*[10.0] * 40), plane(*[10.0] * 30), 4)
     for found in (forward, backward):
         assert found.similarity == pytest.approx(1.0)
-        assert all(which == [0, 1, 2, 3] for which in found.which.tolist())
+        assert all(which == [0, 1, 2, 3] for which in found.indices.tolist())
 
 
 def test_similarities_below_zero_count_as_well() -> None:
     forward, _ = nearest(plane(0), plane(100, 180, 120), 2)
-    assert forward.which.tolist() == [[0, 2]]
+    assert forward.indices.tolist() == [[0, 2]]
 
 
 # Mining

@@ -10,9 +10,10 @@ import pytest
 from tasks.documented import DOCUMENTED, Place, made_up, places, written
 
 from tunexfer.core.scores import Split
+from tunexfer.data.canonical import canonical_table
 from tunexfer.data.hub import hub_rows
 from tunexfer.data.origin import Origin
-from tunexfer.data.rows import Rows, canonical_table
+from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
 from tunexfer.export.xtreme_scores import XTREME_TASKS
 from tunexfer.tasks.suite import SPLITS, HubRows, Suite, load_suite

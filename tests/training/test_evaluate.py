@@ -32,7 +32,7 @@ def encoder(prepared: Prepared) -> PlanEncoder:
 
 def scorer(encoder: PlanEncoder, prepared: Prepared, *tasks: str, seed: int = 0) -> Scorer:
     heads = new_heads({task: prepared.tasks[task] for task in tasks}, encoder.module.config, seed)
-    lookup = encoder.load(encoder.start, prepared.all_pieces, train_words=False)
+    lookup = encoder.load(encoder.start, prepared.all_token_ids, train_words=False)
     return Scorer(Model(encoder.module, heads, "first"), lookup, device=CPU, precision="fp32")
 
 
@@ -115,7 +115,7 @@ def test_a_trained_model_scores_well_in_the_language_it_was_trained_in(
     ).trained
     heads = new_heads({task: prepared.tasks[task]}, encoder.module.config, 0)
     heads[task].load_state_dict(trained.heads[task])
-    lookup = encoder.load(trained.weights, prepared.all_pieces, train_words=False)
+    lookup = encoder.load(trained.weights, prepared.all_token_ids, train_words=False)
     own = Scorer(Model(encoder.module, heads, "first"), lookup, device=CPU, precision="fp32")
     metrics = own.score(task, prepared.tasks[task], "en", "test", prepared.encoded(task, "en", "test"))[1]
     assert next(iter(metrics.values())) >= 90

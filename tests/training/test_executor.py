@@ -142,7 +142,7 @@ def test_plans_that_cut_the_vocabulary_differently_share_stages(
     pico: Pico, prepared: Prepared, tmp_path: Path, trained: list[str], freeze: bool
 ) -> None:
     small = pico.prepared({"choice": ("en",), "match": ("en",)}, {"match": ("en",)})
-    assert len(small.all_pieces) < len(prepared.all_pieces) - 20
+    assert len(small.all_token_ids) < len(prepared.all_token_ids) - 20
     chain = two_targets(pico, freeze_embeddings=freeze)
     only = pico.chain((stage("choice"),), (target("match"),), freeze_embeddings=freeze)
     pico.runner(tmp_path / "shared", small).run(only, seed=1)

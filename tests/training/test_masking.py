@@ -90,7 +90,7 @@ def encoder(prepared: Prepared) -> PlanEncoder:
 
 
 def pieces_of(prepared: Prepared) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return prepared.pieces([("texts", "en", "train"), ("texts", "ru", "train")])
+    return prepared.token_ids([("texts", "en", "train"), ("texts", "ru", "train")])
 
 
 def batch_of(prepared: Prepared, lookup: Any, number: int = 0) -> dict[str, Tensor]:
@@ -259,7 +259,7 @@ def test_a_checkpoint_without_a_head_gets_a_fresh_one_on_its_word_embeddings(
 def test_an_encoder_that_hides_nothing_is_refused(tmp_path: Path, pico: Pico) -> None:
     texts = Texts(tmp_path)
     texts.encoder = pico.encoder
-    with pytest.raises(DataError, match="its tokenizer has no piece that hides others"):
+    with pytest.raises(DataError, match="its tokenizer has no mask piece"):
         texts.prepared({"texts": ("en",)}, {})
 
 
@@ -327,13 +327,13 @@ def test_frozen_embeddings_stay_although_the_head_is_tied_to_them(
     assert weights.pieces.tolist() == []
     words = encoder.module.get_input_embeddings().weight
     sources = [(source.task, source.language, "train") for source in mixed().mixture.sources]
-    assert torch.equal(words, torch.from_numpy(encoder._table[prepared.pieces(sources)]))  # type: ignore[arg-type]
+    assert torch.equal(words, torch.from_numpy(encoder._table[prepared.token_ids(sources)]))  # type: ignore[arg-type]
     assert any(not torch.equal(weights.body[name], value) for name, value in encoder.start.body.items())
 
 
 def test_a_stage_without_texts_has_no_mask_among_its_pieces(prepared: Prepared) -> None:
-    assert prepared.mask not in prepared.pieces([("match", "en", "train")])
-    assert prepared.mask in prepared.pieces([("match", "en", "train"), ("texts", "en", "train")])
+    assert prepared.mask not in prepared.token_ids([("match", "en", "train")])
+    assert prepared.mask in prepared.token_ids([("match", "en", "train"), ("texts", "en", "train")])
     assert Prepared.load(prepared.path).mask == prepared.mask
 
 

@@ -65,12 +65,12 @@ def test_an_answer_is_not_looked_for_in_padding() -> None:
 def test_what_a_stage_leaves_is_read_back_as_it_was(pico: Pico, tmp_path: Path) -> None:
     prepared = pico.prepared({"match": ("en",)}, {})
     encoder = PlanEncoder(prepared, CPU)
-    encoder.load(encoder.start, prepared.all_pieces, train_words=True)
+    encoder.load(encoder.start, prepared.all_token_ids, train_words=True)
     head = new_heads({"a.b": task("classification")}, encoder.module.config, 0)["a.b"].state_dict()
-    trained = Trained(encoder.take(encoder.start, prepared.all_pieces), {"a.b": head})
+    trained = Trained(encoder.take(encoder.start, prepared.all_token_ids), {"a.b": head})
     (tmp_path / "model").write_bytes(trained.to_bytes())
     read = Trained.from_file(tmp_path / "model", encoder.start)
-    assert read.weights.pieces.tolist() == prepared.all_pieces.tolist()
+    assert read.weights.pieces.tolist() == prepared.all_token_ids.tolist()
     assert torch.equal(read.weights.words, trained.weights.words)
     assert read.heads.keys() == {"a.b"}
     assert all(torch.equal(read.heads["a.b"][name], value) for name, value in head.items())
@@ -81,10 +81,10 @@ def test_what_a_stage_leaves_is_read_back_as_it_was(pico: Pico, tmp_path: Path) 
 def test_cutting_the_vocabulary_changes_no_output(pico: Pico, layer: int) -> None:
     prepared = pico.prepared({"match": ("en", "ru")}, {"pairs": ("de",)})
     encoder = PlanEncoder(prepared, CPU)
-    lookup = encoder.load(encoder.start, prepared.all_pieces, train_words=False)
+    lookup = encoder.load(encoder.start, prepared.all_token_ids, train_words=False)
     whole = AutoModel.from_pretrained(pico.encoder.name, add_pooling_layer=False).eval()
     cut = Model(encoder.module, {}, "first").eval().encoder
-    assert len(prepared.all_pieces) < 200 < whole.config.vocab_size
+    assert len(prepared.all_token_ids) < 200 < whole.config.vocab_size
     for place in range(40):
         ids = prepared.encoded("match", "ru", "train").value("input_ids", place)
         with torch.inference_mode():

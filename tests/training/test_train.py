@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 def test_only_words_that_a_stage_saw_are_trained(pico: Pico, encoder: PlanEncoder, prepared: Prepared) -> None:
     weights = train(stage("match"), pico, encoder, prepared).trained.weights
-    seen = prepared.pieces([("match", "en", "train")])
+    seen = prepared.token_ids([("match", "en", "train")])
     assert weights.pieces.tolist() == seen.tolist()
     padding = prepared.padding
     assert weights.words[padding].tolist() == encoder._table[padding].tolist()
@@ -77,7 +77,7 @@ def test_words_trained_by_an_earlier_stage_are_kept(pico: Pico, encoder: PlanEnc
     first = train(stage("match", language="de"), pico, encoder, prepared).trained.weights
     second = train(stage("match"), pico, encoder, prepared, parent=first).trained.weights
     german_only = [
-        place for place, piece in enumerate(first.pieces) if piece not in prepared.pieces([("match", "en", "train")])
+        place for place, piece in enumerate(first.pieces) if piece not in prepared.token_ids([("match", "en", "train")])
     ]
     assert len(german_only) > 5
     there = second.pieces.searchsorted(first.pieces[german_only])

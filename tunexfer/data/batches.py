@@ -1,4 +1,4 @@
-"""Which rows each optimizer step of a stage sees: decided before it starts, from the seed alone."""
+"""The batches of a stage: the rows of every optimizer step, drawn from the seed before training starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tunexfer.core.chain import Mixture, Source
 
 POOL = 8
-"""Batches whose rows are sorted by length together: little padding, and still almost any row beside any other."""
+"""Number of batches that are sorted by length together: little padding, and still almost any rows in one batch."""
 
 Lengths = NDArray[np.integer[Any]]
 
@@ -23,18 +23,18 @@ class Batch:
 
     task: str
     rows: tuple[tuple[Source, int], ...]
-    """Where each row comes from, and its position there."""
+    """Source and position of each row."""
 
 
 def batch_plan(
     lengths: Mapping[Source, Lengths], mixture: Mixture, *, steps: int, batch_size: int, seed: int
 ) -> list[Batch]:
-    """One batch per step.
+    """Draw one batch per step.
 
-    A task gets its share of the batches and within it each source its share of the rows, both exact to one batch or
-    row; a source is passed through in random order, all of it before any row comes again.
+    Each task gets its share of the batches, and each of its sources its share of their rows, exact to one batch or row.
+    All rows of a source are used, in random order, before any is used again.
 
-    lengths: pieces per row of each source of the mixture, each shape (R,), R at least 1
+    lengths: number of pieces of each row, by source, each shape (R,), R at least 1
     """
     draw = np.random.default_rng(seed)
     share_of = dict(zip(mixture.sources, mixture.shares, strict=True))
@@ -50,7 +50,7 @@ def batch_plan(
 
 
 def apportion(shares: Sequence[float], total: int) -> list[int]:
-    """Whole numbers in proportion to `shares` that sum to `total`, by largest remainder (Hamilton's method)."""
+    """Split `total` in proportion to `shares` into integers, by the largest remainder (Hamilton's method)."""
     exact = np.asarray(shares, dtype=np.float64) / np.sum(shares) * total
     counts = np.floor(exact + 1e-9).astype(int)
     first = np.argsort(-(exact - counts), kind="stable")[: total - int(counts.sum())]
@@ -61,7 +61,7 @@ def apportion(shares: Sequence[float], total: int) -> list[int]:
 def _rows(
     lengths: dict[Source, Lengths], shares: list[float], count: int, batch_size: int, draw: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """`count` batches of (source number, row) pairs, each shape (batch_size, 2), rows of like length together."""
+    """Draw `count` batches of (source number, row), each shape (batch_size, 2), with rows of similar length."""
     drawn = [
         np.stack([np.full(wanted, number), _passes(len(own), wanted, draw)], axis=1)
         for number, (own, wanted) in enumerate(
@@ -72,13 +72,13 @@ def _rows(
     order = draw.permutation(len(sizes))
     pool = POOL * batch_size
     for start in range(0, len(order), pool):
-        some = order[start : start + pool]
-        order[start : start + pool] = some[np.argsort(sizes[some], kind="stable")]
+        pooled = order[start : start + pool]
+        order[start : start + pool] = pooled[np.argsort(sizes[pooled], kind="stable")]
     rows = np.concatenate(drawn)[order]
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
 def _passes(size: int, wanted: int, draw: np.random.Generator) -> NDArray[np.int64]:
-    """`wanted` positions below `size`: whole passes in random order, the last one cut."""
+    """Draw `wanted` positions below `size`: full passes in random order, the last one cut short."""
     passes = [draw.permutation(size) for _ in range(-(-wanted // size))]
     return np.concatenate([*passes, np.zeros(0, dtype=np.int64)]).astype(np.int64)[:wanted]

@@ -15,7 +15,7 @@ from tunexfer.tasks.suite import starter_hint
 
 WEIGHTS = ("config.json", "*.safetensors")
 LAYERS = ("num_hidden_layers", "n_layers", "num_layers")
-"""What configs call their number of hidden layers; `n_layers` is DistilBERT's."""
+"""Names of the number of hidden layers in configs; `n_layers` is DistilBERT's."""
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 
 
@@ -78,12 +78,12 @@ def _download(encoder: Encoder) -> Path:
 
 
 def encoder_content(folder: Path, cache: Path) -> str:
-    """Hash of the encoder's weights and tokenizer."""
+    """Hash the encoder's weights and tokenizer."""
     return _content(folder, (*WEIGHTS, *TOKENIZER), cache)
 
 
 def tokenizer_content(folder: Path, cache: Path) -> str:
-    """Hash of the tokenizer alone: encoded rows depend on nothing else of the encoder."""
+    """Hash the tokenizer alone: encoded rows depend on nothing else of the encoder."""
     return _content(folder, TOKENIZER, cache)
 
 
@@ -93,9 +93,9 @@ def _content(folder: Path, patterns: tuple[str, ...], cache: Path) -> str:
 
 
 def file_hash(file: Path, cache: Path) -> str:
-    """SHA-256 of a file's bytes, remembered for as long as its size and time of change stay."""
-    facts = file.stat()
-    memo = cache / "hashes" / fingerprint([str(file.resolve()), facts.st_size, facts.st_mtime_ns])
+    """Compute the SHA-256 of a file; it is cached until the file's size or modification time changes."""
+    status = file.stat()
+    memo = cache / "hashes" / fingerprint([str(file.resolve()), status.st_size, status.st_mtime_ns])
     if not memo.is_file():
         with file.open("rb") as stream:
             write_whole(memo, hashlib.file_digest(stream, "sha256").hexdigest())
@@ -103,14 +103,13 @@ def file_hash(file: Path, cache: Path) -> str:
 
 
 def depth(folder: Path) -> int | None:
-    """Hidden layers, as the encoder's config counts them; None where it does so under a name that isn't known here."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    found: int | None = next((config[name] for name in LAYERS if name in config), None)
-    return found
+    """Read the number of hidden layers from the config; None if it is not under one of the names in `LAYERS`."""
+    config: dict[str, int] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return next((config[name] for name in LAYERS if name in config), None)
 
 
 def longest_input(folder: Path) -> int:
-    """Pieces that the encoder reads at most, special ones included."""
+    """Read the maximum number of pieces that the encoder takes, special ones included."""
     limits = [10**6]
     for file, field in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
         if (folder / file).is_file():

@@ -1,4 +1,4 @@
-"""Rows as the model reads them: encoded once, kept as memory-mapped Arrow, shared by all trials."""
+"""Encoded rows: made once, kept as memory-mapped Arrow files, shared by all trials."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tunexfer.tasks.suite import TaskBlock
 ENCODING_VERSION = 1
 """Raise by hand when the kinds' encoding changes."""
 CHUNK = 2000
-"""Rows encoded at once; only their pieces are held."""
+"""Rows that are encoded at once."""
 
 
 class Encoded(Sequence[Feature]):
-    """The encoded rows of one task, language and split, memory-mapped: nothing is read before it is asked for.
+    """The memory-mapped encoded rows of one task, language and split.
 
-    A feature comes with the columns its kind gave it, lists as arrays. `input_ids` are the tokenizer's own ids.
+    A feature has the columns that its kind made, lists as arrays. `input_ids` are the tokenizer's own ids.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,13 +49,12 @@ class Encoded(Sequence[Feature]):
     def __getitem__(self, index: slice) -> list[Feature]: ...
     def __getitem__(self, index: int | slice) -> Feature | list[Feature]:
         if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
+            return [self[place] for place in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
         return {name: column[index] for name, column in self._columns.items()}
 
     def value(self, name: str, index: int) -> Any:
-        """One column of one feature."""
         return self._columns[name][index]
 
     def has(self, name: str) -> bool:
@@ -63,23 +62,23 @@ class Encoded(Sequence[Feature]):
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Pieces of each feature (of its longest option), shape (F,)."""
+        """Number of pieces of each feature (of its longest option), shape (F,)."""
         return self._columns["input_ids"].lengths
 
     @property
     def rows(self) -> pa.Table:
-        """The canonical rows, as they were before encoding."""
+        """The canonical rows that were encoded; none for rows to train on."""
         return _mapped(self.folder / "rows.arrow")
 
     @property
-    def pieces(self) -> NDArray[np.int64]:
-        """The ids that occur in it, sorted."""
-        found: NDArray[np.int64] = np.load(self.folder / "pieces.npy")
-        return found
+    def token_ids(self) -> NDArray[np.int64]:
+        """The ids that occur in `input_ids`, sorted."""
+        ids: NDArray[np.int64] = np.load(self.folder / "pieces.npy")
+        return ids
 
 
 class _Column:
-    """A column of numbers, lists of numbers, or lists of lists of them, as views of the mapped file."""
+    """A column of numbers, lists of numbers, or lists of lists of numbers, as views of the mapped file."""
 
     def __init__(self, array: pa.Array) -> None:
         self._offsets: list[NDArray[np.int32]] = []
@@ -115,25 +114,26 @@ class _Column:
 def encode_source(
     rows: pa.Table, task: TaskBlock, tokenizer: Tokenizer, folder: Path, *, training: bool, place: str
 ) -> Encoded:
-    """Encode canonical rows into `folder`, unless that was done before: it is there whole or not at all.
+    """Encode canonical rows into `folder`, unless it exists: it is either complete or absent.
 
-    place: begins every error
+    place:  begins every error
+    raises: DataError, if no row gives a feature
     """
     if folder.is_dir():
         return Encoded(folder)
     chunks = list(_chunks(rows, task, tokenizer, training))
     if not chunks:
-        raise DataError(f"{place}: there are {len(rows)} rows, and none that the model could read.")
+        raise DataError(f"{place}: none of the {len(rows)} rows gives the model anything to read.")
     features = pa.concat_tables(chunks).combine_chunks()
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
         _write(features, draft / "features.arrow")
         _write(rows.slice(0, 0) if training else rows, draft / "rows.arrow")
-        np.save(draft / "pieces.npy", _pieces(features["input_ids"]))
+        np.save(draft / "pieces.npy", _token_ids(features["input_ids"]))
         os.rename(draft, folder)
     except OSError:
-        if not folder.is_dir():  # else somebody was quicker
+        if not folder.is_dir():  # else another process was faster
             raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -142,8 +142,8 @@ def encode_source(
 
 def _chunks(rows: pa.Table, task: TaskBlock, tokenizer: Tokenizer, training: bool) -> Iterator[pa.Table]:
     for start in range(0, len(rows), CHUNK):
-        some: list[Row] = rows.slice(start, CHUNK).to_pylist()
-        features = KINDS[task.kind].encode(some, tokenizer, task, training=training)
+        chunk: list[Row] = rows.slice(start, CHUNK).to_pylist()
+        features = KINDS[task.kind].encode(chunk, tokenizer, task, training=training)
         if features:
             for feature in features:
                 feature["row"] += start
@@ -151,7 +151,7 @@ def _chunks(rows: pa.Table, task: TaskBlock, tokenizer: Tokenizer, training: boo
 
 
 def _narrow(table: pa.Table) -> pa.Table:
-    """Every number in 32 bits, truth in 8: they can be read where they lie."""
+    """Cast numbers to 32 bits and booleans to 8, which NumPy reads without copying."""
     return table.cast(pa.schema([(field.name, _narrow_type(field.type)) for field in table.schema]))
 
 
@@ -161,7 +161,7 @@ def _narrow_type(kind: pa.DataType) -> pa.DataType:
     return pa.int8() if pa.types.is_boolean(kind) else pa.int32()
 
 
-def _pieces(ids: pa.ChunkedArray) -> NDArray[np.int64]:
+def _token_ids(ids: pa.ChunkedArray) -> NDArray[np.int64]:
     while pa.types.is_list(ids.type):
         ids = pc.list_flatten(ids)
     return np.unique(ids.to_numpy()).astype(np.int64)

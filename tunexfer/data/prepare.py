@@ -1,4 +1,4 @@
-"""Everything a plan's trials read, encoded once before the first of them starts."""
+"""Preparing a plan: everything that its trials read is encoded before the first of them starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,19 +29,19 @@ Key = tuple[str, str, Split]
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What trials need of a plan's data and encoder. Loads from one small file; the rest is mapped when used."""
+    """A plan's data and encoder, as trials need them. Loads from one small file; rows are mapped when used."""
 
     cache: Path
     encoder: Path
     """Folder of the encoder as transformers saves it."""
     padding: int
-    """Id of the piece that fills short rows up."""
+    """Id of the padding piece."""
     mask: int | None = None
-    """Id of the piece that hides others; None where no masked language model is trained."""
+    """Id of the mask piece; None if no masked language model is trained."""
     contents: Contents
     tasks: dict[str, TaskBlock]
     folders: dict[Key, Path]
-    """Of encoded rows."""
+    """Folders of encoded rows."""
     _open: dict[Key, Encoded] = field(default_factory=dict, compare=False)
 
     def encoded(self, task: str, language: str, split: Split) -> Encoded:
@@ -50,26 +50,26 @@ class Prepared:
             self._open[key] = Encoded(self.folders[key])
         return self._open[key]
 
-    def pieces(self, keys: Collection[Key]) -> NDArray[np.int64]:
-        """Original ids of the pieces that these rows use, sorted, after all ids up to the padding's.
+    def token_ids(self, keys: Collection[Key]) -> NDArray[np.int64]:
+        """Collect the tokenizer's ids that these rows use (the mask's, if they are masked), sorted.
 
-        With those of a masked language model comes the mask.
+        All ids up to the padding's are among them.
         """
-        used = [self.encoded(*key).pieces for key in keys]
+        used = [self.encoded(*key).token_ids for key in keys]
         if any(KINDS[self.tasks[task].kind].masks for task, _, _ in keys):
             used.append(np.array([self.mask]))
         return np.unique(np.concatenate([np.arange(self.padding + 1), *used]))
 
     @cached_property
-    def all_pieces(self) -> NDArray[np.int64]:
-        return self.pieces(self.folders)
+    def all_token_ids(self) -> NDArray[np.int64]:
+        return self.token_ids(self.folders)
 
     @property
     def path(self) -> Path:
-        """The file that `load` takes."""
+        """The file that `load` reads."""
         rows = [[*key, content] for key, content in self.contents.rows.items()]
-        facts = [str(self.encoder), self.contents.encoder, self.contents.precision, rows]
-        return self.cache / "prepared" / f"{fingerprint(facts)}.json"
+        name = fingerprint([str(self.encoder), self.contents.encoder, self.contents.precision, rows])
+        return self.cache / "prepared" / f"{name}.json"
 
     def save(self) -> None:
         plain = {
@@ -114,11 +114,12 @@ def prepare(
     cache: Path,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Prepared:
-    """Find the encoder and encode every row that some trial can train on or is scored on; what is there is reused.
+    """Find the encoder, and encode every row that a trial may train on or be scored on, unless it is in the cache.
 
-    folder:       what the suite's `root` is relative to
-    layers:       tasks and the hidden layers that some trial takes their sentence vectors from
-    on_progress:  called with how many of how many (task, language, split) are done, if any has to be encoded
+    folder:       the suite's `root` is relative to it
+    layers:       (task, hidden layer) that a trial may take sentence vectors from
+    on_progress:  called with the numbers of (task, language, split) that are done and that there are
+    raises:       DataError, if rows are missing or don't fit the encoder
     """
     cache = cache.resolve()
     rows = Rows(suite, folder, cache)
@@ -150,8 +151,8 @@ def prepare(
     prepared = Prepared(
         cache=cache,
         encoder=place,
-        padding=_padding(place, cache, tokenizer_hash),
-        mask=_mask(place, cache, tokenizer_hash) if any(KINDS[block.kind].masks for block in tasks.values()) else None,
+        padding=_special_id("padding", place, cache, tokenizer_hash) or 0,
+        mask=_mask_id(place, cache, tokenizer_hash) if any(KINDS[task.kind].masks for task in tasks.values()) else None,
         contents=Contents(encoder=encoder_content(place, cache), rows=contents, precision=precision),
         tasks=tasks,
         folders=folders,
@@ -164,7 +165,7 @@ def _check_lengths(tasks: dict[str, TaskBlock], longest: int, encoder: Encoder) 
     for name, task in tasks.items():
         if task.max_length > longest:
             raise DataError(
-                f"task {name!r}: max_length is {task.max_length}, but {encoder.name} reads at most {longest} pieces. "
+                f"task {name!r}: max_length is {task.max_length}, but {encoder.name} takes at most {longest} pieces. "
                 "Lower it in the suite."
             )
 
@@ -184,23 +185,21 @@ def _tokenizer(encoder: Path) -> Any:
     return AutoTokenizer.from_pretrained(encoder)
 
 
-def _padding(encoder: Path, cache: Path, tokenizer_hash: str) -> int:
-    """Remembered beside the file hashes, so that a plan prepared before starts without the tokenizer."""
-    memo = cache / "hashes" / f"{tokenizer_hash}.padding"
+def _special_id(name: Literal["padding", "mask"], encoder: Path, cache: Path, tokenizer_hash: str) -> int | None:
+    """Look up a special piece. It is kept beside the file hashes, so that a prepared plan starts without tokenizer."""
+    memo = cache / "hashes" / f"{tokenizer_hash}.{name}"
     if not memo.is_file():
-        write_whole(memo, str(_tokenizer(encoder).pad_token_id or 0))
-    return int(memo.read_text())
+        tokenizer = _tokenizer(encoder)
+        write_whole(memo, json.dumps(tokenizer.pad_token_id if name == "padding" else tokenizer.mask_token_id))
+    token_id: int | None = json.loads(memo.read_text())
+    return token_id
 
 
-def _mask(encoder: Path, cache: Path, tokenizer_hash: str) -> int:
-    """Remembered likewise."""
-    memo = cache / "hashes" / f"{tokenizer_hash}.mask"
-    if not memo.is_file():
-        found = _tokenizer(encoder).mask_token_id
-        if found is None:
-            raise DataError(
-                f"{encoder}: its tokenizer has no piece that hides others, so no masked language model can be trained. "
-                "Leave the masked_lm task out, or take another encoder."
-            )
-        write_whole(memo, str(found))
-    return int(memo.read_text())
+def _mask_id(encoder: Path, cache: Path, tokenizer_hash: str) -> int:
+    mask = _special_id("mask", encoder, cache, tokenizer_hash)
+    if mask is None:
+        raise DataError(
+            f"{encoder}: its tokenizer has no mask piece, so no masked language model can be trained. "
+            "Leave the masked_lm task out, or use another encoder."
+        )
+    return mask

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Split
+from tunexfer.data.canonical import canonical_table, joined
 from tunexfer.data.hub import commit, known_commit
 from tunexfer.data.origin import Origin
-from tunexfer.data.readers import BATCH, reader_of
+from tunexfer.data.readers import reader_of
 from tunexfer.errors import DataError
 from tunexfer.tasks.installed import Progress, Provider, build, suite_provider
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import TUNING, Row
-from tunexfer.tasks.kinds.columns import lacks
+from tunexfer.tasks.kinds.base import TUNING
 from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock, starter_hint
 
 READ_SETTINGS = {
@@ -36,11 +33,11 @@ READ_SETTINGS = {
 INSTALLED = "installed:"
 """The root of rows that an installed package provides: `installed:NAME`."""
 OWN_DATA = "data:"
-"""The root of files that only their owner may have."""
+"""The root of data that cannot be downloaded: the folder that TUNEXFER_DATA names."""
 
 
 class Rows:
-    """Where the rows of a suite's tasks lie, on disk or on the hub."""
+    """The rows of a suite's tasks, on disk or on the hub."""
 
     def __init__(self, suite: Suite, folder: Path, cache: Path) -> None:
         """folder: what the suite's `root` is relative to; cache: where built suites and file hashes are kept"""
@@ -162,8 +159,7 @@ class Rows:
 
     def _split_table(self, task: str, language: str, split: Split) -> pa.Table:
         origins = self._origins(task, language, self._read_split(task, language, split))
-        tables = [_read(task, origin) for origin in origins]
-        table = tables[0] if len(tables) == 1 else pa.concat_tables(map(_numbered, itertools.count(1), tables))
+        table = joined([_read(task, origin) for origin in origins])
         held_out = self._held_out(task, language)
         if held_out and split != "test":
             kept = max(0, table.num_rows - held_out)
@@ -279,55 +275,6 @@ def _read(task: str, origin: Origin) -> pa.Table:
     return canonical_table(reader_of(origin).rows(origin), origin.block, origin.where, f"task {task!r}, {origin}")
 
 
-def canonical_table(rows: Iterable[Row], block: TaskBlock, where: Mapping[str, str], place: str) -> pa.Table:
-    """Turn the data's rows into the canonical rows of their kind.
-
-    where:  column -> the value a row must have to be kept; `*` at its end stands for anything
-    place:  begins every error
-    raises: DataError, with the position of the row
-    """
-    kind = KINDS[block.kind]
-    passed_over: dict[str, set[str]] = {column: set() for column in where}
-    first_ids: dict[Any, str] = {}  # of each cluster: parallel files share them
-
-    def read() -> Iterator[Row]:
-        for position, row in enumerate(rows):
-            try:
-                if not _kept(row, where, passed_over) or lacks(row, block):
-                    continue
-                canonical = kind.read(row, block)
-            except DataError as error:
-                raise DataError(f"{place}, row {position}: {error}") from error
-            if canonical is not None:
-                name = canonical.get("id", str(position))
-                cluster = first_ids.setdefault(canonical[kind.clustered_by], name) if kind.clustered_by else name
-                yield {"id": name, "cluster": cluster} | canonical
-
-    kept = read()
-    batches = iter(lambda: list(itertools.islice(kept, BATCH)), [])
-    table = pa.Table.from_batches([pa.RecordBatch.from_pylist(b, schema=kind.schema) for b in batches], kind.schema)
-    if not table.num_rows and any(passed_over.values()):
-        seen = (f"{column} is {', '.join(sorted(values)[:8])}" for column, values in passed_over.items() if values)
-        raise DataError(
-            f"{place}: no row passes `where: {dict(where)}`. In the data, {'; '.join(seen)}. "
-            "Correct `where:` or `codes:`."
-        )
-    return table
-
-
-def _kept(row: Row, where: Mapping[str, str], passed_over: dict[str, set[str]]) -> bool:
-    """Whether a row has the wanted values; some of the other values are recorded in `passed_over`."""
-    for column, wanted in where.items():
-        if column not in row:
-            raise DataError(f"there is no column {column!r} for `where:`. The data has {', '.join(row)}.")
-        value = str(row[column])
-        if not (value.startswith(wanted[:-1]) if wanted.endswith("*") else value == wanted):
-            if len(passed_over[column]) < 8:
-                passed_over[column].add(value)
-            return False
-    return True
-
-
 def _settings(origin: Origin, split: Split) -> dict[str, Any]:
     """The settings that the canonical rows of a split depend on."""
     block = origin.block
@@ -352,14 +299,6 @@ def read_labels(file: Path) -> list[str]:
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise DataError(f"{file} has to hold a list of labels, or an object of labels and their numbers from 0 on.")
     return labels
-
-
-def _numbered(number: int, table: pa.Table) -> pa.Table:
-    """Prefix ids with the number of the part, since two parts may count their rows alike."""
-    for name in ("id", "cluster"):
-        column = table.schema.get_field_index(name)
-        table = table.set_column(column, name, pc.binary_join_element_wise(str(number), table[name], "-"))
-    return table
 
 
 def _languages(block: TaskBlock, root: Path) -> set[str]:

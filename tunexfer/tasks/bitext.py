@@ -1,7 +1,7 @@
-"""Bitext mining: which sentences of two collections translate each other, told from their vectors.
+"""Bitext mining: find the sentences of two collections that translate each other, by their vectors.
 
 Ratio margin of Artetxe and Schwenk 2019, in the "max" form that XTREME scores BUCC with. X and Y are the numbers of
-sentences of the two sides, W the width of their vectors, K how many neighbours make up a sentence's surroundings.
+sentences of the two sides, W the width of their vectors, K the number of neighbours that the margin averages over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 NEIGHBOURS = 4
 X_BLOCK, Y_BLOCK = 1024, 2048
-"""Sentences compared at once: a block of similarities takes 8 MB and stays in the processor's cache."""
+"""Sentences that are compared at once: a block of similarities takes 8 MB and fits the processor's cache."""
 
 Vectors = NDArray[np.float32]
 
@@ -25,12 +25,12 @@ Vectors = NDArray[np.float32]
 class Neighbours(NamedTuple):
     similarity: Vectors
     """Inner products with the K nearest on the other side, highest first, shape (N, K)."""
-    which: NDArray[np.int64]
-    """The numbers of those neighbours, shape (N, K)."""
+    indices: NDArray[np.int64]
+    """Indices of those neighbours, shape (N, K)."""
 
 
 class Mined(NamedTuple):
-    """Pairs, the surest first; no sentence occurs twice."""
+    """Pairs by falling score; no sentence occurs twice."""
 
     x: NDArray[np.int64]
     y: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Mined(NamedTuple):
 
 
 def mine(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> Mined:
-    """Pairs of a positive ratio margin, matched greedily from the highest down.
+    """Find the pairs with a positive ratio margin, matched greedily from the highest down.
 
     x, y: shapes (X, W) and (Y, W), of length 1
 
@@ -57,12 +57,12 @@ def mine(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> Mined:
 
 
 def tune_threshold(scores: Sequence[float], right: Sequence[bool], gold: int) -> float:
-    """Where to cut a list of pairs for the highest F1: half way to the next score, or at the last one.
+    """Find the score to cut a list of pairs at for the highest F1: half way to the next score, or the last one.
 
-    scores: of pairs, highest first
-    right: which of them are gold
-    gold: how many pairs there are to be found
-    returns: keep scores of at least this; 0 where nothing is right
+    scores:  of pairs, highest first
+    right:   whether each pair is gold
+    gold:    number of gold pairs
+    returns: the lowest score to keep; 0 if no pair is right
     """
     hits = np.cumsum(np.asarray(right, dtype=np.float64))
     if not len(hits) or not hits[-1]:
@@ -75,12 +75,12 @@ def tune_threshold(scores: Sequence[float], right: Sequence[bool], gold: int) ->
 
 
 def unify(sentences: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Positions that stand for all sentences: of equal ones the last, in the order of their first occurrence."""
+    """Find the positions of distinct sentences: the last of equal ones, in the order of their first occurrence."""
     return np.array(list({sentence: place for place, sentence in enumerate(sentences)}.values()), dtype=np.int64)
 
 
 def unrepeated(sentences: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
-    """Id of each sentence that occurs once; one that occurs again has no id that could be told from its text."""
+    """Map each sentence that occurs once to its id; the text of a repeated one does not identify it."""
     counts: dict[str, int] = {}
     for sentence in sentences:
         counts[sentence] = counts.get(sentence, 0) + 1
@@ -88,23 +88,23 @@ def unrepeated(sentences: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
 
 
 def nearest(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> tuple[Neighbours, Neighbours]:
-    """Each sentence's K nearest on the other side, exactly, both ways in one pass over the similarities.
+    """Find each sentence's K nearest on the other side, exactly, both ways in one pass over the similarities.
 
-    As many threads as the matrix product may take: each multiplies and looks through blocks of its own, so that none
-    waits for another. Of equal similarities the first sentence's counts, however the threads come along.
+    As many threads as the matrix product may use multiply and search blocks of their own. Ties go to the sentence with
+    the lower index, whatever the order of the threads.
 
-    returns: those of x in y and those of y in x; fewer than K where the other side has fewer
+    returns: the neighbours of x in y and of y in x; fewer than K if the other side has fewer
     """
     of_x, of_y = _Best(len(x), min(k, len(y))), _Best(len(y), min(k, len(x)))
     places = range(0, len(y), Y_BLOCK)
     turns = [Lock() for _ in places]
 
     def compare(x_start: int) -> None:
-        """A block of x with all of y."""
-        some_x, buffer = x[x_start : x_start + X_BLOCK], np.empty((X_BLOCK, Y_BLOCK), dtype=np.float32)
+        """Compare a block of x with all of y."""
+        x_block, buffer = x[x_start : x_start + X_BLOCK], np.empty((X_BLOCK, Y_BLOCK), dtype=np.float32)
         for y_start, turn in zip(places, turns, strict=True):
-            some_y = y[y_start : y_start + Y_BLOCK]
-            block = np.matmul(some_x, some_y.T, out=buffer[: len(some_x), : len(some_y)])
+            y_block = y[y_start : y_start + Y_BLOCK]
+            block = np.matmul(x_block, y_block.T, out=buffer[: len(x_block), : len(y_block)])
             of_x.offer(block, 0, x_start, y_start)
             with turn:
                 of_y.offer(block, 1, y_start, x_start)
@@ -113,7 +113,7 @@ def nearest(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> tuple[Neighbours, Ne
     threads = max((library["num_threads"] for library in product.info()), default=1)
     with product.limit(limits=1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(compare, range(0, len(x), X_BLOCK)))
-    return Neighbours(of_x.similarity, of_x.which), Neighbours(of_y.similarity, of_y.which)
+    return Neighbours(of_x.similarity, of_x.indices), Neighbours(of_y.similarity, of_y.indices)
 
 
 class _Best:
@@ -122,53 +122,53 @@ class _Best:
     def __init__(self, count: int, k: int) -> None:
         self.k = k
         self.similarity = np.full((count, k), -np.inf, dtype=np.float32)
-        self.which = np.zeros((count, k), dtype=np.int64)
+        self.indices = np.zeros((count, k), dtype=np.int64)
 
     def offer(self, block: Vectors, axis: int, start: int, other: int) -> None:
-        """Take in a block of similarities; only sentences whose maximum there is up to their K-th best are looked into.
+        """Merge a block of similarities, skipping sentences whose maximum there is below their K-th best.
 
-        axis: the one along which our sentences lie, from number `start` on; the other ones begin at `other`
+        axis: the axis of our sentences, which begin at index `start`; the other side's begin at `other`
         """
         across = 1 - axis
         floor = self.similarity[start : start + block.shape[axis], -1]
         better = np.flatnonzero(block.max(axis=across) >= floor)
         if not len(better):
             return
-        some, floor = block.take(better, axis=axis), floor[better]
+        rest, floor = block.take(better, axis=axis), floor[better]
         if np.isneginf(floor).any():  # the first block: nearly everything would be a candidate
             last = min(self.k, block.shape[across])
-            floor = np.maximum(floor, np.partition(some, -last, axis=across).take(-last, axis=across))
-        found = np.unravel_index(np.flatnonzero(some >= np.expand_dims(floor, across)), some.shape)
-        self._merge(start + better, found[axis], other + found[across], some[found])
+            floor = np.maximum(floor, np.partition(rest, -last, axis=across).take(-last, axis=across))
+        candidates = np.unravel_index(np.flatnonzero(rest >= np.expand_dims(floor, across)), rest.shape)
+        self._merge(start + better, candidates[axis], other + candidates[across], rest[candidates])
 
     def _merge(
         self, ours: NDArray[np.int64], place: NDArray[np.int64], theirs: NDArray[np.int64], similarity: Vectors
     ) -> None:
-        """Keep the K best of what was there and of the candidates.
+        """Keep the K best of those so far and the candidates.
 
-        ours: the sentences concerned; place: for each candidate, where in `ours` its sentence is
+        ours: the sentences concerned; place: for each candidate, the position of its sentence in `ours`
         """
         place = np.concatenate([np.repeat(np.arange(len(ours)), self.k), place])
-        theirs = np.concatenate([self.which[ours].ravel(), theirs])
+        theirs = np.concatenate([self.indices[ours].ravel(), theirs])
         similarity = np.concatenate([self.similarity[ours].ravel(), similarity])
         order = np.lexsort((theirs, -similarity, place))
         begins = np.searchsorted(place[order], np.arange(len(ours)))
         best = order[begins[:, None] + np.arange(self.k)]
-        self.similarity[ours], self.which[ours] = similarity[best], theirs[best]
+        self.similarity[ours], self.indices[ours] = similarity[best], theirs[best]
 
 
 def _best(neighbours: Neighbours, mean: Vectors, other_mean: Vectors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Each sentence's neighbour of the highest ratio margin, and that margin."""
-    around = (mean[:, None] + other_mean[neighbours.which]) / 2
+    """Find each sentence's neighbour with the highest ratio margin, and that margin."""
+    around = (mean[:, None] + other_mean[neighbours.indices]) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         margins = np.nan_to_num(neighbours.similarity / around, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     best = margins.argmax(axis=1)[:, None]
     margin = np.take_along_axis(margins, best, axis=1)[:, 0].astype(np.float64)
-    return np.take_along_axis(neighbours.which, best, axis=1)[:, 0], margin
+    return np.take_along_axis(neighbours.indices, best, axis=1)[:, 0], margin
 
 
 def _greedy(xs: NDArray[np.int64], ys: NDArray[np.int64], scores: NDArray[np.float64]) -> list[int]:
-    """Which pairs to accept: from the highest score down to 0, each sentence once."""
+    """Choose pairs from the highest score down to 0, each sentence once."""
     order = np.argsort(-scores, kind="stable")
     seen_x, seen_y = np.zeros(xs.max() + 1, dtype=bool), np.zeros(ys.max() + 1, dtype=bool)
     chosen = []

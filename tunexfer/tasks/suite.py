@@ -29,13 +29,12 @@ class HubRows(_Block):
     name: str | None = None
     revision: str | None = None
     splits: dict[Split, str] = {}
-    """What our splits are called there, where the name differs; `train[:2%]` and, without `files`,
-    `train_r1+train_r2` work."""
+    """The hub's names of our splits, if they differ; `train[:2%]` and, without `files`, `train_r1+train_r2` work."""
     files: str | None = None
-    """Pattern of files there, where the set has no configs to load: `{code}/{split}/*.parquet`. Or a pattern of URLs,
-    where `path` is a format, `json` or `csv`."""
+    """Pattern of the set's files, if it has no configs to load: `{code}/{split}/*.parquet`. Or a pattern of URLs, if
+    `path` is a format, `json` or `csv`."""
     options: dict[str, str | bool | int] = {}
-    """What that format's reader is told besides: `{sep: "\\t"}`."""
+    """Options of that format's reader: `{sep: "\\t"}`."""
 
     @property
     def has_commits(self) -> bool:
@@ -44,7 +43,7 @@ class HubRows(_Block):
 
 
 class Part(_Block):
-    """Some of a task's rows, which lie elsewhere or are written otherwise; what it leaves out is as the task says."""
+    """Some of a task's rows, from another place or in another form; fields that are left out are the task's."""
 
     files: str | None = None
     tag_files: str | None = None
@@ -62,20 +61,20 @@ class Part(_Block):
 
 
 class Defaults(_Block):
-    """What fine-tuning on the task takes where a space doesn't say: the recipe it was published with."""
+    """The published recipe for fine-tuning on the task, for whatever a space leaves out."""
 
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     epochs: Annotated[int, Field(ge=1)]
-    """Times the rows of the languages trained on are seen; a space counts in steps, so they become steps there."""
+    """Passes over the rows of the languages that are trained on; a space converts them to steps."""
     batch_size: Annotated[int, Field(ge=1)] = 32
 
     def steps(self, rows: int, batch_size: int) -> int:
-        """Optimizer steps for this many rows; the last batch of an epoch may be smaller."""
+        """Compute the optimizer steps for this many rows; the last batch of an epoch may be smaller."""
         return self.epochs * -(-rows // batch_size)
 
 
 class TaskBlock(_Block):
-    """One task: its kind, where its rows lie, which columns hold what."""
+    """One task: its kind, the place of its rows, and the meaning of their columns."""
 
     kind: str
     """One of `KINDS`."""
@@ -87,48 +86,48 @@ class TaskBlock(_Block):
     tag_files: str | None = None
     """Pattern of files with the tags of `files`, both of them text: a sentence a line, a space between two words."""
     english_files: str | None = None
-    """Mining: pattern of the English sentences, where `files` are the foreign ones: an id, a tab and a sentence a line.
+    """Mining: pattern of the English sentences, if `files` are the foreign ones: an id, a tab and a sentence a line.
     The rows they make have the columns `id`, `text`, `english_id` and `english`."""
     gold_files: str | None = None
     """The pairs among them: a foreign id, a tab and an English id a line."""
     splits: dict[Split, str] = {}
-    """What `{split}` stands for in names of files, where it isn't our own name of the split."""
+    """What `{split}` stands for in names of files, if it isn't our own name of the split."""
     hub: HubRows | None = None
     parts: list[Part] = []
     """Several places whose rows make up one task, with one head: several sets, or another one in each language."""
     codes: dict[str, str] = {}
-    """What `{code}` stands for, per language, where the data names languages in its own way."""
+    """What `{code}` stands for, per language, if the data has names of its own for languages."""
     where: dict[str, str] = {}
     """Keep only rows whose column has this value, or begins with it: `english-*`. `{language}`, `{code}` as above."""
     columns: dict[str, str | list[str]]
     """Our field -> their column (`choices.text` looks inside). A list joins text columns, or makes the options."""
     labels: list[str] = []
     labels_file: str | None = None
-    """JSON file under the suite's root with the labels, where the suite can't name them: a list, or label -> number."""
+    """JSON file under the suite's root with the labels, if the suite can't name them: a list, or label -> number."""
     label_values: list[str | int] = []
-    """How the data writes each of `labels`, in the same order, where it is neither the name nor the position."""
+    """The data's own values of `labels`, in the same order, if they are neither the names nor the positions."""
     drop_labels: list[str | int] = []
     """Rows with one of these labels have no gold answer and are left out."""
     drop_without: list[str] = []
-    """Columns of the data (`answers.text` looks inside): rows where one of them holds nothing are left out."""
+    """Columns of the data (`answers.text` looks inside): rows in which one of them is empty are left out."""
     rows: dict[str, tuple[int, int, int]] = {}
-    """Rows per language in train, validation and test; found by looking where the files are local."""
+    """Number of rows per language in train, validation and test; local files are counted if it is left out."""
     metric: str | None = None
     """The task's main metric; each kind has a default."""
     answer_language_rules: Literal["squad", "mlqa"] = "squad"
-    """Extractive QA: which benchmark's normalisation of answers scores it."""
+    """Extractive QA: the benchmark whose normalisation of answers is used for scoring."""
     unanswerable: bool = False
     """Extractive QA: some questions have no answer in their context, and none may be predicted."""
     max_length: Annotated[int, Field(ge=8)] = 128
     validation_from_train: Annotated[int, Field(ge=0)] = 0
-    """Rows at the end of train set aside for validation in languages that have none."""
+    """Number of rows at the end of train that serve as validation rows, in languages that have none."""
     recipe: Defaults | None = None
     same_as: str | None = None
-    """Another task of the suite that asks the same of other rows: trained in a language, either is no longer unseen."""
+    """Another task of the suite with the same problem on other rows: a language trained in one is seen in both."""
 
     @property
     def places(self) -> list[TaskBlock]:
-        """The task's parts, each as a task of its own; the task itself where it has none."""
+        """The task's parts, each as a task of its own; the task itself if it has none."""
         if not self.parts:
             return [self]
         given = [{name: value for name, value in part if value is not None} for part in self.parts]
@@ -136,7 +135,7 @@ class TaskBlock(_Block):
 
     @property
     def patterns(self) -> list[str]:
-        """Of every file that the rows are made from."""
+        """The patterns of all files that the rows are made from."""
         return [*filter(None, (self.files, self.tag_files, self.english_files, self.gold_files))]
 
     @field_validator("kind")
@@ -242,6 +241,6 @@ def load_suite(name: str, *, beside: Path | None = None) -> tuple[Suite, Path]:
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not YAML: {error}") from error
     except ValidationError as error:
-        lines = [f"{path}, {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        lines = [f"{path}, {'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
         raise DataError("\n".join(lines)) from error
     return suite, path.parent

@@ -232,7 +232,7 @@ class _Run:
         if target.stage:
             heads = new_heads({task: runner.prepared.tasks[task]}, runner.encoder.module.config, 0)
             heads[task].load_state_dict(trained.heads[target.task])
-        lookup = runner.encoder.load(trained.weights, runner.prepared.all_pieces, train_words=False)
+        lookup = runner.encoder.load(trained.weights, runner.prepared.all_token_ids, train_words=False)
         model = Model(runner.encoder.module, heads, self.chain.encoder.pooling)
         return Scorer(model, lookup, device=runner.device, precision=runner.prepared.contents.precision)
 

@@ -68,7 +68,7 @@ def train_stage(
     """
     started = time.perf_counter()
     tasks = {task: prepared.tasks[task] for task in stage.mixture.tasks}
-    pieces = prepared.pieces([(source.task, source.language, "train") for source in stage.mixture.sources])
+    pieces = prepared.token_ids([(source.task, source.language, "train") for source in stage.mixture.sources])
     lookup = encoder.load(parent, pieces, train_words=not recipe.freeze_embeddings)
     labelled = {task: block for task, block in tasks.items() if not KINDS[block.kind].masks}
     own = {task: language_head(encoder, prepared, pieces) for task in tasks if task not in labelled}

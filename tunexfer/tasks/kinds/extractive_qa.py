@@ -1,7 +1,7 @@
 """Extractive question answering: find the answer to a question in a passage.
 
-Windows and decoding are those of the XTREME and SQuAD scripts: a passage that is too long is read in overlapping
-windows, and a span may start only where its window gives that piece more context than any other window does.
+Windows and decoding are those of the XTREME and SQuAD scripts: a long passage is split into overlapping windows, and a
+span may start at a piece only in the window that gives the piece the most context.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 STRIDE = 128
 """Pieces from the start of one window to the start of the next."""
 MAX_QUESTION = 64
-"""Pieces; the rest of a longer question is cut off."""
+"""Maximum number of pieces of a question."""
 N_BEST = 20
-"""Starts and ends looked at in each window."""
+"""Number of starts and ends that are considered in each window."""
 MAX_ANSWER = 30
-"""Pieces."""
+"""Maximum number of pieces of an answer."""
 
 
 class ExtractiveQA(Kind):
@@ -49,7 +49,7 @@ class ExtractiveQA(Kind):
     export_limits = "The code under *Use* reads one window of a long context; the scores cover all of its windows."
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
-        """The context stays as it is: answers start at characters of it."""
+        """The context keeps its white space, because answers are given by their position in it."""
         context = value(row, task, "context")
         if not isinstance(context, str):
             raise DataError(
@@ -60,7 +60,7 @@ class ExtractiveQA(Kind):
         if not answers and not task.unanswerable:
             raise DataError(
                 f"column {task.columns['answers']!r} is empty: a question without an answer. "
-                "If the data has such questions, say `unanswerable: true`."
+                "If the data has such questions, set `unanswerable: true`."
             )
         return identity(row, task) | {"question": text(row, task, "question"), "context": context, "answers": answers}
 
@@ -95,19 +95,22 @@ class ExtractiveQA(Kind):
         return Answer(gold, prediction, {"em": exact, "f1": f1})
 
 
-def _answers(found: Any, column: str | list[str]) -> list[dict[str, Any]]:
-    """From SQuAD's two lists, or from a list of answers, each with its text and where it starts."""
-    answers = found
+def _answers(content: Any, column: str | list[str]) -> list[dict[str, Any]]:
+    """Read answers from SQuAD's two lists, or from a list of answers with text and start."""
+    answers = content
     try:
-        if isinstance(found, Mapping) and isinstance(found.get("text"), list):
-            starts = found.get("answer_start", found.get("start"))
-            answers = [{"text": one, "start": start} for one, start in zip(found["text"], starts or [], strict=True)]
-        return [{"text": one["text"], "start": int(one.get("start", one.get("answer_start")))} for one in answers]
+        if isinstance(content, Mapping) and isinstance(content.get("text"), list):
+            starts = content.get("answer_start", content.get("start")) or []
+            answers = [{"text": text, "start": start} for text, start in zip(content["text"], starts, strict=True)]
+        return [
+            {"text": answer["text"], "start": int(answer.get("start", answer.get("answer_start")))}
+            for answer in answers
+        ]
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise DataError(
-            f"column {column!r} should hold answers, each with `text` and `answer_start`, but got {found!r}. Name the "
-            f"right column in `columns: answers:`, or leave such rows out with `drop_without: [{column}]`, or with a "
-            "field of it (`answers.answer_start`)."
+            f"column {column!r} should hold answers, each with `text` and `answer_start`, but got {content!r}. Name "
+            f"the right column in `columns: answers:`, or leave such rows out with `drop_without: [{column}]`, or with "
+            "a field of it (`answers.answer_start`)."
         ) from error
 
 
@@ -115,12 +118,12 @@ class _Passage(NamedTuple):
     question: list[int]
     ids: list[int]
     offsets: list[tuple[int, int]]
-    """Where in the context each of its pieces starts and ends, in characters."""
+    """Start and end of each piece in the context, in characters."""
     frame: Frame
 
     @property
     def before(self) -> int:
-        """Pieces before the first one of the context."""
+        """Number of pieces before the context."""
         return len(self.frame.before) + len(self.question) + len(self.frame.between)
 
     def window(self, begin: int, end: int) -> Feature:
@@ -134,12 +137,12 @@ class _Span(NamedTuple):
 
 
 def _bare(offsets: list[tuple[int, int]], context: str) -> list[tuple[int, int]]:
-    """Offsets without the white space that some tokenizers count to the piece after it."""
+    """Remove from offsets the white space that some tokenizers count to the piece after it."""
     return [(end - len(context[start:end].lstrip()), end) for start, end in offsets]
 
 
 def _windows(count: int, room: int) -> list[tuple[int, int]]:
-    """First piece and the one past the last of each window over `count` pieces, at most `room` in each."""
+    """Split `count` pieces into windows of at most `room`: (first piece, one past the last piece)."""
     stride = min(STRIDE, max(1, room // 2))
     begins = range(0, max(1, count - room + stride), stride)
     return [(begin, min(begin + room, count)) for begin in begins]
@@ -159,7 +162,7 @@ def _training_windows(row: Row, passage: _Passage, windows: list[tuple[int, int]
 
 
 def _answer_pieces(row: Row, offsets: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """First and last piece of the row's first answer; None where the context doesn't have it there."""
+    """Find the first and last piece of the row's first answer; None if the context has other text there."""
     answer = row["answers"][0]
     start, end = answer["start"], answer["start"] + len(answer["text"])
     if row["context"][start:end].split() != answer["text"].split():
@@ -181,9 +184,9 @@ def _scoring_windows(passage: _Passage, windows: list[tuple[int, int]]) -> Itera
 
 
 def _owners(count: int, windows: list[tuple[int, int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each piece the window that gives it the most context, shape (count,).
+    """Find for each piece the window that gives it the most context, shape (count,).
 
-    Context is the number of pieces on the shorter side, and a hundredth of the window's length breaks ties.
+    The context is the number of pieces on the shorter side; a hundredth of the window's length breaks ties.
     """
     owner, most = np.zeros(count, dtype=np.int64), np.full(count, -1.0)
     for number, (begin, end) in enumerate(windows):
@@ -209,7 +212,7 @@ def _best_span(feature: Feature, output: Output, context: str) -> _Span:
 
 
 def _past_marks(context: str, end: int) -> int:
-    """An accent or vowel sign of its own belongs to the letter before it; tokenizers that compose them lose it."""
+    """Extend an end over combining marks, which tokenizers that compose characters leave out of their offsets."""
     while end < len(context) and unicodedata.category(context[end]).startswith("M"):
         end += 1
     return end

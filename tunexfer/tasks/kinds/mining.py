@@ -75,7 +75,7 @@ class Mining(Kind):
     def decode_all(
         self, rows: Sequence[Row], scored: Iterable[Scored], task: TaskBlock, language: str
     ) -> Iterator[Answer | None]:
-        """Only sentences that are part of a pair, right or found, are scored; rows to tune on are not.
+        """Only sentences of a gold or predicted pair are scored; rows to tune on are not.
 
         The threshold is the best one for the rows to tune on, or for the rows themselves if there are none to tune on.
         """
@@ -100,50 +100,46 @@ class _Mined(NamedTuple):
 
 class _Side(NamedTuple):
     vectors: Vectors
-    """Of every distinct sentence, shape (N, W)."""
+    """Vectors of the distinct sentences, shape (N, W)."""
     sentences: list[str]
     ids: dict[str, str]
-    """Of the sentences that occur once."""
+    """Ids of the sentences that occur once."""
 
 
-def _sentence(found: Any, column: str | list[str]) -> str | None:
-    if found is not None and not isinstance(found, str):
-        raise DataError(f"column {column!r} should hold text or nothing, but got {found!r}.")
-    return (found or "").strip() or None
+def _sentence(content: Any, column: str | list[str]) -> str | None:
+    if content is not None and not isinstance(content, str):
+        raise DataError(f"column {column!r} should hold text or nothing, but got {content!r}.")
+    return (content or "").strip() or None
 
 
 def _mined(rows: Sequence[Row], vectors: Sequence[dict[int, Output]], which: Sequence[int]) -> _Mined:
     foreign, english = (_side(rows, vectors[side], which, *SIDES[side]) for side in (0, 1))
     if not foreign.sentences or not english.sentences:
         return _Mined([], [])
-    found = mine(foreign.vectors, english.vectors)
-    named = [
-        ((foreign.ids[one], english.ids[other]), score)
-        for one, other, score in zip(
-            (foreign.sentences[place] for place in found.x.tolist()),
-            (english.sentences[place] for place in found.y.tolist()),
-            found.score.tolist(),
-            strict=True,
-        )
-        if one in foreign.ids and other in english.ids
-    ]
-    return _Mined([pair for pair, _ in named], [score for _, score in named])
+    mined = _Mined([], [])
+    for x, y, score in zip(*(column.tolist() for column in mine(foreign.vectors, english.vectors)), strict=True):
+        names = foreign.ids.get(foreign.sentences[x]), english.ids.get(english.sentences[y])
+        if names[0] is not None and names[1] is not None:
+            mined.pairs.append((names[0], names[1]))
+            mined.scores.append(score)
+    return mined
 
 
 def _side(rows: Sequence[Row], vectors: dict[int, Output], which: Iterable[int], field: str, name: str) -> _Side:
-    """A sentence that is in several pairs comes several times with the same id: that is one sentence."""
+    """Collect the sentences of a side; one that is in several pairs has several rows with the same id."""
     places = list({rows[index][name]: index for index in which if rows[index][field]}.values())
     sentences = [rows[place][field] for place in places]
     kept = unify(sentences).tolist()
     return _Side(
-        np.stack([vectors[places[one]] for one in kept]) if kept else np.zeros((0, 0), dtype=np.float32),
-        [sentences[one] for one in kept],
+        np.stack([vectors[places[index]] for index in kept]) if kept else np.zeros((0, 0), dtype=np.float32),
+        [sentences[index] for index in kept],
         unrepeated(sentences, [rows[place][name] for place in places]),
     )
 
 
 def _gold(rows: Sequence[Row], which: Iterable[int]) -> set[Pair]:
-    return {(rows[one]["id"], rows[one]["english_id"]) for one in which if rows[one]["text"] and rows[one]["english"]}
+    paired = (rows[index] for index in which if rows[index]["text"] and rows[index]["english"])
+    return {(row["id"], row["english_id"]) for row in paired}
 
 
 def _threshold(mined: _Mined, gold: set[Pair]) -> float:

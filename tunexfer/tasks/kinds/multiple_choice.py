@@ -41,7 +41,7 @@ class MultipleChoice(Kind):
         return identity(row, task) | {"prompt": text(row, task, "prompt"), "options": options, "label": label}
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
-        """`input_ids` holds one list per option. Prompts too long lose their beginning: their end matters."""
+        """`input_ids` has one list per option. A long prompt loses its beginning, because its end matters more."""
         frame = pair_frame(tokenizer)
         prompts = pieces(tokenizer, [row["prompt"] for row in rows])
         options = iter(pieces(tokenizer, [option for row in rows for option in row["options"]]))
@@ -76,9 +76,9 @@ def _options(row: Row, task: TaskBlock) -> list[str]:
     return [f"{start} {option}".strip() for option in options]
 
 
-def _label(found: object, options: int, task: TaskBlock) -> int | None:
-    """Without `labels:`, the option's number, from 0, as a number or as text."""
+def _label(label: object, options: int, task: TaskBlock) -> int | None:
+    """Without `labels:`, a label is the option's number from 0, as a number or as text."""
     if task.labels:
-        return label_index(found, label_positions(task), task)
+        return label_index(label, label_positions(task), task)
     positions: dict[str | int, int] = {form: index for index in range(options) for form in (index, str(index))}
-    return label_index(found, positions, task)
+    return label_index(label, positions, task)

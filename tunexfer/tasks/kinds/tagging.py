@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunexfer.tasks.suite import TaskBlock
 
 MAX_PIECES_PER_WORD = 100
-"""A longer word is no word: it becomes one unknown piece, as a word without any piece does."""
+"""A longer word becomes one unknown piece, as a word without any piece does."""
 
 Word = tuple[int, list[int]]
 """Position in the sentence, and pieces, at least one."""
@@ -52,9 +52,9 @@ class Tagging(Kind):
         return identity(row, task) | {"tokens": [str(token) for token in tokens], "tags": indices}
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
-        """Adds, per piece, `labels` and `words`: the word that the piece begins, with its tag; elsewhere -1 and -100.
+        """Adds, per piece, `words` and `labels`: the word that the piece begins (else -1) and its tag (else -100).
 
-        A long sentence becomes several features, cut between words: every word of every sentence is in one of them.
+        A long sentence is split between words into several features, which have every word.
         """
         frame = single_frame(tokenizer)
         room = task.max_length - frame.size
@@ -77,7 +77,7 @@ class Tagging(Kind):
         return features
 
     def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
-        """Count chunks; a word that no feature has would take the first tag."""
+        """Count chunks."""
         tags = np.zeros(len(row["tokens"]), dtype=np.int64)
         for feature, output in scored:
             words = np.asarray(feature["words"])
@@ -87,10 +87,10 @@ class Tagging(Kind):
 
 
 def _words(ids: list[int], word_of: list[int], count: int, unknown: int, room: int) -> list[Word]:
-    """Every word of a sentence with its pieces; the unknown piece for a word without any, or with too many."""
-    found = {word: [ids[place] for place in places] for word, places in _places(word_of)}
+    """Pair every word of a sentence with its pieces, or with the unknown one if it has none or too many."""
+    pieces = {word: [ids[place] for place in places] for word, places in _places(word_of)}
     longest = min(MAX_PIECES_PER_WORD, room)
-    return [(word, own if 0 < len(own := found.get(word, [])) <= longest else [unknown]) for word in range(count)]
+    return [(word, own if 0 < len(own := pieces.get(word, [])) <= longest else [unknown]) for word in range(count)]
 
 
 def _places(word_of: list[int]) -> Iterator[tuple[int, list[int]]]:
@@ -99,7 +99,7 @@ def _places(word_of: list[int]) -> Iterator[tuple[int, list[int]]]:
 
 
 def _parts(words: list[Word], room: int) -> Iterator[list[Word]]:
-    """The words in order, in parts of at most `room` pieces."""
+    """Split the words into parts of at most `room` pieces."""
     part: list[Word] = []
     size = 0
     for word in words:

@@ -27,13 +27,13 @@ _IDEOGRAPH = re.compile("([\u4e00-\u9fa5])")
 
 
 def normalise_squad(text: str) -> str:
-    """Lower case, no ASCII punctuation, no English articles, single spaces; the same in every language."""
+    """Lower-case, and remove ASCII punctuation, English articles and extra spaces, whatever the language."""
     bare = "".join(char for char in text.lower() if char not in string.punctuation)
     return " ".join(_ENGLISH_ARTICLES.sub(" ", bare).split())
 
 
 def normalise_mlqa(text: str, language: str) -> str:
-    """Lower case, no Unicode punctuation, none of the language's articles; Chinese one character a word."""
+    """Lower-case, and remove Unicode punctuation and the language's articles; split Chinese into characters."""
     if language not in _ARTICLES:
         raise DataError(
             f"MLQA's rules for answers cover {', '.join(sorted(_ARTICLES))}, not {language!r}. "
@@ -57,19 +57,19 @@ def normaliser(rules: Rules, language: str) -> Callable[[str], str]:
 
 
 def answer_scores(prediction: str, golds: Sequence[str], normalise: Callable[[str], str]) -> tuple[float, float]:
-    """Exact match and F1 against the gold answer each is best for, in [0, 1].
+    """Compute exact match and F1, each against the gold answer that it is highest for, in [0, 1].
 
-    golds: every accepted answer; none at all means that the question has no answer, and so must the prediction
+    golds: every accepted answer; without any, the right prediction is empty
     """
     predicted = normalise(prediction)
     if not golds:
         return float(not predicted), float(not predicted)
     pairs = [(predicted, normalise(gold)) for gold in golds]
-    return max(float(one == other) for one, other in pairs), max(_token_f1(one, other) for one, other in pairs)
+    return max(float(guess == gold) for guess, gold in pairs), max(_token_f1(guess, gold) for guess, gold in pairs)
 
 
 def _token_f1(prediction: str, gold: str) -> float:
-    """F1 of the two bags of words; 0 where they share none, two empty ones included, as in SQuAD v1.1."""
+    """Compute the F1 of two bags of words; 0 if they share none, also if both are empty, as in SQuAD v1.1."""
     predicted, expected = prediction.split(), gold.split()
     common = sum((Counter(predicted) & Counter(expected)).values())
     if common == 0:

@@ -16,17 +16,17 @@ Chunk = tuple[str, int, int]
 
 
 def chunks(tags: Sequence[str]) -> set[Chunk]:
-    """The chunks of one sentence."""
-    found: set[Chunk] = set()
+    """Find the chunks of one sentence."""
+    ended: set[Chunk] = set()
     position, kind, begin = "O", "", 0
     for index, tag in enumerate([*tags, "O"]):
         next_position, next_kind = tag[0], tag.split("-")[-1]
         if _ends(position, kind, next_position, next_kind):
-            found.add((kind, begin, index - 1))
+            ended.add((kind, begin, index - 1))
         if _starts(position, kind, next_position, next_kind):
             begin = index
         position, kind = next_position, next_kind
-    return found
+    return ended
 
 
 def _ends(position: str, kind: str, next_position: str, next_kind: str) -> bool:
@@ -44,12 +44,12 @@ def _starts(position: str, kind: str, next_position: str, next_kind: str) -> boo
 
 
 def chunk_counts(gold: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:
-    """Chunks of one sentence found right, found at all, and to be found."""
-    expected, found = chunks(gold), chunks(predicted)
-    return len(expected & found), len(found), len(expected)
+    """Count the chunks of one sentence: predicted right, predicted, and gold."""
+    expected, guessed = chunks(gold), chunks(predicted)
+    return len(expected & guessed), len(guessed), len(expected)
 
 
 def chunk_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> tuple[float, float, float]:
-    """Precision, recall and F1 over all sentences' chunks, each in [0, 1]."""
-    counts = [chunk_counts(one, other) for one, other in zip(gold, predicted, strict=True)]
+    """Compute precision, recall and F1 over the chunks of all sentences, each in [0, 1]."""
+    counts = [chunk_counts(tags, guesses) for tags, guesses in zip(gold, predicted, strict=True)]
     return precision_recall_f1(*(sum(column) for column in zip(*counts, strict=True))) if counts else (0.0, 0.0, 0.0)
