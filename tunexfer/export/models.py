@@ -9,9 +9,8 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,8 +36,7 @@ from tunexfer.training.model import Trained
 UNTRAINED = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportedModels:
+class ExportedModels(NamedTuple):
     trial: int
     folders: tuple[ExportedTarget, ...]
     """In the order of the chain's targets."""
