@@ -9,14 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunexfer.data.origin import BATCH
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import Row
 from tunexfer.tasks.kinds.columns import lacks
 from tunexfer.tasks.suite import TaskBlock
-
-BATCH = 1000
-"""Rows of the data that are held at once."""
 
 
 def canonical_table(rows: Iterable[Row], block: TaskBlock, where: Mapping[str, str], place: str) -> pa.Table:

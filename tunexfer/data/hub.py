@@ -9,14 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from tunexfer.core.files import write_whole
-from tunexfer.data.origin import Origin
+from tunexfer.data.origin import BATCH, Origin
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
 from tunexfer.tasks.suite import HubRows
 
 COMMIT = re.compile("[0-9a-f]{40}")
-BATCH = 1000
-"""Rows that are held at once."""
 
 
 def hub_rows(origin: Origin) -> Iterator[Row]:

@@ -10,6 +10,9 @@ from tunexfer.core.scores import Split
 from tunexfer.errors import DataError
 from tunexfer.tasks.suite import TaskBlock
 
+BATCH = 1000
+"""Rows of the data that are held at once, while they are read."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:

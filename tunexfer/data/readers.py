@@ -16,12 +16,9 @@ import pyarrow.parquet as pq
 from tunexfer.data.checkpoint import file_hash
 from tunexfer.data.conllu import conllu_count, conllu_rows
 from tunexfer.data.hub import hub_identity, hub_rows
-from tunexfer.data.origin import Origin, numbered_lines
+from tunexfer.data.origin import BATCH, Origin, numbered_lines
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
-
-BATCH = 1000
-"""Rows of a Parquet file that are held at once."""
 
 
 def file_hashes(origin: Origin) -> Any:

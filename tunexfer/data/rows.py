@@ -109,20 +109,20 @@ class Rows:
 
         The hub is asked for the commit of a data set that has not been used before.
         """
-        contents = [self._content(task, language, part) for part in self._parts(task, split)]
+        contents = [self._content(task, language, part) for part in self._splits(task, split)]
         return contents[0] if len(contents) == 1 else fingerprint(contents)
 
     def _content(self, task: str, language: str, split: Split) -> str:
         held_out = self._held_out(task, language)
         parts = [
             [_settings(origin, split) | {"held_out": held_out}, reader_of(origin).identity(origin)]
-            for origin in self._origins(task, language, self._read_split(task, language, split))
+            for origin in self._origins(task, language, split)
         ]
         return fingerprint([task, language, split, *(parts[0] if len(parts) == 1 else parts)])
 
     def known(self, task: str, language: str, split: Split) -> bool:
         """Whether `content` can be computed without asking the hub for the commit of a data set."""
-        hubs = [hub for part in self._parts(task, split) for hub in self._hubs(task, language, part)]
+        hubs = [hub for part in self._splits(task, split) for hub in self._hubs(task, language, part)]
         return all(known_commit(hub, self.cache) for hub in hubs)
 
     def address(self, task: str, language: str, split: Split) -> str | None:
@@ -131,7 +131,7 @@ class Rows:
         return f"{hubs[0].path}@{commit(hubs[0], self.cache)}" if hubs else None
 
     def _hubs(self, task: str, language: str, split: Split) -> list[HubRows]:
-        blocks = self._blocks(task, language, self._read_split(task, language, split))
+        _, blocks = self._blocks(task, language, split)
         return [block.hub for block in blocks if block.hub and block.hub.has_commits]
 
     def table(self, task: str, language: str, split: Split) -> pa.Table:
@@ -141,7 +141,7 @@ class Rows:
         a kind that is `tuned` come after the validation rows, which are marked in the column `TUNING`.
         """
         own = self._split_table(task, language, split)
-        if len(self._parts(task, split)) == 1:
+        if len(self._splits(task, split)) == 1:
             return own
         if not self.count(task, language, "validation"):
             raise DataError(
@@ -152,14 +152,13 @@ class Rows:
         column = tuning.schema.get_field_index(TUNING)
         return pa.concat_tables([tuning.set_column(column, TUNING, pa.array([True] * len(tuning))), own])
 
-    def _parts(self, task: str, split: Split) -> list[Split]:
+    def _splits(self, task: str, split: Split) -> list[Split]:
         """The splits whose rows make up the table."""
         tuned = split == "test" and KINDS[self.suite.task(task).kind].tuned
         return [split, "validation"] if tuned else [split]
 
     def _split_table(self, task: str, language: str, split: Split) -> pa.Table:
-        origins = self._origins(task, language, self._read_split(task, language, split))
-        table = joined([_read(task, origin) for origin in origins])
+        table = joined([_read(task, origin) for origin in self._origins(task, language, split)])
         held_out = self._held_out(task, language)
         if held_out and split != "test":
             kept = max(0, table.num_rows - held_out)
@@ -172,10 +171,6 @@ class Rows:
         if not wanted or self._own_count(task, language, "validation"):
             return 0
         return min(wanted, self._own_count(task, language, "train"))
-
-    def _read_split(self, task: str, language: str, split: Split) -> Split:
-        """The split that the rows are read from: train if validation rows are taken from it."""
-        return "train" if split == "validation" and self._held_out(task, language) else split
 
     def _known(self, task: str) -> list[str]:
         """Every language that the suite declares for a task, or that its files are named after."""
@@ -210,18 +205,21 @@ class Rows:
         origin = self._resolved(task, block, language, split)
         return reader_of(origin).count(origin)
 
-    def _blocks(self, task: str, language: str, split: Split) -> list[TaskBlock]:
-        """The parts of a task that have rows of this split and language; a task without parts is its only one."""
+    def _blocks(self, task: str, language: str, split: Split) -> tuple[Split, list[TaskBlock]]:
+        """The split that rows are read from (train, if it has the validation rows), and the task's parts with rows."""
+        if split == "validation" and self._held_out(task, language):
+            split = "train"
         blocks = self.task(task).places
         if len(blocks) == 1:
-            return blocks
+            return split, blocks
         own = [block for number, block in enumerate(blocks) if self._place_count(task, number, block, language, split)]
         if not own:
             raise DataError(f"task {task!r} has no {split} rows in {language!r}. {self._languages_with(task, split)}")
-        return own
+        return split, own
 
     def _origins(self, task: str, language: str, split: Split) -> list[Origin]:
-        return [self._resolved(task, block, language, split) for block in self._blocks(task, language, split)]
+        read_split, blocks = self._blocks(task, language, split)
+        return [self._resolved(task, block, language, read_split) for block in blocks]
 
     def _origin(self, block: TaskBlock, language: str, split: Split) -> Origin:
         return Origin(block=block, language=language, split=split, cache=self.cache)
