@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 import tunexfer
 from tunexfer.core.files import write_whole
-from tunexfer.report import answer, cost, importance, overview, per_language, transfer, typology
+from tunexfer.report import answer, choices, cost, overview, per_language, transfer, typology
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study, named_apart
 from tunexfer.report.style import inline, png, svg
@@ -39,7 +39,7 @@ SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
     answer.section,
     transfer.section,
     per_language.section,
-    importance.section,
+    choices.section,
     typology.section,
     cost.section,
     overview.section,
