@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import optuna
 import pandas as pd
@@ -105,8 +107,11 @@ def test_with_as_many_effects_as_units_there_is_no_interval() -> None:
     assert found[["low", "high", "p", "p_holm"]].isna().all()
 
 
-def test_of_choices_without_an_effect_hardly_any_study_calls_one_significant() -> None:
+def test_of_choices_without_an_effect_hardly_any_study_calls_one_significant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Stages of unlike quality, shared by two trials each: at most one study in twenty may be wrong."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # statsmodels' correction calls it, which takes most of the time
     called = 0
     for seed in range(20):
         draw = np.random.default_rng(seed)
@@ -148,9 +153,9 @@ def test_importances_are_those_of_an_optuna_study_with_the_same_trials(large: St
     made = section([large])
     assert made is not None
     found = made.tables[IMPORTANCES].set_index("coordinate")
-    assert found["importance"].dropna().to_dict() == pytest.approx(
-        optuna.importance.get_param_importances(plain, params=common)
-    )
+    with pytest.warns(UserWarning, match="less than 2 trials"):  # one trial alone has no stage
+        expected = optuna.importance.get_param_importances(plain, params=common)
+    assert found["importance"].dropna().to_dict() == pytest.approx(expected)
     assert found["trials"].to_dict() == points.notna().sum().to_dict()
 
 
@@ -187,7 +192,7 @@ def test_several_studies_stand_side_by_side() -> None:
     made = section(studies)  # type: ignore[arg-type]
     assert made is not None
     assert made.tables[EFFECTS]["study"].tolist() == ["a", "a", "b", "b"]
-    assert made.words[0].startswith("a: least squares of the objective (maximize=mean split=validation")
+    assert made.words[0].startswith("a: Least squares of the objective (maximize=mean split=validation")
     assert list(made.figures) == [f"{EFFECTS} (a)", f"{EFFECTS} (b)"]
 
 

@@ -50,7 +50,8 @@ def section(studies: Sequence[Study]) -> Section | None:
         suffix = f" ({study.name})" if len(studies) > 1 else ""
         prefixes = _prefixes(trials)
         table = effects(choices, pd.Series({ended.trial.number: ended.objective for ended in trials}), prefixes)
-        words += [f"{study.name}: {sentence}" for sentence in _words(study, table, prefixes)]
+        name = f"{study.name}: " if len(studies) > 1 else ""
+        words += [name + sentence for sentence in _words(study, table, prefixes)]
         tables.setdefault(EFFECTS, []).append(table.assign(study=study.name))
         if table["effect"].notna().any():
             figures[EFFECTS + suffix], alts[EFFECTS + suffix] = draw_effects(table), _alt(table)
@@ -61,7 +62,7 @@ def section(studies: Sequence[Study]) -> Section | None:
             figures[IMPORTANCES + suffix] = _draw_importances(rebuilt, found)
             highest = ", ".join(f"{row.coordinate} {row.importance:.0%}" for row in found.head(3).itertuples())
             alts[IMPORTANCES + suffix] = f"Bars of the importance of each coordinate. Highest: {highest}."
-            words.append(f"{study.name}: highest importances (PED-ANOVA by Optuna, shares of 100 %): {highest}.")
+            words.append(f"{name}Highest importances (PED-ANOVA by Optuna, shares of 100 %): {highest}.")
     if not tables:
         return None
     joined = {title: pd.concat(parts, ignore_index=True) for title, parts in tables.items()}
@@ -193,7 +194,7 @@ def _least_squares(x: pd.DataFrame, y: pd.Series[float], spent: int) -> tuple[An
 def _words(study: Study, table: pd.DataFrame, prefixes: pd.Series[int]) -> Iterator[str]:
     how = " ".join(f"{key}={value}" for key, value in study.objective.items())
     yield (
-        f"least squares of the objective ({how}) on the choices of {len(prefixes)} trials with {prefixes.nunique()} "
+        f"Least squares of the objective ({how}) on the choices of {len(prefixes)} trials with {prefixes.nunique()} "
         "different sequences of stages. Trials with the same stages count once; what varies among them, such as a "
         "target's learning rate, is compared within them. Effects are in points: of a task or language with all of the "
         "stage's rows, of a number from the lowest to the highest value. p_holm is corrected over all effects. The "
