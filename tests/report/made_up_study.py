@@ -157,7 +157,7 @@ class MadeUp:
         coordinates |= {f"targets[{at}].learning_rate": " | ".join(self.target_rates) for at in self._trained}
         point = next(self.points())
         return {
-            "tunexfer": "0.1.0",
+            "tunexfer": "0.2.0",
             "name": self.name,
             "identity": {
                 "suite": self.suite,

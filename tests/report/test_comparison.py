@@ -17,7 +17,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.errors import StudyError
 from tunexfer.report.answer import answer
 from tunexfer.report.comparison import Run, compare_runs
-from tunexfer.report.contenders import contenders
+from tunexfer.report.languages import candidates
 
 MADE_UP = MadeUp(
     trials=4, rows=300, rows_per_cluster=1, seeds=3, top=2, noise=0.05, targets=("intent", "slots", "retrieval", "qa"),
@@ -59,7 +59,7 @@ def test_a_helpful_and_a_harmful_task_are_told_from_an_idle_one(study: Study) ->
 
 
 def test_the_true_gain_lies_within_the_intervals_of_the_means(study: Study) -> None:
-    best = contenders(study)[0]
+    best = candidates(study)[0]
     means = best.comparison.means
     mean = means[(means["target"] == "mean of targets") & (means["language"] == "mean of unseen languages")].iloc[0]
     true = MADE_UP.gain(study.chain(best.trial), "intent", "de")
@@ -68,7 +68,7 @@ def test_the_true_gain_lies_within_the_intervals_of_the_means(study: Study) -> N
 
 
 def test_a_confirmed_chain_is_beside_the_baseline_of_the_same_fresh_seeds(study: Study) -> None:
-    found = contenders(study)
+    found = candidates(study)
     trials = study.trials()
     assert [one.fresh for one in found] == [True, True]
     assert found[0].objective >= found[1].objective
@@ -80,7 +80,7 @@ def test_a_confirmed_chain_is_beside_the_baseline_of_the_same_fresh_seeds(study:
 
 
 def test_the_spread_is_over_seeds_and_a_mean_is_of_its_languages(study: Study) -> None:
-    best = contenders(study)[0]
+    best = candidates(study)[0]
     scores = study.scores()
     mine = scores[scores["trial"].isin([after.trial for after, _ in best.pairs]) & scores["main"]]
     deltas = mine[(mine["target"] == "slots") & (mine["split"] == "test")]
@@ -149,17 +149,21 @@ def test_rows_with_nothing_to_find_may_be_there_in_one_chain_alone(tmp_path: Pat
     """As mining leaves them: thirty sentences without a translation for which one chain found one."""
     study = Study.load(MadeUp(trials=2, rows=60, targets=("intent", "slots"), seed=1).write(tmp_path))
     rows = study.rows(1)
-    own = rows[(rows["task"] == "slots") & (rows["language"] == "de") & (rows["split"] == "test")]
+    own = rows[(rows["target"] == "slots") & (rows["language"] == "de") & (rows["split"] == "test")]
     names = [f"extra{n}" for n in range(30)]
     more = own.head(30).assign(id=names, cluster=names, tp=0, predicted=1, gold_count=0)
     f1 = 200 * own["tp"].sum() / (own["predicted"].sum() + own["gold_count"].sum() + 30)
-    _edited(study, 1, lambda table: pd.concat([table, more], ignore_index=True))
+    _edited(study, 1, lambda table: _joined(table, more))
     _rescored(study, 1, {("slots", "de"): f1})
     alone = Study.load(study.folder.path).compare(1, 0)
-    _edited(study, 0, lambda table: pd.concat([table, more.assign(predicted=0)], ignore_index=True))
+    _edited(study, 0, lambda table: _joined(table, more.assign(predicted=0)))
     both = Study.load(study.folder.path).compare(1, 0)
     assert alone["low"].notna().all()
     pd.testing.assert_frame_equal(alone, both)
+
+
+def _joined(table: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table, more.set_axis(table.columns, axis=1)], ignore_index=True)
 
 
 def test_targets_that_share_clusters_are_resampled_together(tmp_path: Path) -> None:
@@ -186,8 +190,9 @@ def test_targets_that_share_clusters_are_resampled_together(tmp_path: Path) -> N
 
 
 def _topic_like_intent(table: pd.DataFrame) -> pd.DataFrame:
-    own = table[table["task"] == "intent"]
-    return pd.concat([table[table["task"] != "topic"], own.assign(task="topic")], ignore_index=True)
+    target = table.columns[0]
+    own = table[table[target] == "intent"]
+    return pd.concat([table[table[target] != "topic"], own.assign(**{target: "topic"})], ignore_index=True)
 
 
 def test_seeds_that_disagree_on_the_sign_make_no_verdict(tmp_path: Path) -> None:
@@ -213,10 +218,10 @@ def test_a_lost_file_of_rows_costs_the_intervals_and_is_told(tmp_path: Path) -> 
 
 def test_a_seed_whose_rows_are_damaged_is_left_out_and_the_others_keep_their_intervals(tmp_path: Path) -> None:
     folder = MadeUp(trials=6, rows=20, seeds=3).write(tmp_path)
-    whole = contenders(Study.load(folder))[0]
+    whole = candidates(Study.load(folder))[0]
     assert [run.trial for _, run in whole.pairs] == [6, 8, 10]
     StudyFolder(folder).trial(8).rows.write_bytes(b"PAR1")
-    found = contenders(Study.load(folder))[0].comparison
+    found = candidates(Study.load(folder))[0].comparison
     wanted = compare_runs([whole.pairs[0], whole.pairs[2]])
     pd.testing.assert_frame_equal(found.languages, wanted.languages)
     pd.testing.assert_frame_equal(found.means, wanted.means)
@@ -237,7 +242,7 @@ def test_rows_that_do_not_give_the_recorded_score_have_no_interval(tmp_path: Pat
     found = compare_runs([(Run(study, 1), Run(study, 0))])
     without = found.languages[found.languages["low"].isna()]
     assert without["language"].tolist() == ["de"]
-    assert found.remarks == ("intent, de: no interval, for its rows don't give the recorded score.",)
+    assert found.remarks == ("intent, de: no interval, because its rows don't give the recorded score.",)
     assert found.means["low"].isna().all()  # the mean over unseen languages has German in it
 
 
@@ -250,7 +255,7 @@ def test_chains_scored_on_different_rows_have_no_interval(tmp_path: Path) -> Non
     study = Study.load(folder)
     found = compare_runs([(Run(study, 1), Run(study, 0))])
     assert {remark.partition(": ")[2] for remark in found.remarks} == {
-        "no interval, for the two weren't scored on the same rows."
+        "no interval, because the two chains weren't scored on the same rows."
     }
 
 
@@ -264,7 +269,7 @@ def test_comparing_with_a_trial_without_scores_is_an_error(tmp_path: Path) -> No
 
 def test_without_confirmation_the_best_three_of_the_search_are_looked_at(tmp_path: Path) -> None:
     study = Study.load(MadeUp(trials=8).write(tmp_path))
-    found = contenders(study)
+    found = candidates(study)
     objectives = study.trials().loc[1:, "objective"].sort_values(ascending=False)
     assert [one.trial for one in found] == objectives.index[:3].tolist()
     assert not any(one.fresh for one in found)

@@ -15,7 +15,7 @@ from tunexfer.core.chain import Chain
 from tunexfer.report import typology
 from tunexfer.report.distances import MEASURES, distances
 from tunexfer.report.source_gains import resamples
-from tunexfer.report.study import Study, named_apart
+from tunexfer.report.study import Study, with_distinct_names
 from tunexfer.report.typology import Findings, draw_pairs, findings
 
 XTREME = (
@@ -132,7 +132,7 @@ def test_studies_of_the_same_name_are_kept_apart(
         Study.load(MadeUp(languages=tuple(XTREME[:12]), seed=seed).write(tmp_path / str(seed))) for seed in (1, 2)
     ]
     monkeypatch.setattr(typology, "distances", lambda codes: matrices)
-    found = findings(named_apart(studies))
+    found = findings(with_distinct_names(studies))
     assert found is not None
     assert set(found.pairs["study"]) == {"1/made_up", "2/made_up"}
 

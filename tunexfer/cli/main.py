@@ -200,9 +200,9 @@ def report(
     """
     from tunexfer.report.answer import answer
     from tunexfer.report.page import write_report
-    from tunexfer.report.study import Study, named_apart
+    from tunexfer.report.study import Study, with_distinct_names
 
-    studies = named_apart([Study.load(folder) for folder in study])
+    studies = with_distinct_names([Study.load(folder) for folder in study])
     to = out or (study[0] if len(study) == 1 else Path())
     try:
         page = write_report(studies, to)
@@ -213,7 +213,7 @@ def report(
             f"{to}: the report can't be written there ({error.strerror}). Choose another folder with --out."
         ) from error
     for loaded in studies:
-        for line in (loaded.standing(), *loaded.problems, *answer(loaded)):
+        for line in (loaded.status(), *loaded.problems, *answer(loaded)):
             print(line)
     print(page)
 

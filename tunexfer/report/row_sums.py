@@ -1,4 +1,4 @@
-"""The sums over scored rows that each metric is made of, so that it can be computed anew for any weights of rows."""
+"""Metrics as sums over scored rows, so that they can be recomputed for any weights of the rows."""
 
 from __future__ import annotations
 
@@ -7,31 +7,28 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.metrics.metric import Array, mean_score
-from tunexfer.tasks.metrics.metric import Columns as Rows
-
-__all__ = ["NUMBERS", "TEXTS", "Array", "Rows", "Score", "columns_for", "mean_score", "row_sums"]
+from tunexfer.tasks.metrics.metric import Array, Columns
 
 Score = Callable[[Array], Array]
-"""From sums, shape (K, ...), to percentages, shape (...)."""
+"""Computes percentages, shape (...), from sums, shape (K, ...)."""
 
-_METRICS = [(name, metric) for kind in KINDS.values() for name, metric in kind.metrics.items()]
+PART = ("target", "language", "split")
 TEXTS = ("gold", "prediction")
+_METRICS = [(name, metric) for kind in KINDS.values() for name, metric in kind.metrics.items()]
 NUMBERS = tuple(dict.fromkeys(column for _, metric in _METRICS for column in metric.columns if column not in TEXTS))
-_WHICH = ("task", "language", "split", "id", "cluster")
 
 
 def columns_for(metrics: Iterable[str]) -> tuple[str, ...]:
-    """The columns of scored rows that these metrics need; the texts, which are large, only if they must be read."""
+    """List the columns of scored rows that these metrics need; the texts, which are large, only if they are needed."""
     wanted = set(metrics)
     needed = {column for name, metric in _METRICS if name in wanted for column in metric.columns}
-    return (*_WHICH, *NUMBERS, *(text for text in TEXTS if text in needed))
+    return (*PART, "id", "cluster", *NUMBERS, *(text for text in TEXTS if text in needed))
 
 
-def row_sums(metric: str, rows: Rows) -> tuple[Array, Score] | None:
+def row_sums(metric: str, rows: Columns) -> tuple[Array, Score] | None:
     """Compute what each row adds to the metric's sums, shape (K, rows), and the metric as a function of those sums.
 
-    rows:     of one task, language and split, as `columns_for` names them; numbers as float64, NaN if missing
+    rows:     of one target, language and split, with the columns that `columns_for` lists; numbers are NaN if missing
     returns:  None if the rows don't have the columns that the metric is made of
     """
     for name, own in _METRICS:

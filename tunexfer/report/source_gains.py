@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tunexfer.core.chain import Chain
 from tunexfer.report.distances import MEASURES
-from tunexfer.report.intervals import LEVEL
+from tunexfer.report.paired import LEVEL
 from tunexfer.report.study import Study
 
 ENGLISH = "en"

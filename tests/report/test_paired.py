@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from tunexfer.report.intervals import Draws, Sums, draw, holm, mean_draws
+from tunexfer.report.paired import Draws, Sums, draw, holm, mean_draws
 from tunexfer.report.row_sums import NUMBERS, TEXTS, row_sums
 from tunexfer.tasks.metrics.labels import macro_f1
 
@@ -147,10 +147,11 @@ def test_several_seeds_give_the_interval_of_their_mean(right: tuple[Any, Any]) -
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_falls() -> None:
-    # by hand: 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which the one before lifts
+    # by hand: 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which is raised to the p-value before it
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
     assert holm([0.02, np.nan]) == pytest.approx([0.02, np.nan], nan_ok=True)
+    assert np.isnan(holm([np.nan])).all()
 
 
 def rows(**columns: Any) -> dict[str, Any]:

@@ -1,17 +1,20 @@
-"""How sure a difference between two chains is: paired bootstrap and random exchange over clusters of scored rows.
+"""Paired statistics over the rows that two chains predicted: bootstrap intervals and random exchange tests.
 
 Letters in shapes: C clusters, L languages, S seeds, K sums that a metric is made of, R resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from tunexfer.report.row_sums import Score
+from tunexfer.tasks.metrics.metric import Array
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -20,23 +23,22 @@ _AT_ONCE = 2**21
 _ALIKE = 1e-9
 """Points: differences this close are equal, whatever order they were summed in."""
 
-Array = NDArray[np.float64]
+Hashes = NDArray[np.uint64]
 Name = TypeVar("Name", bound=Hashable)
 """A language, or a target and a language."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """The scored rows of two chains, summed by cluster: of one language, or of several (stacked) with the same ones."""
+    """The rows of two chains, summed by cluster: of one language, or of several (stacked) with the same clusters."""
 
     clusters: NDArray[Any]
-    """Shape (C,), each once: template, parallel id, a passage's first question, or the row's own id."""
+    """Shape (C,), without repeats: template, parallel id, a passage's first question, or the row's own id."""
     after: Array
     """Shape (C, K, S), stacked (C, K, S, L)."""
     before: Array
-    """Of the same rows and shape."""
-    score: Callable[[Array], Array]
-    """From sums, shape (K, ...), to percentages, shape (...)."""
+    """The same rows of the other chain, in the same shape."""
+    score: Score
 
     @property
     def delta(self) -> Array:
@@ -45,13 +47,13 @@ class Sums:
         return deltas
 
     def resampled(self, weights: Array) -> Array:
-        """The difference where each cluster counts as often as its weight, shape (R, C), says: shape (R,) or (R, L)."""
+        """Compute the difference with clusters repeated by `weights`, shape (R, C): shape (R,) or (R, L)."""
         scores = self.score(_weighted(weights, np.stack([self.after, self.before], axis=2)))
         means: Array = (scores[:, 0] - scores[:, 1]).mean(axis=1)
         return means
 
     def exchanged(self, flips: Array) -> Array:
-        """The difference where rows change places in the clusters with a 1 in `flips`, shape (R, C): as `resampled`."""
+        """Compute the difference with the chains swapped in the clusters where `flips`, shape (R, C), is 1."""
         moved = _weighted(flips, self.after - self.before)
         after, before = (side.sum(axis=0)[:, None] for side in (self.after, self.before))
         means: Array = (self.score(after - moved) - self.score(before + moved)).mean(axis=1)
@@ -59,21 +61,21 @@ class Sums:
 
 
 def _weighted(weights: Array, sums: Array) -> Array:
-    """Clusters' sums, shape (C, K, ...), added up by weights, shape (R, C): shape (K, R, ...)."""
+    """Add up the clusters' sums, shape (C, K, ...), by weights, shape (R, C): shape (K, R, ...)."""
     added = (weights @ sums.reshape(len(sums), -1)).reshape(len(weights), *sums.shape[1:])
     return np.moveaxis(added, 1, 0)
 
 
 @dataclass(frozen=True)
 class Draws:
-    """A difference, and what chance makes of it."""
+    """A difference between two chains and its resampling distributions."""
 
     delta: float
     """Points."""
     resampled: Array
-    """Shape (R,): of resampled rows."""
+    """Shape (R,): with resampled rows."""
     exchanged: Array
-    """Shape (R,): of rows that changed places at random, as if there were no difference."""
+    """Shape (R,): with rows exchanged at random, as under the null hypothesis."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -89,10 +91,10 @@ class Draws:
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of approximate randomisation: how often chance alone gives a difference this large.
+        """Two-sided p-value of approximate randomisation, (1 + hits) / (1 + R).
 
-        (1 + hits) / (1 + R). Under the null hypothesis the two chains' rows in a cluster could as well have changed
-        places, so it needs neither normality nor many clusters.
+        Under the null hypothesis the two chains' rows in a cluster are exchangeable, so the test needs neither
+        normality nor many clusters.
 
         Source: Noreen 1989, Computer-Intensive Methods for Testing Hypotheses, chapter 2; the added ones are from
         Phipson and Smyth 2010 (arXiv 1603.05766).
@@ -102,10 +104,9 @@ class Draws:
 
 
 def draw(languages: Mapping[Name, Sums], *, resamples: int = RESAMPLES, seed: int = 0) -> dict[Name, Draws]:
-    """The same resamples for all languages of a target, or of several targets: a cluster that several of them share is
-    drawn, or not, in all of them.
+    """Resample the clusters of one or several targets, with the same draws for all languages and targets.
 
-    So `mean_draws` of some languages keeps what their rows have in common.
+    A cluster that several languages share is drawn in all of them or in none, so `mean_draws` keeps their correlation.
     """
     if not languages:
         return {}
@@ -113,7 +114,7 @@ def draw(languages: Mapping[Name, Sums], *, resamples: int = RESAMPLES, seed: in
     ends = np.cumsum([len(sums.clusters) for sums in languages.values()])
     places = dict(zip(languages, np.split(codes, ends[:-1]), strict=True))
     stacks = _stacks(languages, places)
-    found = {name: np.empty((2, resamples)) for name in languages}
+    draws = {name: np.empty((2, resamples)) for name in languages}
     rng = np.random.default_rng(seed)
     size = max(1, _AT_ONCE // max(len(names), *(2 * stack.after[0].size for _, stack in stacks)))
     for start in range(0, resamples, size):
@@ -125,12 +126,12 @@ def draw(languages: Mapping[Name, Sums], *, resamples: int = RESAMPLES, seed: in
             place = places[members[0]]
             drawn = stack.resampled(weights[:, place]), stack.exchanged(flips[:, place])
             for at, name in enumerate(members):
-                found[name][0, part], found[name][1, part] = drawn[0][:, at], drawn[1][:, at]
-    return {name: Draws(float(languages[name].delta), *found[name]) for name in languages}
+                draws[name][0, part], draws[name][1, part] = drawn[0][:, at], drawn[1][:, at]
+    return {name: Draws(float(languages[name].delta), *draws[name]) for name in languages}
 
 
 def _stacks(languages: Mapping[Name, Sums], places: Mapping[Name, NDArray[np.intp]]) -> list[tuple[list[Name], Sums]]:
-    """Languages with the same clusters and the same metric, stacked: one multiplication does for all of them."""
+    """Stack languages with the same clusters and metric, so that one matrix product serves all of them."""
     groups: dict[object, list[Name]] = {}
     for name, sums in languages.items():
         groups.setdefault((places[name].tobytes(), sums.score, sums.after.shape), []).append(name)
@@ -149,7 +150,7 @@ def _stacks(languages: Mapping[Name, Sums], places: Mapping[Name, NDArray[np.int
 
 
 def _multinomial(rng: np.random.Generator, draws: int, clusters: int) -> Array:
-    """How often each cluster is drawn when as many are drawn as there are, shape (draws, clusters).
+    """Count how often each cluster is drawn when as many are drawn as there are, shape (draws, clusters).
 
     Counting drawn positions is several times as fast as `rng.multinomial` with equal probabilities.
     """
@@ -159,7 +160,7 @@ def _multinomial(rng: np.random.Generator, draws: int, clusters: int) -> Array:
 
 
 def mean_draws(parts: Sequence[Draws]) -> Draws:
-    """Of the mean of several differences."""
+    """Average several differences and, draw by draw, their distributions."""
     with np.errstate(invalid="ignore"):
         return Draws(
             float(np.mean([part.delta for part in parts])),
@@ -169,15 +170,11 @@ def mean_draws(parts: Sequence[Draws]) -> Draws:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Adjusted p-values that keep the chance of any false discovery in the family at their level; NaN stays NaN.
+    """Adjust the p-values of a family by Holm 1979, which bounds the chance of any false discovery; NaN stays NaN."""
+    from statsmodels.stats.multitest import multipletests
 
-    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure: with the p-values in rising order,
-    p'(i) is the largest of min(1, (m - j + 1) p(j)) over j up to i.
-    """
-    raw = np.asarray(p_values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(raw))
-    order = known[np.argsort(raw[known], kind="stable")]
-    adjusted = np.full_like(raw, np.nan)
-    steps = raw[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    adjusted = np.array(p_values, dtype=np.float64)
+    known = ~np.isnan(adjusted)
+    if known.any():
+        adjusted[known] = multipletests(adjusted[known], method="holm")[1]
     return adjusted
