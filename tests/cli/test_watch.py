@@ -16,8 +16,8 @@ import pytest
 from record.made_up import PLAN, chain, run, study, trial
 from rich.console import Console
 
-from tunexfer.cli.live_table import LiveTable
-from tunexfer.cli.watch import News, watch
+from tunexfer.cli.live import watch
+from tunexfer.cli.live_table import Feed, LiveTable
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Failure
 from tunexfer.errors import StudyError
@@ -66,7 +66,7 @@ class Screen(io.StringIO):
         self.watched = watched
 
     def write(self, text: str) -> int:
-        if "trial 5 runs" in text or "starts" in text:
+        if "trial 5 is running" in text or "starts" in text:
             self.watched.set()
         return super().write(text)
 
@@ -75,8 +75,8 @@ def test_a_study_is_watched_until_its_search_ends(folder: StudyFolder, elsewhere
     assert is_driven(folder)
     out = Screen(elsewhere)
     stands = watch(folder, Console(file=out, width=120))
-    assert "trial 5 runs: intermediate: 100% intent/de" in out.getvalue()
-    assert "trial 5 complete after 5 s, objective 60.00; 0 of 1 stages reused" in out.getvalue()
+    assert "trial 5 is running: intermediate: 100% intent/de" in out.getvalue()
+    assert "trial 5 complete after 5 s, objective 60.00; 0 of 1 trainings reused" in out.getvalue()
     assert "trial 1" not in out.getvalue().replace("(trial 1)", "")  # it had ended before
     assert stands.state == "finished"
     assert stands.best is not None
@@ -204,7 +204,7 @@ def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(fold
         record.begin(trial(5))
     time.sleep(0.01)  # the clock of the file system
     with Record.drive(folder, PLAN) as record:
-        news = News(folder)
+        news = Feed(folder)
         assert list(LiveTable.read(folder.path).running) == []
         record.begin(trial(5))
         assert list(LiveTable.read(folder.path).running) == [5]
@@ -214,7 +214,7 @@ def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(fold
 
 def test_news_are_told_once_and_a_trial_that_runs_again_is_news(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
-        news = News(folder)
+        news = Feed(folder)
         assert list(news.look()) == []
         again = trial(2, of=chain(stages=2))  # the failed one
         record.begin(again)
@@ -222,7 +222,7 @@ def test_news_are_told_once_and_a_trial_that_runs_again_is_news(folder: StudyFol
         assert list(news.look()) == [again, replace(ended, scores=())]
         ended = run(record, again, 61.0)
         assert list(news.look()) == [replace(ended, scores=())]
-        assert [one.trial.number for one in news.record.ended] == [0, 1, 2, 3, 4, 5]
+        assert sorted(news.results) == [0, 1, 2, 3, 4, 5]
 
 
 def test_asking_whether_a_search_is_at_work_never_makes_one_fail(folder: StudyFolder) -> None:

@@ -1,4 +1,4 @@
-"""The mirror: what MLflow is told, what survives a crash, and what happens when nobody answers."""
+"""The mirror: what MLflow gets, what survives a crash, and what happens when no server answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record.made_up import PLAN, chain, run, study, trial
+from record.made_up import PLAN, chain, run, scores, study, trial
 from servers import free_port, mlflow_server
 
-from tunexfer.core.files import StudyFolder
+from tunexfer.core.files import StudyFolder, TrialFolder
+from tunexfer.core.trial import Failure, TrialResult
 from tunexfer.mlflow.client import default_uri
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.mlflow.runs import metrics, params
-from tunexfer.record.deltas import Deltas
 from tunexfer.record.ending import How
 from tunexfer.record.record import Record
 
@@ -29,10 +29,16 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 
 def mirror(folder: StudyFolder, uri: str | None = None, *, state: How = "finished") -> list[str]:
-    """Mirror a record once; returns what the user is told."""
+    """Mirror a record once; returns the warnings."""
     said: list[str] = []
     Mirror(Record(folder), uri or default_uri(folder.path.parent), said.append).start().close(state)
     return said
+
+
+def rows(record: Record, number: int) -> Any:
+    """A trial's rows of the score table."""
+    table = record.score_table()
+    return table[table["trial"] == number]
 
 
 def client_of(folder: StudyFolder, uri: str | None = None) -> Any:
@@ -51,8 +57,7 @@ def runs_of(client: Any, name: str = "toy") -> dict[str, Any]:
 
 def test_every_score_mean_worst_and_delta_has_its_name(folder: StudyFolder) -> None:
     record = Record(folder)
-    complete = [replace(result, scores=record.scores(result.trial.number)) for result in record.complete]
-    found = metrics(complete[1], Deltas(complete))
+    found = metrics(record.ended[1], rows(record, 1))
     assert found["objective"] == 53.0
     assert found["test/intent/ru"] == 51.0
     assert found["validation/intent/ru"] == 51.0
@@ -68,10 +73,13 @@ def test_every_score_mean_worst_and_delta_has_its_name(folder: StudyFolder) -> N
 
 def test_a_gain_is_over_languages_that_the_baseline_has_not_been_trained_in_either(tmp_path: Path) -> None:
     with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
-        baseline = run(record, trial(0, phase="baseline", of=chain()), 50.0)
-        german = run(record, trial(1, of=chain(train="de")), 53.0)
-    low = [replace(one, value=9.0) if one.language == "en" else one for one in german.scores]  # 41 below the baseline
-    found = metrics(replace(german, scores=tuple(low)), Deltas([baseline]))
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        record.begin(trial(1, of=chain(train="de")))
+        own = [replace(s, value=9.0) if s.language == "en" else s for s in scores(chain(train="de"), 53.0)]
+        german = TrialResult(
+            trial=trial(1, of=chain(train="de")), state="complete", started=1.0, seconds=1.0, scores=tuple(own)
+        )
+        found = metrics(record.finish(german), rows(record, 1))
     assert found["delta/intent/en"] == -41.0
     assert found["gain/intent"] == 3.0  # of ru alone
     assert found["unseen/intent"] == (9.0 + 51.0) / 2  # a score, compared with nothing
@@ -99,6 +107,8 @@ def test_a_study_is_one_parent_with_a_nested_run_per_trial_however_often_it_is_s
     assert {run.info.status for name, run in runs.items() if name != "2"} == {"FINISHED"}
     assert runs["2"].info.status == "FAILED"
     assert runs["2"].data.tags["tunexfer.reason"] == "it broke"
+    assert runs["2"].data.tags["tunexfer.failure"] == "user"
+    assert [run.info.run_name for name, run in sorted(runs.items())][:2] == ["0000 baseline", "0001 intent de"]
     assert runs["4"].data.tags["tunexfer.phase"] == "confirm"
     assert runs["1"].data.tags["tunexfer.fingerprint"] == Record(folder).ended[1].trial.fingerprint
     assert runs["1"].data.metrics["delta/intent/ru"] == 3.0
@@ -132,6 +142,43 @@ def test_a_failed_trial_that_succeeds_later_keeps_its_run(folder: StudyFolder) -
     runs = runs_of(client_of(folder))
     assert runs["2"].info.status == "FINISHED"
     assert runs["2"].data.metrics["objective"] == 54.0
+
+
+def test_the_details_of_a_failure_are_a_file(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    failure = Failure(kind="bug", message="KeyError: 'x'", detail="Traceback (most recent call last): ...")
+    with Record.drive(folder, PLAN) as record:
+        record.begin(trial(1))
+        record.finish(TrialResult(trial=trial(1), state="failed", started=1.0, seconds=1.0, failure=failure))
+        mirror(folder)
+    client = client_of(folder)
+    run_id = runs_of(client)["1"].info.run_id
+    assert {file.path for file in client.list_artifacts(run_id)} == {"chain.yaml", "failure.txt"}
+
+
+def test_a_finished_trial_is_sent_at_a_cost_that_does_not_depend_on_the_others(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the trial's own scores and its baseline's are read."""
+    read: list[int] = []
+    original = TrialFolder.scores.fget
+    assert original
+
+    def scores_of(self: TrialFolder) -> Path:
+        read.append(self.number)
+        return original(self)
+
+    record = Record(folder)
+    sender = Mirror(record, default_uri(folder.path.parent), print)
+    for result in record.ended:
+        sender.finished(result)
+    monkeypatch.setattr(TrialFolder, "scores", property(scores_of))
+    table = sender._scores(record.complete[3])
+    assert table is not None
+    assert set(read) == {3, 4}  # the baseline with that fresh seed, and the trial
+    whole = rows(record, 4)
+    assert table["delta"].tolist() == whole["delta"].tolist()
+    assert table["unseen_by_both"].tolist() == whole["unseen_by_both"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +219,7 @@ def test_a_dead_server_is_mentioned_once_and_holds_nothing_up(folder: StudyFolde
     said = mirror(folder, f"http://127.0.0.1:{free_port()}")
     assert time.monotonic() - started < 15
     assert len(said) == 1
-    assert "is sent when the same command is next started" in said[0]
+    assert "missing runs are synced on the next start of the same command" in said[0]
 
 
 @pytest.mark.slow

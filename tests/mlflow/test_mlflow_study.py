@@ -1,11 +1,11 @@
-"""What MLflow shows of a whole study: description, files, the rows it read, and the view of its best trials."""
+"""What MLflow shows of a whole study: description, files, and the rows it read."""
 
 from __future__ import annotations
 
-import base64
 import json
+import re
 import shutil
-import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,10 @@ from tunexfer.errors import StudyError
 from tunexfer.mlflow.client import default_uri, find_uri, remember
 from tunexfer.mlflow.description import NOTE, description
 from tunexfer.mlflow.mirror import Mirror
-from tunexfer.mlflow.view import PREFIX, compare_address, trials_address, view_key, view_tag
 from tunexfer.record.datasets import Dataset, write_datasets
-from tunexfer.record.findings import summarise
-from tunexfer.record.record import Record
+from tunexfer.record.findings import Findings
+from tunexfer.record.record import Record, read_plan
 
-OBJECTIVE = {"maximize": "mean", "split": "validation", "languages": ["de", "ru"]}
 DIGEST = {"train": "a" * 32, "validation": "b" * 32, "test": "c" * 32}
 
 
@@ -72,29 +70,31 @@ def runs(client: Any) -> dict[str, Any]:
     return {run.data.tags.get("tunexfer.trial", "parent"): run for run in found}
 
 
-def test_the_parent_run_says_what_was_found(runs: dict[str, Any]) -> None:
+def findings_of(folder: StudyFolder) -> Findings:
+    record = Record(folder)
+    return Findings.of(record.ended, record.score_table(), read_plan(folder))
+
+
+def test_the_description_of_the_parent_run_holds_the_findings(folder: StudyFolder, runs: dict[str, Any]) -> None:
     text = runs["parent"].data.tags[NOTE]
-    assert text.startswith("**toy**: finished; trials: 2 complete, 1 failed of 3, and 2 with fresh seeds. 50 steps")
+    assert text.startswith("**toy**: finished; trials: 3 wanted, 2 complete, 1 failed, 2 confirm.")
+    plain = re.sub(r"\\(.)", r"\1", text)
+    findings = findings_of(folder)
+    for sentence in (findings.headline, *findings.sentences, *findings.warnings):
+        assert sentence in plain
     # unseen is ru alone: the stage trained intent in de, the target in en
     assert "| intent | accuracy, test | 1 | 48.0 | 51.0 | +3.0 | en de ru |  |" in text
-    assert "Best chain (trial 1): intermediate: 100% intent/de, 10 steps, lr 1e-3" in text
-    assert "- trial 1: intent +5.00, retrieval +5.00" in text
 
 
-def test_a_description_says_who_chose_and_escapes_what_markdown_would_read(folder: StudyFolder) -> None:
-    found = summarise(Record(folder), state="running", objective=OBJECTIVE, wanted=3, seconds=0.0)
-    assert "Chosen by the mean of validation scores (languages: de ru): baseline 50.00, best 53.00." in description(
-        found
-    )
-    assert description({**found, "study": "a_b*c"}).startswith(r"**a\_b\*c**: running;")
+def test_a_description_escapes_what_markdown_would_read(folder: StudyFolder) -> None:
+    assert description("a_b*c", "running", findings_of(folder)).startswith(r"**a\_b\*c**: running;")
 
 
 def test_a_description_is_never_longer_than_mlflow_takes(folder: StudyFolder) -> None:
-    found = summarise(Record(folder), state="running", objective=OBJECTIVE, wanted=3, seconds=0.0)
-    many = {f"target{number}": found["targets"]["intent"] for number in range(300)}
-    text = description({**found, "targets": many})
+    findings = findings_of(folder)
+    many = {f"target{number}": findings.targets["intent"] for number in range(300)}
+    text = description("toy", "running", replace(findings, targets=many))
     assert len(text) < 8000
-    assert text.rstrip().endswith("|")
 
 
 def test_the_parent_run_has_plan_scores_and_report_as_files(client: Any, runs: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def test_a_report_that_fails_is_said_and_the_study_still_ends(tmp_path: Path) ->
 
     uri = default_uri(folder.path.parent)
     Mirror(Record(folder), uri, said.append, draw=fail).start().close("finished")
-    assert said == [f"MLflow shows no report of toy: no ink. `tunexfer report {folder.path}` makes it."]
+    assert said == [f"MLflow has no report of toy: no ink. Run `tunexfer report {folder.path}`."]
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
@@ -147,56 +147,6 @@ def test_rows_from_the_hub_say_where_and_how_many(client: Any, runs: dict[str, A
     assert pairs.source_type == "hugging_face"
     assert json.loads(pairs.source) == {"path": "someone/retrieval", "revision": "1234"}
     assert json.loads(pairs.profile) == {"num_rows": 7}
-
-
-def _view(client: Any, folder: StudyFolder) -> dict[str, Any]:
-    """As MLflow's page reads it: an envelope with a name, and the state compressed."""
-    tags = client.get_experiment_by_name("toy").tags
-    envelope = json.loads(tags[PREFIX + view_key(Record(folder).study_id)])
-    assert envelope["name"] == "toy: best first"
-    packed = envelope["state"].removeprefix("deflate;")
-    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
-    return state
-
-
-def test_the_view_has_the_few_columns_that_matter_first(client: Any, folder: StudyFolder) -> None:
-    state = _view(client, folder)
-    families = [
-        f"metrics.`{kind}/{target}`" for kind in ("gain", "mean", "worst") for target in ("intent", "retrieval")
-    ]
-    assert state["selectedColumns"][:7] == ["metrics.`objective`", *families]
-    assert [name for name in state["columnOrder"] if name in state["selectedColumns"]] == state["selectedColumns"]
-    assert "params.`intermediate.tasks`" not in state["selectedColumns"]  # every trial with a stage has the same
-    sections = [section["name"] for section in state["compareRunSections"]]
-    assert sections == ["Gain in unseen languages", "Objective", "Mean of languages", "Worst language"]
-    known = {section["uuid"] for section in state["compareRunSections"]}
-    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == known
-
-
-def test_what_the_view_asks_for_is_the_studys_own_trials_and_the_best_comes_first(
-    client: Any, folder: StudyFolder
-) -> None:
-    state = _view(client, folder)
-    order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
-    number = client.get_experiment_by_name("toy").experiment_id
-    found = client.search_runs([number], state["searchFilter"], order_by=[order])
-    assert [run.data.tags["tunexfer.trial"] for run in found] == ["1", "0", "2"]
-
-
-def test_there_is_no_view_before_a_trial_is_complete(tmp_path: Path) -> None:
-    assert view_tag(Record(StudyFolder(tmp_path / "none"))) is None
-
-
-def test_addresses_are_those_of_mlflows_pages() -> None:
-    assert (
-        trials_address("http://127.0.0.1:5000", "3", "ab", charts=True)
-        == "http://127.0.0.1:5000/#/experiments/3/runs?viewStateShareKey=tunexfer-ab&compareRunsMode=CHART"
-        "&workflowType=machine_learning"
-    )
-    assert (
-        compare_address("http://127.0.0.1:5000", "3", ["x", "y"])
-        == "http://127.0.0.1:5000/#/compare-runs?runs=%5B%22x%22%2C%22y%22%5D&experiments=%5B%223%22%5D"
-    )
 
 
 def test_a_study_remembers_where_it_is_mirrored_and_no_password(tmp_path: Path) -> None:

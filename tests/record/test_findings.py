@@ -1,4 +1,4 @@
-"""The summary: its numbers by hand from the made-up study."""
+"""Findings and the summary printed from them: numbers by hand from the made-up study."""
 
 from __future__ import annotations
 
@@ -11,85 +11,139 @@ import pytest
 from record.made_up import PLAN, chain, run, study, trial
 from rich.console import Console
 
+from tunexfer.cli.summary import show_summary
 from tunexfer.core.files import StudyFolder
-from tunexfer.mlflow.description import description
-from tunexfer.record.findings import show, summarise
+from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record
 
 OBJECTIVE = {"maximize": "mean", "split": "validation", "languages": ["de", "ru"]}
+BEST = "intermediate: 100% intent/de, 10 steps, lr 1e-3 -> intent (en, 10 steps, lr 1e-3), retrieval"
+
+
+def findings_of(record: Record, **objective: Any) -> Findings:
+    plan = {**PLAN, "identity": {**PLAN["identity"], "objective": OBJECTIVE | objective}}
+    return Findings.of(record.ended, record.score_table(), plan)
+
+
+def printed(findings: Findings) -> str:
+    out = io.StringIO()
+    about = {"study": "toy", "folder": "runs/my toy", "state": "finished", "seconds": 12.34}
+    show_summary(about | findings.as_dict(), Console(file=out, width=200))
+    return out.getvalue()
 
 
 @pytest.fixture
-def summary(tmp_path: Path) -> dict[str, Any]:
+def findings(tmp_path: Path) -> Findings:
     study(StudyFolder(tmp_path / "toy"))
-    record = Record(StudyFolder(tmp_path / "toy"))
-    return summarise(record, state="finished", objective=OBJECTIVE, wanted=3, seconds=12.34)
+    return findings_of(Record(StudyFolder(tmp_path / "toy")))
 
 
-def test_the_best_chain_is_compared_with_the_baseline_on_test(summary: dict[str, Any]) -> None:
-    intent = summary["targets"]["intent"]
+def test_the_best_chain_is_compared_with_the_baseline_on_test(findings: Findings) -> None:
+    intent = findings.targets["intent"]
     assert intent["languages"]["ru"] == {"baseline": 48.0, "best": 51.0, "delta": 3.0, "unseen": True}
     # the stage trains intent in de and the target in en: only ru is unseen
     assert intent["unseen"] == {"languages": 1, "baseline": 48.0, "best": 51.0, "delta": 3.0}
     assert intent["all"] == {"languages": 3, "baseline": 49.0, "best": 52.0, "delta": 3.0}
+    assert findings.headline == f"Best chain (trial 1, objective 53.00, baseline 50.00): {BEST}"
+    gain = "intent: +3.0 points in 1 unseen language (48.0 to 51.0, accuracy, test); of all 3, 3 improve, 0 get worse."
+    assert gain in findings.sentences
 
 
-def test_where_no_chain_beats_the_baseline_the_next_best_is_shown_beside_it(tmp_path: Path) -> None:
+def test_where_no_chain_beats_the_baseline_the_next_best_is_compared_with_it(tmp_path: Path) -> None:
     with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
         run(record, trial(0, phase="baseline", of=chain()), 50.0)
         run(record, trial(1), 47.0)
         run(record, trial(2, of=chain(stages=2)), 48.0)
-    found = summarise(record, state="finished", objective=OBJECTIVE, wanted=3, seconds=1.0)
-    assert found["best"]["trial"] == 0
-    assert (found["next_best"]["trial"], found["next_best"]["objective"]) == (2, 48.0)
-    assert found["targets"]["intent"]["languages"]["ru"]["delta"] == -2.0
-    out = io.StringIO()
-    show(found, Console(file=out, width=100))
-    assert "The next best (trial 2, objective 48.00): intermediate" in out.getvalue()
-    assert "next best" in description(found)
-    assert "The next best (trial 2): intermediate" in description(found)
+        findings = findings_of(record)
+    assert findings.best
+    assert findings.best["trial"] == 0
+    assert findings.targets["intent"]["languages"]["ru"]["delta"] == -2.0
+    start = "No chain beat the baseline (objective 50.00). The next best (trial 2, objective 48.00): intermediate"
+    assert findings.headline.startswith(start)
 
 
 def test_a_language_that_the_baseline_trained_is_not_unseen_for_a_chain_from_another(tmp_path: Path) -> None:
     with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
         run(record, trial(0, phase="baseline", of=chain()), 50.0)
         run(record, trial(1, of=chain(train="de")), 53.0)
-    found = summarise(record, state="finished", objective=OBJECTIVE, wanted=2, seconds=1.0)["targets"]["intent"]
-    assert found["unseen"]["languages"] == 1
-    assert {language for language, row in found["languages"].items() if row["unseen"]} == {"ru"}
+        intent = findings_of(record).targets["intent"]
+    assert intent["unseen"]["languages"] == 1
+    assert {language for language, row in intent["languages"].items() if row["unseen"]} == {"ru"}
 
 
-def test_confirmation_gives_mean_and_spread_over_fresh_seeds(summary: dict[str, Any]) -> None:
-    (confirmed,) = summary["confirmation"]
-    assert confirmed["trial"] == 1
-    assert confirmed["unseen_delta"]["intent"] == {"mean": 5.0, "sd": None, "beyond": False}
+def test_the_best_chain_of_one_target_is_chosen_by_its_validation_scores_in_the_objectives_languages(
+    tmp_path: Path,
+) -> None:
+    """Scores of a trial: its value in en, 1 less in de, 2 less in ru; retrieval has no validation scores."""
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 53.0)
+        run(record, trial(2, of=chain(stages=2)), 52.0)
+        for maximize, value in (("mean", (52 + 51) / 2), ("worst_language", 51.0)):
+            assert findings_of(record, maximize=maximize).best_per_target == {"intent": {"trial": 1, "value": value}}
+        english = findings_of(record, languages="train")
+    assert english.best_per_target == {"intent": {"trial": 1, "value": 53.0}}
 
 
-def test_trials_and_steps_are_counted(summary: dict[str, Any]) -> None:
-    assert summary["trials"] == {"wanted": 3, "complete": 2, "failed": 1, "stopped": 0, "confirm": 2}
-    assert summary["steps"] == {"trained": 50, "reused": 0}
-    assert summary["objective"] == OBJECTIVE | {"baseline": 50.0, "best": 53.0}
-
-
-def test_it_is_json_and_can_be_shown(summary: dict[str, Any]) -> None:
-    json.dumps(summary, allow_nan=False)
-    out = io.StringIO()
-    show(summary, Console(file=out, width=100))
-    text = out.getvalue()
-    assert "Best chain: intermediate: 100% intent/de, 10 steps, lr 1e-3 -> intent (en, 10 steps, lr 1e-3)" in text
-    assert "de (trained)" in text
-    assert "mean of validation scores, languages: de ru): baseline 50.00, best 53.00 (trial 1)" in text.replace(
-        "\n", " "
+def test_confirmation_gives_mean_spread_and_interval_over_fresh_seeds(tmp_path: Path) -> None:
+    """Gains of 4, 5 and 6: mean 5, standard deviation 1, and 4.303 is Student's 97.5 % point for 2 degrees."""
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 53.0)
+        for seed, gain in ((8, 4.0), (9, 5.0), (10, 6.0)):
+            run(record, trial(2 * seed, phase="confirm", seed=seed, of=chain()), 50.0)
+            run(record, trial(2 * seed + 1, phase="confirm", seed=seed), 50.0 + gain)
+        findings = findings_of(record)
+    (confirmed,) = findings.confirmation
+    assert (confirmed["trial"], confirmed["seeds"]) == (1, 3)
+    half = 4.303 / 3**0.5
+    expected = {"mean": 5.0, "sd": 1.0, "low": 5 - half, "high": 5 + half, "beyond": True}
+    assert confirmed["unseen_delta"]["intent"] == pytest.approx(expected, abs=1e-3)
+    sentence = (
+        "intent, confirmation: trial 1 gains +5.00 ± 1.00 points in unseen languages over 3 fresh seeds "
+        "(95 % interval +2.52 to +7.48)."
     )
-    assert "Of the confirmed chains it has the highest mean objective over 1 fresh seeds." in text.replace("\n", " ")
-    assert "over 1 fresh seeds" in " ".join(text.split())
-    assert "intent: no chain helps beyond the spread" in text
-    assert "One seed shows no spread, so no gain can be told from it: `confirm: {seeds: 3}`" in text.replace("\n", " ")
-    assert f"tunexfer ui {summary['folder']} opens MLflow on it" in text
+    assert sentence in findings.sentences
+    assert not [warning for warning in findings.warnings if "seed" in warning]
 
 
-def test_a_study_without_a_trial_has_a_summary(tmp_path: Path) -> None:
-    record = Record(StudyFolder(tmp_path / "none"))
-    empty = summarise(record, state="interrupted", objective={}, wanted=3, seconds=0.0)
-    show(empty, Console(file=io.StringIO()))
-    assert empty["best"] is None
+def test_one_fresh_seed_shows_no_spread(findings: Findings) -> None:
+    (confirmed,) = findings.confirmation
+    expected = {"mean": 5.0, "sd": None, "low": None, "high": None, "beyond": False}
+    assert confirmed["unseen_delta"]["intent"] == expected
+    assert "One fresh seed shows no spread" in " ".join(findings.warnings)
+
+
+def test_trials_and_steps_are_counted(findings: Findings) -> None:
+    assert findings.trials == {"wanted": 3, "complete": 2, "failed": 1, "stopped": 0, "confirm": 2}
+    assert findings.steps == {"trained": 50, "reused": 0}
+    assert findings.objective == OBJECTIVE | {"baseline": 50.0, "best": 53.0}
+
+
+def test_failures_and_selection_by_target_languages_are_warnings(findings: Findings) -> None:
+    assert "1 trial failed (2): it broke" in findings.warnings
+    assert any("target-language validation data" in warning for warning in findings.warnings)
+    assert "Selected by the mean of validation scores in de, ru. Test data was not used." in findings.sentences
+
+
+def test_selection_in_training_languages_is_the_zero_shot_protocol(tmp_path: Path) -> None:
+    study(StudyFolder(tmp_path / "toy"))
+    findings = findings_of(Record(StudyFolder(tmp_path / "toy")), languages="train")
+    assert "zero-shot protocol" in findings.sentences[0]
+    assert not any("protocol" in warning for warning in findings.warnings)
+
+
+def test_findings_are_json_and_the_summary_prints_them(findings: Findings) -> None:
+    plain = json.loads(json.dumps(findings.as_dict(), allow_nan=False))
+    assert plain["headline"] == findings.headline
+    text = printed(findings)
+    for sentence in (findings.headline, *findings.sentences, *findings.warnings):
+        assert sentence in text
+    assert "tunexfer ui 'runs/my toy'" in text
+    assert len(text.splitlines()) <= 30
+
+
+def test_a_study_without_a_trial_has_findings(tmp_path: Path) -> None:
+    findings = findings_of(Record(StudyFolder(tmp_path / "none")))
+    assert findings.best is None
+    assert "nothing to compare" in printed(findings)

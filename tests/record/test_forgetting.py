@@ -1,9 +1,8 @@
-"""A study whose second target goes on from the first: what is kept, compared, mirrored and told of the forgetting."""
+"""A study whose second target goes on from the first: how its forgetting is kept, compared, mirrored and reported."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import FORGETTING, Score
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.mlflow.runs import metrics, params
-from tunexfer.record.deltas import Deltas
-from tunexfer.record.findings import show, summarise
+from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record, write_result
 
 FIRST = Target(task="news", stage=stage("kinnews", "news", "kin"))
@@ -84,9 +82,8 @@ def test_forgetting_is_compared_with_the_no_stage_chain_of_the_same_two_targets(
 
 
 def test_mlflow_shows_it_beside_the_deltas(record: Record) -> None:
-    complete = [replace(result, scores=record.scores(result.trial.number)) for result in record.complete]
-    ended = complete[1]
-    found = metrics(ended, Deltas(complete))
+    ended, table = record.complete[1], record.score_table()
+    found = metrics(ended, table[table["trial"] == 1])
     assert found["forgetting/kinnews/kin"] == 25.0
     assert found["validation/kinnews/kin/forgetting"] == 25.0
     assert found["test/kinnews/kin"] == found["mean/kinnews"] == 84.0
@@ -103,20 +100,21 @@ def test_the_objective_never_reads_it() -> None:
 
 
 def test_the_summary_tells_what_is_lost(record: Record) -> None:
-    found = summarise(record, state="finished", objective={"maximize": "mean", "split": "validation",
-                      "languages": "all"}, wanted=4, seconds=1.0)  # fmt: skip
-    assert found["best"]["trial"] == 1
-    assert found["targets"]["kinnews"]["forgetting"] == {"kin": {"baseline": 50.0, "best": 25.0}}
-    assert "forgetting" not in found["targets"]["kirnews"]
-    out = io.StringIO()
-    show(found, Console(file=out, width=120))
-    assert "Forgotten of kinnews, in % of its score (below 0: gained): kin 25.0 (baseline 50.0)" in out.getvalue()
+    objective = {"maximize": "mean", "split": "validation", "languages": "all"}
+    plan = {"identity": {"objective": objective}, "search": {"trials": 4}}
+    findings = Findings.of(record.ended, record.score_table(), plan)
+    assert findings.best
+    assert findings.best["trial"] == 1
+    assert findings.targets["kinnews"]["forgetting"] == {"kin": {"baseline": 50.0, "best": 25.0}}
+    assert "forgetting" not in findings.targets["kirnews"]
+    sentence = "Forgetting of kinnews, in % of its score (negative: it improved): kin 25.0 (baseline 50.0)."
+    assert sentence in findings.sentences
 
 
 def test_the_live_table_has_a_column_for_each_target(record: Record) -> None:
     out = io.StringIO()
     console = Console(file=out, width=120, height=30, force_terminal=True)
-    with LiveView(record.folder, wanted=4, before=record.ended, console=console) as live:
+    with LiveView(record.folder, console=console) as live:
         live.refresh()
     assert "kinnews" in out.getvalue()
     assert "kirnews" in out.getvalue()

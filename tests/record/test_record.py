@@ -147,9 +147,6 @@ def test_numbers_are_given_in_order_whatever_was_taken(folder: StudyFolder) -> N
         assert list(itertools.islice(record.free_numbers(), 3)) == [1, 3, 4]
         record.begin(trial(1))
         assert next(record.free_numbers()) == 3
-        folder.trial(1).chain.write_text("chain: [")
-        record.load(folder.trial(1))
-        assert next(record.free_numbers()) == 1
 
 
 def test_a_folder_made_by_a_different_plan_is_refused_with_what_differs(folder: StudyFolder) -> None:

@@ -24,7 +24,7 @@ from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.mlflow.client import default_uri
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.plan.plan import Plan
-from tunexfer.record.findings import summarise
+from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record
 
 SPACE: dict[str, Any] = {
@@ -99,7 +99,7 @@ def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
     Mortal.moment, Mortal.wanted = moment, wanted
     plan = Plan.load(root / "space.yaml", cache=root / "cache")
     folder = StudyFolder(root / "runs" / "fake")
-    with Mortal.drive(folder, plan.as_dict()) as record, LiveView(folder, wanted=plan.trials) as live:
+    with Mortal.drive(folder, plan.as_dict()) as record, LiveView(folder) as live:
         mirror = Mirror(record, default_uri(root / "runs"), live.warning).start()
         state = "interrupted"
         try:
@@ -108,8 +108,8 @@ def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
             state = run_search(plan, record, runner, SearchOptions(), [live, mirror]).state
         finally:
             mirror.close(state)
-        objective = plan.objective.model_dump()
-        print(json.dumps(summarise(record, state=state, objective=objective, wanted=plan.trials, seconds=0)))
+        findings = Findings.of(record.ended, record.score_table(), plan.as_dict())
+        print(json.dumps({"state": state} | findings.as_dict()))
     return 130 if state == "interrupted" else 0
 
 

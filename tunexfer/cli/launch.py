@@ -46,17 +46,16 @@ def launch(
     address: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run what the study still lacks, and sum up what it found.
+    """Run the trials that the study lacks.
 
-    console: where everything is said on the way
-    returns: the summary, as `tracking.summary.summarise` makes it
+    console: for progress and warnings
+    returns: `study`, `folder`, `state`, `seconds` and the findings in plain values
     raises: TunexferError, with what to do about it
     """
     from tunexfer.cli.live import LiveView
-    from tunexfer.cli.live_table import trials_wanted
     from tunexfer.mlflow.mirror import Mirror
     from tunexfer.record.datasets import write_datasets
-    from tunexfer.record.findings import summarise
+    from tunexfer.record.findings import Findings
     from tunexfer.record.record import Record
     from tunexfer.search.ray_tune import SearchOptions, run_search
 
@@ -67,8 +66,7 @@ def launch(
         shared = {"runs folder": places.runs, "cache": places.cache}
         if "://" not in places.store:
             shared["stage store"] = Path(places.store)
-        wanted = trials_wanted(plan.as_dict())
-        view = LiveView(folder, wanted=wanted, before=record.ended, quiet=quiet, console=console)
+        view = LiveView(folder, quiet=quiet, console=console)
         mirror = Mirror(record, places.tracking_uri, view.warning, draw=partial(draw_report, folder)).start()
         state: How = "failed"
         try:
@@ -91,13 +89,9 @@ def launch(
             raise
         finally:
             mirror.close(state)
-        return summarise(
-            record,
-            state=state,
-            objective=plan.objective.model_dump(),
-            wanted=plan.trials,
-            seconds=outcome.seconds,
-        )
+        about = {"study": folder.name, "folder": str(folder.path), "state": state}
+        findings = Findings.of(record.ended, record.score_table(), plan.as_dict())
+        return about | findings.as_dict() | {"seconds": round(outcome.seconds, 1)}
 
 
 def draw_report(folder: StudyFolder, to: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: a live table in a terminal, else plain lines. All of it on standard error."""
+"""Watch a study by its folder alone: a live table in a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -11,87 +11,57 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tunexfer.cli.live_table import LiveTable, reason, with_scores
+from tunexfer.cli.live_table import Feed, LiveTable
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.record.ending import is_driven
 from tunexfer.record.listener import Listener
-from tunexfer.record.progress import TrialProgress, read_progress
+from tunexfer.record.progress import TrialProgress
 
 POLL_S = 0.5
 
 
 class LiveView(Listener):
-    """Shows trials with state, stage and step, scores as they come in, objective, best so far, and time left."""
+    """Shows a study while it runs, on standard error by default: a table in a terminal, otherwise plain lines.
 
-    def __init__(
-        self,
-        folder: StudyFolder,
-        *,
-        wanted: int,
-        before: Sequence[TrialResult] = (),
-        running: Sequence[Trial] = (),
-        quiet: bool = False,
-        console: Console | None = None,
-    ) -> None:
-        """
-        wanted:   trials the study is to have in the end
-        before:   those that have ended already
-        running:  those that have begun already
-        """
-        self.folder, self.wanted, self.quiet = folder, wanted, quiet
-        self.console = console or Console(stderr=True)
-        self._running = {trial.number: trial for trial in running}
-        self._standing: dict[int, TrialProgress] = {}
-        self._ended = {result.trial.number: with_scores(folder, result) for result in before}
-        self._fresh: list[TrialResult] = []
-        """TrialResult while we watched: the times to extrapolate from."""
-        self._told: set[tuple[int, str]] = set()
-        """Trials and targets whose scores have been said."""
-        self._lock = threading.RLock()
+    In a `with` block, a thread of its own refreshes it.
+    """
+
+    def __init__(self, folder: StudyFolder, *, quiet: bool = False, console: Console | None = None) -> None:
+        """quiet: show warnings alone"""
+        self.quiet, self.console = quiet, console or Console(stderr=True)
+        self.feed = Feed(folder)
+        self._jobs: set[tuple[int, str]] = set()
+        """Trials and running jobs that lines were printed for."""
+        self._scored: set[tuple[int, str]] = set()
+        """Likewise trials and targets."""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="live-view", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="live-view", daemon=True)
         table = self.console.is_terminal and not quiet
         self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=False) if table else None
-
-    def __enter__(self) -> LiveView:
         if self._live:
             self._live.start()
-        for number, trial in self._running.items():
-            self._line(f"trial {number} runs: {chain_in_words(trial.chain)}")
-        if not self.quiet:
-            self._thread.start()
+        for number, trial in self.feed.running.items():
+            self._line(f"trial {number} is running: {chain_in_words(trial.chain)}")
+
+    def __enter__(self) -> LiveView:
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        if not self.quiet:
-            self._thread.join()
+        self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Show the last state and leave the terminal as it is."""
+        self.refresh()
         if self._live:
-            self.refresh()
             self._live.stop()
-
-    def started(self, trial: Trial) -> None:
-        with self._lock:
-            self._running[trial.number] = trial
-            self._standing.pop(trial.number, None)
-        self._line(f"trial {trial.number} starts: {chain_in_words(trial.chain)}")
-
-    def finished(self, ended: TrialResult) -> None:
-        number = ended.trial.number
-        with self._lock:
-            self._look(number)
-            self._running.pop(number, None)
-            self._ended[number] = ended
-            self._fresh.append(ended)
-            self._tell(number, ended.scores, over=True)
-        reused = f"; {_reused(ended)}" if ended.trainings else ""
-        objective = "" if ended.objective is None else f", objective {ended.objective:.2f}"
-        self._line(f"trial {number} {ended.state} after {ended.seconds:.0f} s{objective}{reused}{reason(ended)}")
-        self._line(self.table().headline)
 
     def info(self, text: str) -> None:
         if not self.quiet:
@@ -100,72 +70,85 @@ class LiveView(Listener):
     def warning(self, text: str) -> None:
         self.console.print(Text(text, style="yellow"), soft_wrap=True)
 
+    def refresh(self) -> None:
+        """Look at the folder, and show what is new."""
+        if self.quiet:
+            return
+        before = self.feed.progress
+        for event in self.feed.look():
+            if isinstance(event, Trial):
+                self._line(f"trial {event.number} starts: {chain_in_words(event.chain)}")
+            else:
+                self._finished(event, before.get(event.trial.number))
+        for number, progress in self.feed.progress.items():
+            if number in self.feed.running:
+                self._progressed(number, progress)
+        if self._live:
+            self._live.update(self.feed.table().rich(self.console.height), refresh=True)
+
+    def _work(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self.refresh()
+
     def _line(self, text: str) -> None:
         if not self._live:
             self.info(text)
 
-    def refresh(self) -> None:
-        """Look where the running trials stand."""
-        with self._lock:
-            for number in list(self._running):
-                self._look(number)
-            if self._live:
-                self._live.update(self.table().rich(self.console.height), refresh=True)
-
-    def table(self) -> LiveTable:
-        """Where everything stands now."""
-        with self._lock:
-            ended = list(self._ended.values())
-            return LiveTable(
-                name=self.folder.name,
-                wanted=self.wanted,
-                running=dict(self._running),
-                standing=dict(self._standing),
-                ended=ended,
-                seconds_left=self._seconds_left(sum(one.state == "complete" for one in ended)),
-            )
-
-    def _poll(self) -> None:
-        while not self._stop.wait(POLL_S):
-            self.refresh()
-
-    def _look(self, number: int) -> None:
-        """Read where a trial stands; say what is new about it."""
-        now, before = read_progress(self.folder.trial(number).progress), self._standing.get(number, TrialProgress())
-        if now is None or number not in self._running:
-            return
-        self._standing[number] = now
-        known = {job.name for job in before.running}
-        for job in now.running:
-            if job.name not in known and len(now.scores) == len(before.scores):
+    def _progressed(self, number: int, progress: TrialProgress) -> None:
+        for job in progress.running:
+            if (number, job.name) not in self._jobs:
+                self._jobs.add((number, job.name))
                 self._line(f"trial {number}: {job.name}")
-        self._tell(number, now.scores)
+        self._show_scores(number, progress.scores, over=False)
 
-    def _tell(self, number: int, scores: Sequence[Score], *, over: bool = False) -> None:
-        """Say a target's scores once it has all of them, and the very first score at once."""
-        if scores and not self._told:
+    def _finished(self, result: TrialResult, progress: TrialProgress | None) -> None:
+        number, jobs = result.trial.number, result.trainings
+        self._jobs = {(other, name) for other, name in self._jobs if other != number}
+        scores = self.feed.scores(number) if result.state == "complete" else progress.scores if progress else ()
+        self._show_scores(number, scores, over=True)
+        reused = f"; {sum(job.reused for job in jobs)} of {len(jobs)} trainings reused" if jobs else ""
+        objective = "" if result.objective is None else f", objective {result.objective:.2f}"
+        reason = f": {result.failure.message}" if result.failure else ""
+        self._line(f"trial {number} {result.state} after {result.seconds:.0f} s{objective}{reused}{reason}")
+        self._line(self.feed.table().headline)
+
+    def _show_scores(self, number: int, scores: Sequence[Score], *, over: bool) -> None:
+        """Print the very first score at once, and a target's scores when all of them are there."""
+        if scores and not self._scored:
             first = scores[0]
-            self._line(
-                f"trial {number}: first score: {first.target}, {first.language}, {first.split}: {first.value:.1f}"
-            )
-            self._told.add((number, ""))
-        tasks = list(dict.fromkeys(score.target for score in scores))
-        for task in tasks if over else tasks[:-1]:
-            if (number, task) not in self._told:
-                self._told.add((number, task))
-                self._line(f"trial {number}: {task}: {_spread([score for score in scores if score.target == task])}")
-
-    def _seconds_left(self, complete: int) -> float | None:
-        """What is missing, at the pace of the last ten trials."""
-        recent = self._fresh[-10:]
-        if not recent:
-            return None
-        spent = time.time() - min(ended.started for ended in recent)
-        return max(self.wanted - complete, 0) * spent / len(recent)
+            where = f"{first.target}, {first.language}, {first.split}"
+            self._line(f"trial {number}: first score: {where}: {first.value:.1f}")
+            self._scored.add((number, ""))
+        targets = list(dict.fromkeys(score.target for score in scores))
+        for target in targets if over else targets[:-1]:
+            if (number, target) not in self._scored:
+                self._scored.add((number, target))
+                own = [score for score in scores if score.target == target]
+                self._line(f"trial {number}: {target}: {_range(own)}")
 
 
-def _spread(scores: Sequence[Score]) -> str:
-    """Mean over languages of each split, and the ends of the last one."""
+def watch(folder: StudyFolder, console: Console) -> LiveTable:
+    """Show a study until the search that runs it ends; if none does, show its state.
+
+    returns: the state in the end
+    raises: StudyError, if there is no study
+    """
+    if not is_driven(folder):
+        table = LiveTable.read(folder.path)
+        console.print(table.rich(console.height))
+        return table
+    view = LiveView(folder, console=console)
+    try:
+        while is_driven(folder):
+            view.refresh()
+            time.sleep(POLL_S)
+    finally:
+        view.close()
+    return LiveTable.read(folder.path)
+
+
+def _range(scores: Sequence[Score]) -> str:
+    """Give the mean over languages of each split, with the highest and the lowest language."""
     parts = []
     for split in ("validation", "test"):
         values = {score.language: score.value for score in scores if score.main and score.split == split}
@@ -175,7 +158,3 @@ def _spread(scores: Sequence[Score]) -> str:
             ends = f" ({high} {values[high]:.1f}, {low} {values[low]:.1f})" if len(values) > 1 else f" ({low})"
             parts.append(f"{split} {sum(values.values()) / len(values):.1f}{ends}")
     return ", ".join(parts)
-
-
-def _reused(ended: TrialResult) -> str:
-    return f"{sum(stage.reused for stage in ended.trainings)} of {len(ended.trainings)} stages reused"

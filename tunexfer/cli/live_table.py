@@ -1,12 +1,12 @@
-"""Where a study stands, as a table: drawn in a terminal, or shown as HTML in a notebook."""
+"""The trials of a study, read from its folder alone, as a table for a terminal or a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -18,20 +18,22 @@ from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult, highest
 from tunexfer.record.ending import State, StudyStatus
 from tunexfer.record.progress import TrialProgress, read_progress
-from tunexfer.record.record import Record, read_plan, read_trial_scores
+from tunexfer.record.record import read_ended, read_plan, read_trial, read_trial_scores, trials_wanted
 
-MOST_COLUMNS = 4
-"""Targets that get a column each; of more, the scores share one."""
-MOST_IN_HTML = 100
-"""TrialResult trials that a notebook shows."""
-CAPTION = "scores: test, mean of languages"
+MAX_COLUMNS = 4
+"""Targets that get a column each; more share one."""
+MAX_JOBS = 2
+"""Running jobs of a trial that are named."""
+MAX_IN_HTML = 100
+"""Ended trials that a notebook shows."""
+CAPTION = "scores: test, mean over languages"
 _IN_TERMINAL = {"running": "cyan", "failed": "red", "stopped": "dim"}
 _IN_HTML = {"running": "font-weight: bold", "failed": "font-style: italic", "stopped": "opacity: 0.6"}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LiveTable:
-    """The trials of a study: those that run, then those that have ended, the last one first.
+    """The trials of a study: running ones, then ended ones, the last first.
 
     A notebook shows the object as an HTML table: `LiveTable.read("runs/multitask")`.
     """
@@ -39,48 +41,36 @@ class LiveTable:
     name: str
     """The study's."""
     wanted: int
-    """Trials the study is to have in the end."""
+    """Trials that the study is to have in the end."""
     running: Mapping[int, Trial]
-    standing: Mapping[int, TrialProgress]
-    """Of running trials; one that hasn't said anything yet isn't in it."""
+    """Those begun and not ended; cut off, unless the study is running."""
+    progress: Mapping[int, TrialProgress]
     ended: Sequence[TrialResult]
-    stand: StudyStatus | None = None
-    """How the study stands; None to those who run it."""
+    means: Callable[[int], Mapping[str, float]]
+    """Return an ended trial's mean test score for each target."""
+    status: StudyStatus
     seconds_left: float | None = None
 
     @classmethod
     def read(cls, path: Path | str) -> LiveTable:
-        """The table of the study in that folder, whether it runs, has ended or was killed.
+        """Read the study in that folder, whether it is running, has ended or was killed.
 
         raises: StudyError, if there is no study
         """
-        folder = StudyFolder(Path(path))
-        wanted = trials_wanted(read_plan(folder))
-        record = Record(folder, check=False)
-        stand = StudyStatus.of(folder, wanted - len(record.complete))
-        begun = running(record) if stand.state == "running" else record.waiting
-        standing = {trial.number: read_progress(folder.trial(trial.number).progress) for trial in begun}
-        return cls(
-            name=folder.path.resolve().name,
-            wanted=wanted,
-            running={trial.number: trial for trial in begun},
-            standing={number: at for number, at in standing.items() if at},
-            ended=[with_scores(folder, result) for result in record.ended],
-            stand=stand,
-        )
+        return Feed(StudyFolder(Path(path))).table()
 
     @property
     def state(self) -> State:
-        return self.stand.state if self.stand else "running"
+        return self.status.state
 
     @property
     def best(self) -> TrialResult | None:
-        """Of the search's own complete trials, the one with the highest objective."""
+        """The complete trial of the search itself with the highest objective."""
         return highest(self._complete())
 
     @property
     def headline(self) -> str:
-        """How many trials there are of how many, the best objective, and how long the rest will take."""
+        """The number of complete trials, the best objective, and the time left."""
         parts = [f"{len(self._complete())} of {self.wanted} trials"]
         if self.best:
             parts.append(f"best objective {self.best.objective:.2f} (trial {self.best.trial.number})")
@@ -90,14 +80,13 @@ class LiveTable:
 
     @property
     def ending(self) -> str:
-        """Whether a search is at work, and what a person can do where none is."""
-        stand = self.stand or StudyStatus(state="running", missing=self.wanted - len(self._complete()))
-        return stand.in_words(self.name)
+        """Whether the study is running, and what to do if it is not."""
+        return self.status.in_words(self.name)
 
     def rich(self, height: int) -> Group:
-        """The table with the headline below it.
+        """Return the table with the headline below it.
 
-        height: lines there are; what ended first is left out where they don't suffice
+        height: lines of the terminal; trials that ended first are left out if there are too many
         """
         table = Table(expand=True, box=None, header_style="bold", caption=CAPTION)
         for heading in self._headings():
@@ -116,83 +105,150 @@ class LiveTable:
         head = "".join(f"<th>{escape(heading)}</th>" for heading in self._headings())
         rows = "".join(
             f'<tr style="{_IN_HTML.get(style, "")}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-            for style, cells in self._rows(MOST_IN_HTML)
+            for style, cells in self._rows(MAX_IN_HTML)
         )
-        more = f"; the last {MOST_IN_HTML} of those that ended" if len(self.ended) > MOST_IN_HTML else ""
+        more = f"; the last {MAX_IN_HTML} trials" if len(self.ended) > MAX_IN_HTML else ""
         caption = f"<b>{escape(self.headline)}</b><br>{CAPTION}{more}"
         return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
     def _complete(self) -> list[TrialResult]:
-        return [ended for ended in self.ended if ended.state == "complete"]
+        return [result for result in self.ended if result.state == "complete"]
 
-    def _tasks(self) -> list[str]:
-        known = [*self.running.values(), *(ended.trial for ended in self.ended)]
-        return list(dict.fromkeys(target.name for trial in known for target in trial.chain.targets))
+    def _targets(self) -> list[str]:
+        trials = [*self.running.values(), *(result.trial for result in self.ended)]
+        return list(dict.fromkeys(target.name for trial in trials for target in trial.chain.targets))
 
     def _headings(self) -> list[str]:
-        tasks = self._tasks()
-        return [
-            "trial",
-            "stages",
-            "state",
-            *(tasks if len(tasks) <= MOST_COLUMNS else ["scores"]),
-            "objective",
-            "reused",
-        ]
+        targets = self._targets()
+        scores = targets if len(targets) <= MAX_COLUMNS else ["scores"]
+        return ["trial", "stages", "state", *scores, "objective", "reused"]
 
     def _rows(self, most: int) -> list[tuple[str, list[str]]]:
-        """What decides each row's look, and its cells.
+        """Return the style and the cells of each row.
 
-        most: ended trials, counted from the last one
+        most: ended trials to show
         """
-        tasks, rows = self._tasks(), []
+        targets, rows = self._targets(), []
         for number, trial in sorted(self.running.items()):
-            at = self.standing.get(number, TrialProgress())
-            jobs = [f"{job.name} {job.step}/{job.steps}" if job.steps else job.name for job in at.running]
-            state = ", ".join(jobs) or "starts"
-            style, state = ("running", state) if self.state == "running" else ("stopped", f"unfinished: {state}")
-            means = _cells(_means(at.scores), tasks)
-            rows.append((style, [str(number), _in_short(trial.chain), state, *means, "", str(at.reused or "")]))
-        for ended in sorted(self.ended, key=lambda ended: -(ended.started + ended.seconds))[:most]:
-            objective = "" if ended.objective is None else f"{ended.objective:.2f}"
-            reused = (
-                f"{sum(stage.reused for stage in ended.trainings)} of {len(ended.trainings)}" if ended.trainings else ""
-            )
-            what = f"{_in_short(ended.trial.chain)}{reason(ended)}"
-            means = _cells(_means(ended.scores), tasks)
-            rows.append((ended.state, [str(ended.trial.number), what, ended.state, *means, objective, reused]))
+            progress = self.progress.get(number, TrialProgress())
+            style, state = "running", _state(progress)
+            if self.state != "running":
+                style, state = "stopped", f"unfinished: {state}"
+            cells = _cells(mean_scores(progress.scores), targets)
+            rows.append((style, [str(number), _stages(trial.chain), state, *cells, "", str(progress.reused or "")]))
+        for result in sorted(self.ended, key=lambda result: -(result.started + result.seconds))[:most]:
+            objective = "" if result.objective is None else f"{result.objective:.2f}"
+            jobs = result.trainings
+            reused = f"{sum(job.reused for job in jobs)} of {len(jobs)}" if jobs else ""
+            what = _stages(result.trial.chain) + (f": {result.failure.message}" if result.failure else "")
+            cells = _cells(self.means(result.trial.number), targets)
+            rows.append((result.state, [str(result.trial.number), what, result.state, *cells, objective, reused]))
         return rows
 
 
-def with_scores(folder: StudyFolder, result: TrialResult) -> TrialResult:
-    if result.state != "complete" or result.scores:
-        return result
-    return replace(result, scores=read_trial_scores(folder.trial(result.trial.number)))
+class Feed:
+    """The trials of a study as its folder shows them. Each look reads only what has changed since the last."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        """raises: StudyError, if there is no study"""
+        self.folder = folder
+        self.wanted = trials_wanted(read_plan(folder))
+        self.begun: dict[int, Trial] = {}
+        """Trials that have not ended, those that an earlier search left unfinished included."""
+        self.running: dict[int, Trial] = {}
+        """Those of them that the present search has begun."""
+        self.results: dict[int, TrialResult] = {}
+        self.progress: dict[int, TrialProgress] = {}
+        self._stamps: dict[int, tuple[int, int]] = {}
+        self._means: dict[int, Mapping[str, float]] = {}
+        self._fresh: list[TrialResult] = []
+        """Those that ended after the first look: the times to extrapolate from."""
+        self.look()
+        self._fresh.clear()
+
+    def look(self) -> list[Trial | TrialResult]:
+        """Return the trials that have begun and those that have ended since the last look."""
+        news: list[Trial | TrialResult] = []
+        started = _modified(self.folder.plan)  # a search writes the plan when it starts
+        for folder in self.folder.all_trials():
+            known = self.results.get(folder.number)
+            if known and known.state == "complete":
+                continue
+            stamp = _modified(folder.chain), _modified(folder.status)
+            if stamp == self._stamps.get(folder.number):
+                continue
+            self._stamps[folder.number] = stamp
+            try:
+                trial = read_trial(folder)
+                result = read_ended(trial, folder) if stamp[1] else None
+            except ValueError:
+                continue  # damaged; the next search runs it again and says so
+            self.results.pop(trial.number, None)
+            if result:
+                self.begun.pop(trial.number, None)
+                self.running.pop(trial.number, None)
+                self.results[trial.number] = result
+                self._fresh.append(result)
+                news.append(result)
+                continue
+            self.begun[trial.number] = trial
+            if stamp[0] >= started:
+                self.running[trial.number] = trial
+                news.append(trial)
+        found = {number: read_progress(self.folder.trial(number).progress) for number in self.begun}
+        self.progress = {number: progress for number, progress in found.items() if progress}
+        return news
+
+    def scores(self, number: int) -> tuple[Score, ...]:
+        """Read the scores of an ended trial; none, if it has none that can be read."""
+        try:
+            return read_trial_scores(self.folder.trial(number))
+        except (OSError, ValueError):
+            return ()
+
+    def means(self, number: int) -> Mapping[str, float]:
+        """Return the mean test score of each target of an ended trial, read once."""
+        if number not in self._means:
+            self._means[number] = mean_scores(self.scores(number)) if self.results[number].state == "complete" else {}
+        return self._means[number]
+
+    def table(self) -> LiveTable:
+        """Return the state of the study as of the last look."""
+        ended = [result for _, result in sorted(self.results.items())]
+        complete = sum(result.state == "complete" for result in ended)
+        status = StudyStatus.of(self.folder, self.wanted - complete)
+        recent = self._fresh[-10:]
+        pace = (time.time() - min(result.started for result in recent)) / len(recent) if recent else None
+        return LiveTable(
+            name=self.folder.path.resolve().name,
+            wanted=self.wanted,
+            running=dict(self.running if status.state == "running" else self.begun),
+            progress=self.progress,
+            ended=ended,
+            means=self.means,
+            status=status,
+            seconds_left=None if pace is None else max(self.wanted - complete, 0) * pace,
+        )
 
 
-def trials_wanted(plan: Mapping[str, Any]) -> int:
-    """How many trials a study is to have, those of its confirmation included.
-
-    plan: as `plan.yaml` has it
-    """
-    confirm = plan.get("confirm")
-    return int(plan["search"]["trials"]) + ((confirm["top"] + 1) * confirm["seeds"] if confirm else 0)
-
-
-def running(record: Record) -> list[Trial]:
-    """The trials that the search at work has begun and not ended; what an earlier one left half done waits its turn."""
-    folder = record.folder
-    started = folder.plan.stat().st_mtime_ns  # a search writes the plan anew when it starts
-    return [trial for trial in record.waiting if folder.trial(trial.number).chain.stat().st_mtime_ns >= started]
+def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
+    """Map each target to its mean test score over languages."""
+    values: dict[str, list[float]] = {}
+    for score in scores:
+        if score.main and score.split == "test":
+            values.setdefault(score.target, []).append(score.value)
+    return {target: sum(own) / len(own) for target, own in values.items()}
 
 
-def reason(ended: TrialResult) -> str:
-    """The last line of why a trial failed, to follow what it was."""
-    return f": {ended.failure.message}" if ended.failure else ""
+def _state(progress: TrialProgress) -> str:
+    jobs = [f"{job.name} {job.step}/{job.steps}" if job.steps else job.name for job in progress.running]
+    more = f", +{len(jobs) - MAX_JOBS}" if len(jobs) > MAX_JOBS else ""
+    done = f"{progress.done}/{progress.jobs} jobs" if progress.jobs else ""
+    return ": ".join(filter(None, [done, ", ".join(jobs[:MAX_JOBS]) + more])) or "starts"
 
 
-def _in_short(chain: Chain) -> str:
-    """What the stages train on, without the recipe."""
+def _stages(chain: Chain) -> str:
+    """Name what the stages train on, without the recipe."""
     stages = []
     for stage in chain.stages:
         languages = sorted({source.language for source in stage.mixture.sources})
@@ -200,16 +256,15 @@ def _in_short(chain: Chain) -> str:
     return ", ".join(stages) or "none"
 
 
-def _cells(means: Mapping[str, str], tasks: Sequence[str]) -> list[str]:
-    if len(tasks) <= MOST_COLUMNS:
-        return [means.get(task, "") for task in tasks]
-    return ["  ".join(f"{task} {mean}" for task, mean in means.items())]
+def _cells(means: Mapping[str, float], targets: Sequence[str]) -> list[str]:
+    if len(targets) <= MAX_COLUMNS:
+        return [f"{means[target]:.1f}" if target in means else "" for target in targets]
+    return ["  ".join(f"{target} {mean:.1f}" for target, mean in means.items())]
 
 
-def _means(scores: Sequence[Score]) -> dict[str, str]:
-    """Of each task, over the languages whose test scores are there."""
-    values: dict[str, list[float]] = {}
-    for score in scores:
-        if score.main and score.split == "test":
-            values.setdefault(score.target, []).append(score.value)
-    return {task: f"{sum(own) / len(own):.1f}" for task, own in values.items()}
+def _modified(path: Path) -> int:
+    """Return when the file was written, in ns; 0 if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ import typer
 
 from tunexfer.cli.tables import console, plan_view, scores_view, suite_table
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.phrases import without_passwords
 from tunexfer.errors import SpaceError, StudyError, TunexferError
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import find_space
@@ -273,7 +275,7 @@ def search(
     """
     loaded = load_plan(space, set_, trials, seed)
     from tunexfer.cli.launch import Places, launch
-    from tunexfer.record.findings import show as show_summary
+    from tunexfer.cli.summary import show_summary
 
     runs = runs.absolute()
     uri = tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
@@ -297,7 +299,7 @@ def watch(
     Only the study folder is read. Ctrl-C stops watching; the search continues. If no search is running, the current
     state of the study is shown.
     """
-    from tunexfer.cli.watch import watch as watch_study
+    from tunexfer.cli.live import watch as watch_study
 
     study = study.resolve()
     if not study.is_dir():
@@ -338,37 +340,29 @@ def register(
 @app.command()
 def ui(
     study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of the server; 5000, or any free one, by default.")
-    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of `mlflow ui`.")] = 5000,
     tracking_uri: TrackingOption = None,
 ) -> None:
-    """Open MLflow on STUDY: start its server on this machine and print where it compares the best trials.
+    """Open MLflow on STUDY: print the address of its experiment, and run `mlflow ui` until Ctrl-C.
 
-    The server listens on 127.0.0.1 alone, shows every study of the same store, and ends with Ctrl-C. Where the study is
-    mirrored in an MLflow server already, nothing is started: only the addresses are printed.
+    It listens on 127.0.0.1 alone and shows every study of the same store. For a study that is mirrored in an MLflow
+    server, only the address is printed.
     """
-    from tunexfer.mlflow.client import find_uri, settle
-    from tunexfer.mlflow.pages import find_pages, said_of
-    from tunexfer.mlflow.server import serving
-    from tunexfer.record.record import read_plan
+    from tunexfer.mlflow.client import find_experiment, find_uri, is_remote, settle
 
     folder = StudyFolder(study.resolve())
     if not folder.path.is_dir():
         raise StudyError(f"{study}: there is no such folder. Give the folder of a study, for example runs/multitask.")
-    read_plan(folder)
-    settle()
     uri = find_uri(folder, tracking_uri)
-    if uri.startswith(("http:", "https:")):
-        print(said_of(find_pages(uri.rstrip("/"), folder)))
-        return
-    print("Starting MLflow; Ctrl-C ends it.", file=sys.stderr)
-    try:
-        with serving(uri, folder.path.parent, port) as server:
-            print(said_of(find_pages(server.address, folder)), flush=True)
-            server.wait()
-    except KeyboardInterrupt:
-        print("MLflow has ended.", file=sys.stderr)
+    settle()
+    address = uri.rstrip("/") if is_remote(uri) else f"http://127.0.0.1:{port}"
+    print(f"{without_passwords(address)}/#/experiments/{find_experiment(folder, uri)}", flush=True)
+    if not is_remote(uri):
+        command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+        shown = [*command, "--backend-store-uri", without_passwords(uri)]
+        print(f"Running `{shlex.join(shown)}`; Ctrl-C ends it.", file=sys.stderr, flush=True)
+        # The URI goes through the environment: every user of a machine sees the options of its processes.
+        os.execve(sys.executable, [sys.executable, "-m", *command], os.environ | {"MLFLOW_BACKEND_STORE_URI": uri})
 
 
 def load_plan(space: str, set_: list[str], trials: int | None, seed: int | None) -> Plan:

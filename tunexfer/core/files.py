@@ -76,9 +76,12 @@ class StudyFolder:
         return TrialFolder(self.trials / f"{number:04d}")
 
     def all_trials(self) -> list[TrialFolder]:
-        """Every trial folder there is, in the order of their numbers; what else lies there is nobody's."""
-        numbers = sorted(int(path.name) for path in self.trials.glob("[0-9]*") if path.name.isdecimal())
-        return [trial for trial in map(self.trial, dict.fromkeys(numbers)) if trial.path.is_dir()]
+        """Every trial folder, by number."""
+        if not self.trials.is_dir():
+            return []
+        with os.scandir(self.trials) as entries:
+            numbers = sorted(int(entry.name) for entry in entries if entry.name.isdecimal() and entry.is_dir())
+        return [self.trial(number) for number in dict.fromkeys(numbers)]
 
 
 class TrialFolder:

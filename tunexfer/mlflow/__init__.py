@@ -1,1 +1,1 @@
-"""MLflow's side of a study: it mirrors the record and is never read for results."""
+"""MLflow mirrors the record of a study and is never read for results."""

@@ -1,4 +1,4 @@
-"""Which MLflow a study is mirrored in, and how it is opened."""
+"""Find the MLflow that a study is mirrored in, and open it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
-"""A dead server holds a call for minutes by default. No retries: one after a time-out could create a run twice."""
+"""A dead server holds a call for minutes by default. No retries: one after a time-out could create a run twice. What
+`mlflow ui` could run as jobs does not concern studies."""
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
-"""In the runs folder, where no other place is asked for."""
+"""Defaults, in the runs folder."""
 
 
 def default_uri(runs: Path) -> str:
@@ -33,25 +35,25 @@ def default_uri(runs: Path) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a server is asked, which keeps artifacts in a place of its own."""
+    """Return whether it is the address of a server, which keeps artifacts in a place of its own."""
     return uri.startswith(("http:", "https:", "databricks"))
 
 
 def settle() -> None:
-    """Before mlflow is imported: how it asks servers, unless the user's environment says otherwise."""
+    """Set how mlflow talks to servers, where the user's environment doesn't; call it before mlflow is imported."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 def remember(folder: StudyFolder, uri: str) -> None:
-    """Note beside the record where it is mirrored, so that a later command finds it; a password is left out."""
+    """Note beside the record where it is mirrored, without a password, for later commands."""
     file = sqlite_file(uri)
     plain = f"sqlite:///{file.absolute()}" if file else without_passwords(uri)
     write_whole(folder.tracking, json.dumps({"uri": plain}, indent=2) + "\n")
 
 
 def find_uri(folder: StudyFolder, given: str | None) -> str:
-    """The tracking URI of a study: the one given, the one remembered, or that of the database beside the study.
+    """Return the tracking URI of a study: the one given, the one noted, or that of the database beside the study.
 
     raises: StudyError, if there is none, the note can't be read, or it is remembered without its password
     """
@@ -68,8 +70,8 @@ def find_uri(folder: StudyFolder, given: str | None) -> str:
         return default_uri(runs)  # the runs folder was moved, or the study is older than the note
     where = f" (it was in {remembered})" if remembered else ""
     raise StudyError(
-        f"{folder.path}: there is no MLflow database of this study{where}. Name it with --tracking-uri, or start the "
-        "search again: it sends what is missing."
+        f"{folder.path}: there is no MLflow database of this study{where}. Give it with --tracking-uri, or rerun the "
+        "search, which syncs missing runs."
     )
 
 
@@ -77,27 +79,27 @@ def _remembered(folder: StudyFolder) -> str | None:
     try:
         uri = json.loads(folder.tracking.read_text(encoding="utf-8"))["uri"]
         if not isinstance(uri, str):
-            raise ValueError("its uri is no text")
+            raise ValueError("its uri is not a string")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(
-            f"{folder.tracking} can't be read ({error}), so where the study is mirrored is unknown. Name its MLflow "
-            "with --tracking-uri, or delete that file: then the database beside the study is taken."
+            f"{folder.tracking} can't be read ({error}), so where the study is mirrored is unknown. Give its MLflow "
+            "with --tracking-uri, or delete that file to use the database beside the study."
         ) from error
     return uri
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of `sqlite:///path`; None of other URIs."""
+    """Return the file of `sqlite:///path`, None for other URIs."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 @contextmanager
 def alone(uri: str, runs: Path) -> Iterator[Path | None]:
-    """Where artifacts go: beside the runs, unless a server has a place of its own (None).
+    """Open a tracker that no server guards alone, as a fresh database migrates itself; yield where artifacts go.
 
-    Without a server, nobody else opens the tracker meanwhile: a fresh database migrates itself, once.
+    That is beside the runs, or None for a server, which has a place of its own.
     """
     if is_remote(uri):
         yield None
@@ -109,11 +111,30 @@ def alone(uri: str, runs: Path) -> Iterator[Path | None]:
 
 
 def study_runs(client: Any, experiment: str, study_id: str) -> list[Any]:
-    """A study's runs, its parent's among them: finished ones first, then the oldest."""
-    token, found = None, []
+    """Return a study's runs, its parent's included: finished ones first, then the oldest."""
+    token, runs = None, []
     while True:
         page = client.search_runs([experiment], f"tags.`{STUDY}` = '{study_id}'", page_token=token)
-        found += page
+        runs += page
         token = page.token
         if not token:
-            return sorted(found, key=lambda run: (run.info.status != "FINISHED", run.info.start_time))
+            return sorted(runs, key=lambda run: (run.info.status != "FINISHED", run.info.start_time))
+
+
+def find_experiment(folder: StudyFolder, uri: str) -> str:
+    """Return the id of a study's experiment.
+
+    raises: StudyError, if MLflow can't be reached or does not have the study
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    where = without_passwords(f"MLflow at {uri}")
+    try:
+        with alone(uri, folder.path.parent):
+            experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(folder.name)
+    except MlflowException as error:
+        raise StudyError(f"{where} can't be used: {str(error).splitlines()[0][:300]}") from error
+    if experiment is None:
+        raise StudyError(f"{where} doesn't have {folder.path}. Rerun the search: it syncs missing runs.")
+    return str(experiment.experiment_id)

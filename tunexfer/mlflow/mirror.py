@@ -1,7 +1,7 @@
-"""The mirror: MLflow shows what the record says. Losing its server costs nothing; what is missing is sent later.
+"""Mirror a study in MLflow. Losing its server costs nothing: missing runs are synced on the next start.
 
 One experiment per study name, one parent run per study, a nested run per trial. A trial's run counts once MLflow calls
-it finished or failed, which is said last; until then it is found by its tags and sent again, never created twice.
+it finished or failed, which comes last; until then it is found by its tags and sent again, never created twice.
 """
 
 from __future__ import annotations
@@ -11,78 +11,84 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunexfer.core.phrases import chain_in_words, without_passwords
-from tunexfer.core.trial import TrialResult
+from tunexfer.core.trial import Trial, TrialResult, highest
 from tunexfer.mlflow.client import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
 from tunexfer.mlflow.description import NOTE, description
-from tunexfer.mlflow.runs import (
-    dataset_inputs,
-    metrics,
-    mlflow_name,
-    params,
-    run_name,
-    scores_csv,
-    trained_on,
-)
-from tunexfer.mlflow.view import PREFIX, view_key, view_tag
+from tunexfer.mlflow.runs import dataset_inputs, metrics, mlflow_name, params, run_name, trained_on
 from tunexfer.record.datasets import read_datasets
-from tunexfer.record.deltas import Deltas
 from tunexfer.record.ending import How
-from tunexfer.record.findings import summarise
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record, read_plan
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Else MLflow's page takes a new experiment for one on prompts."""
+"""Without it, MLflow's page takes a new experiment for one on prompts."""
 RETRY_S = 60.0
 """Seconds between attempts while MLflow can't be reached."""
 PATIENCE_S = 60.0
-"""Seconds without progress after which the end of a search waits no longer. A server that doesn't answer ends a call
+"""Seconds without progress after which the end of a search waits no longer. A server that does not answer ends a call
 much earlier; a busy machine takes its time to import mlflow and make a database."""
 _ENDS: dict[str, str] = {"complete": "FINISHED", "failed": "FAILED"}
 """State of a trial -> of its run."""
 _STATUS = {"interrupted": "KILLED", "failed": "FAILED"}
-"""How a search ended -> state of the parent run; all other ends are what was asked for."""
+"""How a search ended -> state of the parent run; all other ends are as asked for."""
 
 
 class Mirror(Listener):
-    """Sends a record to MLflow from a thread of its own; no trial ever waits for it."""
+    """Sends a study to MLflow from a thread of its own; no trial ever waits for it."""
 
     def __init__(
         self,
         record: Record,
         uri: str,
-        say: Callable[[str], None],
+        warn: Callable[[str], None],
         *,
         draw: Callable[[Path], None] = lambda folder: None,
     ) -> None:
-        """draw: writes into a folder what the parent run of an ended study shows besides: figures and tables"""
-        self.record, self.uri, self.say, self._draw = record, uri, say, draw
+        """draw: writes figures and tables into a folder, for the parent run of a study that has ended"""
+        self.record, self.uri, self.warn, self._draw = record, uri, warn, draw
         self._tags = _study_tags(record)
         self._client: Any = None
         self._experiment = self._parent = ""
-        self._known: dict[int, tuple[str, str]] = {}
+        self._runs: dict[int, tuple[str, str]] = {}
         """Trial -> its run's id and status in MLflow."""
-        self._shown: dict[str, str] = {}
-        """Tags of the experiment and the parent run that sum the study up, as they were sent last."""
+        self._unsent: dict[int, TrialResult] = {}
+        self._baseline: Trial | None = None
+        self._baselines: dict[int, Trial] = {}
+        """Seed -> the complete trial of the baseline's chain."""
+        self._best: TrialResult | None = None
         self._state: How = "interrupted"
-        self._complained = False
+        self._warned = False
         self._beats = 0
         """Grows as long as sending gets on."""
         self._drawing = False
-        self._wake, self._closing = threading.Event(), threading.Event()
+        self._lock, self._wake, self._closing = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
 
     def start(self) -> Mirror:
+        """Start sending: first what MLflow may lack, then every trial that finishes."""
         remember(self.record.folder, self.uri)
+        for result in self.record.ended:
+            self.finished(result)
         self._thread.start()
         return self
 
     def finished(self, result: TrialResult) -> None:
+        trial = result.trial
+        with self._lock:
+            if result.state in _ENDS:
+                self._unsent[trial.number] = result
+            if result.state == "complete":
+                self._best = highest(filter(None, [self._best, result]))
+                self._baseline = trial if trial.phase == "baseline" else self._baseline
+                if self._baseline and trial.chain == self._baseline.chain:
+                    self._baselines[trial.seed] = trial
         self._wake.set()
 
     def close(self, state: How) -> None:
@@ -98,7 +104,7 @@ class Mirror(Listener):
             beats = self._beats
             self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
-            self._complain("it doesn't answer")
+            self._warn_once("it does not answer")
 
     def _work(self) -> None:
         settle()
@@ -109,7 +115,7 @@ class Mirror(Listener):
                 self._sync(closing)
             except Exception as error:
                 self._client = None
-                self._complain(str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
+                self._warn_once(str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
             if closing:
                 return
             if self._client is None:
@@ -117,57 +123,62 @@ class Mirror(Listener):
             else:
                 self._wake.wait()
 
-    def _complain(self, why: str) -> None:
-        if not self._complained:
-            self._complained = True
-            said = f"MLflow at {self.uri} can't be used ({why}). The search goes on; "
-            self.say(without_passwords(said) + "what is missing there is sent when the same command is next started.")
+    def _warn_once(self, why: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self.warn(
+                without_passwords(f"MLflow at {self.uri} can't be used ({why}). ")
+                + "The search continues; missing runs are synced on the next start of the same command."
+            )
 
     def _sync(self, closing: bool) -> None:
-        if self._client is None or (closing and self._complained):
+        if self._client is None or (closing and self._warned):
             self._connect()
-        complete = {
-            ended.trial.number: replace(ended, scores=self.record.scores(ended.trial.number))
-            for ended in self.record.complete
-        }
-        deltas = Deltas(complete.values())
-        for ended in self.record.ended:
-            ended = complete.get(ended.trial.number, ended)
-            number = ended.trial.number
-            run, status = self._known.get(number, ("", ""))
-            comparable = ended.state == "failed" or deltas.has_baseline(ended.trial.seed)
-            if ended.state in _ENDS and status not in ("FINISHED", _ENDS[ended.state]) and comparable:
-                run = run or self._create(ended)
-                self._known[number] = run, "RUNNING"
-                self._send(run, ended, deltas)
-                self._known[number] = run, _ENDS[ended.state]
+        with self._lock:
+            unsent = sorted(self._unsent.items())
+        sent = 0
+        for number, result in unsent:
+            if result.state == "failed" or result.trial.seed in self._baselines:
+                self._send(result)
+                sent += 1
+                with self._lock:
+                    if self._unsent.get(number) is result:
+                        del self._unsent[number]
                 self._beats += 1
-        self._sum_up(closing)
         if closing:
             self._end_parent()
+        elif sent:
+            self._client.set_tag(self._parent, NOTE, self._so_far())
+
+    def _so_far(self) -> str:
+        words = f"**{self.record.folder.name}**: running."
+        if self._best and self._best.objective is not None:
+            trial = self._best.trial
+            words += f" Best so far: trial {trial.number}, objective {self._best.objective:.2f}."
+        return words
 
     def _connect(self) -> None:
-        """Open the tracker and look up by tag what is already there."""
+        """Open the tracker, and look up by tag what is already there."""
         from mlflow import MlflowClient
 
         self._beats += 1
         with alone(self.uri, self.record.folder.path.resolve().parent) as artifacts:
             client = MlflowClient(tracking_uri=self.uri)
             name = self.record.folder.name
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                place = None if artifacts is None else (artifacts / name).as_uri()
-                self._experiment = client.create_experiment(name, artifact_location=place, tags=KIND)
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                location = None if artifacts is None else (artifacts / name).as_uri()
+                self._experiment = client.create_experiment(name, artifact_location=location, tags=KIND)
             else:
-                self._experiment = found.experiment_id
-                if found.lifecycle_stage == "deleted":
-                    client.restore_experiment(found.experiment_id)
+                self._experiment = experiment.experiment_id
+                if experiment.lifecycle_stage == "deleted":
+                    client.restore_experiment(experiment.experiment_id)
         self._beats += 1
         self._take_up(client, study_runs(client, self._experiment, self._tags[STUDY]))
         self._client = client
 
     def _take_up(self, client: Any, runs: list[Any]) -> None:
-        """Know the study's runs again: one parent, one run per trial. What a lost answer left over is deleted."""
+        """Find the study's runs: one parent, and one run per trial. Copies that a lost answer left are deleted."""
         parents = [run.info.run_id for run in runs if TRIAL not in run.data.tags]
         if parents:
             self._parent = parents[0]
@@ -178,21 +189,20 @@ class Mirror(Listener):
             client.log_artifact(self._parent, str(self.record.folder.plan))
         for extra in parents[1:]:
             client.delete_run(extra)
-        if read := read_datasets(self.record.folder):
-            client.log_inputs(self._parent, datasets=dataset_inputs(read))
-        self._shown = {}
-        self._known = {}
+        if datasets := read_datasets(self.record.folder):
+            client.log_inputs(self._parent, datasets=dataset_inputs(datasets))
+        self._runs = {}
         for run in runs:
             number = int(run.data.tags.get(TRIAL, -1))
-            if number in self._known:
+            if number in self._runs:
                 client.delete_run(run.info.run_id)
             elif number >= 0:
-                self._known[number] = run.info.run_id, run.info.status
+                self._runs[number] = run.info.run_id, run.info.status
                 if run.data.tags.get(PARENT) != self._parent:
                     client.set_tag(run.info.run_id, PARENT, self._parent)
 
-    def _create(self, ended: TrialResult) -> str:
-        trial = ended.trial
+    def _create(self, result: TrialResult) -> str:
+        trial = result.trial
         tags = self._tags | {
             PARENT: self._parent,
             TRIAL: str(trial.number),
@@ -201,92 +211,104 @@ class Mirror(Listener):
             "tunexfer.fingerprint": trial.fingerprint,
         }
         run = self._client.create_run(
-            self._experiment, start_time=_ms(ended.started), tags=tags, run_name=run_name(ended)
+            self._experiment, start_time=_ms(result.started), tags=tags, run_name=run_name(result)
         )
         return str(run.info.run_id)
 
-    def _send(self, run: str, ended: TrialResult, deltas: Deltas) -> None:
-        """Everything about one trial: all metrics in one batch, the mark last."""
+    def _send(self, result: TrialResult) -> None:
+        """Send everything about one trial, unless its run is over: all metrics in one batch, the status last."""
         from mlflow.entities import Metric, Param, RunTag
 
-        end = _ms(ended.started + ended.seconds)
+        number, end = result.trial.number, _ms(result.started + result.seconds)
+        run, status = self._runs.get(number, ("", ""))
+        if status in ("FINISHED", _ENDS[result.state]):
+            return
+        run = run or self._create(result)
+        self._runs[number] = run, "RUNNING"
+        scores, failure = self._scores(result), result.failure
+        values = metrics(result, scores) if scores is not None else {}
+        tags = {"tunexfer.failure": failure.kind, "tunexfer.reason": failure.message[:5000]} if failure else {}
         self._client.log_batch(
             run,
-            metrics=[Metric(mlflow_name(key), value, end, 0) for key, value in metrics(ended, deltas).items()],
-            params=[Param(mlflow_name(key), value[:6000]) for key, value in params(ended).items()],
-            tags=[RunTag("tunexfer.reason", ended.failure.message[:5000])] if ended.failure else [],
+            metrics=[Metric(mlflow_name(key), value, end, 0) for key, value in values.items()],
+            params=[Param(mlflow_name(key), value[:6000]) for key, value in params(result).items()],
+            tags=[RunTag(*tag) for tag in tags.items()],
         )
-        if read := trained_on(ended.trial.chain, read_datasets(self.record.folder)):
-            self._client.log_inputs(run, datasets=dataset_inputs(read))
-        folder = self.record.folder.trial(ended.trial.number)
+        if datasets := trained_on(result.trial.chain, read_datasets(self.record.folder)):
+            self._client.log_inputs(run, datasets=dataset_inputs(datasets))
+        folder = self.record.folder.trial(number)
         if folder.chain.exists():
             self._client.log_artifact(run, str(folder.chain))
-        if ended.scores:
-            self._client.log_text(run, scores_csv(ended, deltas), "scores.csv")
-        self._client.set_terminated(run, _ENDS[ended.state], end)
+        if scores is not None:
+            self._client.log_text(run, scores.to_csv(index=False), "scores.csv")
+        if failure and failure.detail:
+            self._client.log_text(run, failure.detail, "failure.txt")
+        self._client.set_terminated(run, _ENDS[result.state], end)
+        self._runs[number] = run, _ENDS[result.state]
 
-    def _sum_up(self, closing: bool) -> None:
-        """How the study stands: the parent run's description, and a view of its trials. What is new is sent."""
-        plan = read_plan(self.record.folder)
-        summary = summarise(
-            self.record,
-            state=self._state if closing else "running",
-            objective=plan["identity"].get("objective") or {},
-            wanted=plan["search"]["trials"],
-            seconds=sum(ended.seconds for ended in self.record.ended),
-        )
-        view, words = view_tag(self.record), description(summary)
-        if view and self._shown.get(PREFIX) != view:
-            self._client.set_experiment_tag(self._experiment, PREFIX + view_key(self._tags[STUDY]), view)
-            self._shown[PREFIX] = view
-        if self._shown.get(NOTE) != words:
-            self._client.set_tag(self._parent, NOTE, words)
-            self._shown[NOTE] = words
+    def _scores(self, result: TrialResult) -> pd.DataFrame | None:
+        """Return a complete trial's rows of the score table; they depend on the baseline alone, not on other trials."""
+        from tunexfer.record.score_table import read_scores, score_table
+
+        if result.state != "complete" or self._baseline is None:
+            return None
+        trials = {trial.number: trial for trial in (self._baselines[result.trial.seed], result.trial)}
+        scores, damaged = read_scores([self.record.folder.trial(number) for number in trials])
+        if damaged:
+            raise ValueError(f"scores can't be read: {damaged}")
+        table = score_table(scores, (trials | {self._baseline.number: self._baseline}).values())
+        return table[table["trial"] == result.trial.number].drop(columns="delta_own")
 
     def _end_parent(self) -> None:
         from mlflow.entities import Metric, RunTag
 
-        best, now = self.record.best(), _ms(time.time())
-        found: dict[str, float] = {"best/trial": best.trial.number} if best else {}
-        for name, ended in (("best", best), ("baseline", next(iter(self.record.complete), None))):
-            if ended and (name == "best" or ended.trial.number == 0):
-                ended = replace(ended, scores=self.record.scores(ended.trial.number))
-                own = metrics(ended, Deltas([])).items()
-                found |= {
-                    f"{name}/{key}": value
-                    for key, value in own
-                    if key.startswith(("objective", "mean/", "unseen/", "worst/"))
-                }
+        from tunexfer.record.findings import Findings
+
+        self.record.write_scores()
+        table, results, now = self.record.score_table(), self.record.ended, _ms(time.time())
+        self._beats += 1
+        best, baseline = (
+            self.record.best(),
+            next((r for r in self.record.complete if r.trial.phase == "baseline"), None),
+        )
+        values: dict[str, float] = {"best/trial": best.trial.number} if best else {}
+        for name, result in (("best", best), ("baseline", baseline)):
+            own = metrics(result, table[table["trial"] == result.trial.number]) if result else {}
+            shown = ("objective", "mean/", "unseen/", "worst/", "gain/")
+            values |= {f"{name}/{key}": value for key, value in own.items() if key.startswith(shown)}
+        findings = Findings.of(results, table, read_plan(self.record.folder))
+        tags = {NOTE: description(self.record.folder.name, self._state, findings)}
+        tags |= {"tunexfer.best": chain_in_words(best.trial.chain)} if best else {}
         self._client.log_batch(
             self._parent,
-            metrics=[Metric(key, value, now, 0) for key, value in found.items()],
-            tags=[RunTag("tunexfer.best", chain_in_words(best.trial.chain))] if best else [],
+            metrics=[Metric(mlflow_name(key), value, now, 0) for key, value in values.items()],
+            tags=[RunTag(*tag) for tag in tags.items()],
         )
         self._attach()
         self._client.set_terminated(self._parent, _STATUS.get(self._state, "FINISHED"))
 
     def _attach(self) -> None:
-        """What shows the whole study, as files of its parent run; no report after Ctrl-C, as that takes a while."""
+        """Attach what shows the whole study to its parent run; no report after Ctrl-C, as that takes a while."""
         folder = self.record.folder
         with tempfile.TemporaryDirectory(prefix="tunexfer-mlflow-") as name:
-            place, self._drawing = Path(name), True
+            drawn, self._drawing = Path(name), True
             try:
                 if self._state != "interrupted":
-                    self._draw(place)
+                    self._draw(drawn)
             except Exception as error:
-                self.say(f"MLflow shows no report of {folder.name}: {error}. `tunexfer report {folder.path}` makes it.")
+                self.warn(f"MLflow has no report of {folder.name}: {error}. Run `tunexfer report {folder.path}`.")
             finally:
                 self._drawing = False
-            made = sorted(path for path in place.rglob("*") if path.is_file())
-            for path in (folder.environment, folder.scores, *made):
+            for path in (folder.environment, folder.scores):
                 if path.is_file():
-                    inside = path.parent.relative_to(place).as_posix() if path.is_relative_to(place) else "."
-                    self._client.log_artifact(self._parent, str(path), None if inside == "." else inside)
-                    self._beats += 1
+                    self._client.log_artifact(self._parent, str(path))
+            if any(drawn.iterdir()):
+                self._client.log_artifacts(self._parent, str(drawn))
+            self._beats += 1
 
 
 def _study_tags(record: Record) -> dict[str, str]:
-    """What every run of a study is tagged with."""
+    """Return the tags of every run of a study."""
     identity = read_plan(record.folder)["identity"]
     encoder = identity.get("encoder", "")
     commit = json.loads(record.folder.environment.read_text(encoding="utf-8"))["git_commit"]

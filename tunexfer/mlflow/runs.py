@@ -1,35 +1,33 @@
-"""What MLflow is told about one trial."""
+"""What MLflow gets of one trial: name, metrics, parameters and datasets."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-import statistics
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunexfer.core.chain import Chain, Stage
-from tunexfer.core.scores import FORGETTING, Split, unseen_by_both
+from tunexfer.core.scores import FORGETTING, Split
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.datasets import Dataset
-from tunexfer.record.deltas import Deltas
-from tunexfer.record.score_table import SCORES_SCHEMA
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DIGITS = 4
-"""After the point, of a metric: what the columns of MLflow's table have room for. The record has them all."""
+"""Decimals of a metric, for narrow columns; the record has them all."""
 LONGEST_NAME = 60
 CONTEXTS: dict[Split, str] = {"train": "training", "validation": "validation", "test": "test"}
 """MLflow's words for splits."""
 
 
-def run_name(ended: TrialResult) -> str:
-    """What tells a trial from others in a chart's legend: its number and what its stages train on."""
-    trial = ended.trial
+def run_name(result: TrialResult) -> str:
+    """Name a trial's run by number, so that names sort, and by the training data of its stages."""
+    trial = result.trial
     stages = ", then ".join(_stage_in_short(stage) for stage in trial.chain.stages) or "no stage"
-    head = "baseline" if trial.phase == "baseline" else f"{trial.number} {stages}"
-    name = f"{head}, seed {trial.seed}" if trial.phase == "confirm" else head
+    name = f"{trial.number:04d} {'baseline' if trial.phase == 'baseline' else stages}"
+    name += f", seed {trial.seed}" if trial.phase == "confirm" else ""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -37,59 +35,49 @@ def _stage_in_short(stage: Stage) -> str:
     return f"{'+'.join(stage.mixture.tasks)} {'+'.join(_languages(stage))}"
 
 
-def metrics(ended: TrialResult, deltas: Deltas) -> dict[str, float]:
-    """One trial's metrics under the names MLflow shows them by.
+def metrics(result: TrialResult, scores: pd.DataFrame) -> dict[str, float]:
+    """Compute one trial's metrics under the names MLflow shows.
 
-    Of the test split: `mean` over all languages, `unseen` over those that the chain didn't train the task in, `worst`,
-    `gain` (the mean delta over the languages that the baseline didn't train it in either), deltas and forgetting.
+    scores: the trial's rows of the score table
+
+    On the test split: `mean` over all languages, `unseen` over those the chain did not train the task in, `worst`,
+    `delta` per language, `gain` (the mean delta over languages that the baseline did not train it in either), and
+    forgetting.
     """
-    found: dict[str, float] = {} if ended.objective is None else {"objective": ended.objective}
-    for score in ended.scores:
-        name = f"{score.split}/{score.target}/{score.language}"
-        if not score.main:
-            of_test = (score.metric, score.split) == (FORGETTING, "test")
-            name = f"{FORGETTING}/{score.target}/{score.language}" if of_test else f"{name}/{score.metric}"
-        found[name] = score.value
-    for target in ended.trial.chain.targets:
-        main = ended.main(target.name, "test")
-        if main:
-            values = [score.value for score in main.values()]
-            found[f"mean/{target.name}"] = statistics.fmean(values)
-            found[f"worst/{target.name}"] = min(values)
-        if unseen := [score.value for score in main.values() if score.unseen]:
-            found[f"unseen/{target.name}"] = statistics.fmean(unseen)
-        gained = []
-        for language, score in main.items():
-            baseline = deltas.baseline(score, ended.trial.seed)
-            if baseline is not None:
-                found[f"delta/{target.name}/{language}"] = score.value - baseline.value
-                gained += [score.value - baseline.value] if unseen_by_both(score, baseline) else []
-        if gained:
-            found[f"gain/{target.name}"] = statistics.fmean(gained)
-    return {name: round(value, DIGITS) for name, value in found.items()}
-
-
-def params(ended: TrialResult) -> dict[str, str]:
-    """One trial's chain, flat and readable."""
-    trial, chain = ended.trial, ended.trial.chain
-    found = {
-        "seed": str(trial.seed),
-        "encoder": chain.encoder.name,
-        "stages": ", ".join(stage.name for stage in chain.stages) or "none",
+    values = {} if result.objective is None else {"objective": result.objective}
+    for row in scores.to_dict("records"):
+        name = f"{row['split']}/{row['target']}/{row['language']}"
+        if not row["main"]:
+            forgetting = (row["metric"], row["split"]) == (FORGETTING, "test")
+            name = f"{FORGETTING}/{row['target']}/{row['language']}" if forgetting else f"{name}/{row['metric']}"
+        values[name] = row["value"]
+    test = scores[scores["main"] & (scores["split"] == "test")]
+    values |= {f"delta/{row['target']}/{row['language']}": row["delta"] for row in test.to_dict("records")}
+    groups = {
+        "mean": test.groupby("target", observed=True)["value"].mean(),
+        "worst": test.groupby("target", observed=True)["value"].min(),
+        "unseen": test[test["unseen"]].groupby("target", observed=True)["value"].mean(),
+        "gain": test[test["unseen_by_both"]].groupby("target", observed=True)["delta"].mean(),
     }
+    values |= {f"{name}/{target}": value for name, group in groups.items() for target, value in group.items()}
+    return {name: round(float(value), DIGITS) for name, value in values.items() if value == value}  # no NaN
+
+
+def params(result: TrialResult) -> dict[str, str]:
+    """Flatten one trial's chain into readable parameters."""
+    trial, chain = result.trial, result.trial.chain
+    values = {"seed": str(trial.seed), "stages": ", ".join(stage.name for stage in chain.stages) or "none"}
     for stage in chain.stages:
-        found[f"{stage.name}.tasks"] = ", ".join(stage.mixture.tasks)
-        found[f"{stage.name}.languages"] = ", ".join(_languages(stage))
-        found[f"{stage.name}.mixture"] = str(stage.mixture)
-        found |= _recipe(stage)
+        values[f"{stage.name}.mixture"] = str(stage.mixture)
+        values |= _recipe(stage)
     for target in chain.targets:
         if target.stage:
-            found[f"{target.name}.train_language"] = str(target.train_language)
-            found |= {f"{target.name}.after": target.after} if target.after else {}
-            found |= _recipe(target.stage)
+            values[f"{target.name}.train_language"] = str(target.train_language)
+            values |= {f"{target.name}.after": target.after} if target.after else {}
+            values |= _recipe(target.stage)
         if target.layer is not None:
-            found[f"{target.name}.layer"] = str(target.layer)
-    return found
+            values[f"{target.name}.layer"] = str(target.layer)
+    return values
 
 
 def _languages(stage: Stage) -> list[str]:
@@ -106,28 +94,28 @@ def _recipe(stage: Stage) -> dict[str, str]:
 
 
 def trained_on(chain: Chain, datasets: Iterable[Dataset]) -> list[Dataset]:
-    """Those that the chain's fine-tunings read."""
+    """Select those that the chain's fine-tunings read."""
     sources = {(source.task, source.language) for source in chain.trained}
-    return [one for one in datasets if one.split == "train" and (one.task, one.language) in sources]
+    return [data for data in datasets if data.split == "train" and (data.task, data.language) in sources]
 
 
 def dataset_inputs(datasets: Iterable[Dataset]) -> list[Any]:
-    """As MLflow takes them: name, digest, where they are from, how many rows, what they are for."""
+    """Convert to MLflow's: name, digest, source, number of rows, and what they are for."""
     from mlflow.entities import Dataset as Entity
     from mlflow.entities import DatasetInput, InputTag
 
     return [
         DatasetInput(
             Entity(
-                name=f"{one.task}/{one.language}",
-                digest=one.digest,
-                source_type="hugging_face" if one.hub else "local",
-                source=json.dumps(_source(one)),
-                profile=json.dumps({"num_rows": one.rows}),
+                name=f"{data.task}/{data.language}",
+                digest=data.digest,
+                source_type="hugging_face" if data.hub else "local",
+                source=json.dumps(_source(data)),
+                profile=json.dumps({"num_rows": data.rows}),
             ),
-            [InputTag("mlflow.data.context", CONTEXTS[one.split])],
+            [InputTag("mlflow.data.context", CONTEXTS[data.split])],
         )
-        for one in datasets
+        for data in datasets
     ]
 
 
@@ -138,15 +126,6 @@ def _source(dataset: Dataset) -> dict[str, str]:
     return {"path": path, "revision": revision} if at else {"path": path}
 
 
-def scores_csv(ended: TrialResult, deltas: Deltas) -> str:
-    """The trial's scores beside the baseline's, as `scores.parquet` has them."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [name for name in SCORES_SCHEMA.names if name != "study"])
-    writer.writeheader()
-    writer.writerows(deltas.rows(ended))
-    return text.getvalue()
-
-
 def mlflow_name(key: str) -> str:
-    """`key` with what MLflow takes in a name."""
+    """Replace what MLflow does not take in a name."""
     return re.sub(r"[^\w\-./ :]", "_", key)

@@ -1,244 +1,309 @@
-"""What a study found, as plain values (`--json`) and as the table at the end."""
+"""Findings: what can be concluded from a study, computed once from its score table and worded once.
+
+The terminal, MLflow's description, the top of the report and the model card print the same sentences.
+"""
 
 from __future__ import annotations
 
-import shlex
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import pandas as pd
 
+from tunexfer.core.chain import Chain
+from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
-from tunexfer.core.scores import Split, unseen_by_both
+from tunexfer.core.scores import FORGETTING
 from tunexfer.core.trial import TrialResult, best_of, fresh_objectives
-from tunexfer.record.record import Record
-from tunexfer.record.seeds import beyond_seeds
+from tunexfer.record.seeds import spread
+
+MAX_REASONS = 3
+"""Distinct reasons of failed trials that the warnings give."""
 
 
-def summarise(
-    record: Record, *, state: str, objective: Mapping[str, Any], wanted: int, seconds: float
-) -> dict[str, Any]:
-    """The study in plain JSON values. Scores are percentages, deltas points, both of the test split where there is one.
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The conclusions from a study in plain values. Scores are percentages, differences points."""
 
-    Where no chain beats the baseline, `targets` has the next best one's scores as `best`.
+    trials: dict[str, int | None]
+    """Those `wanted` (None: unknown), and how many are `complete`, `failed`, `stopped`; `confirm`: complete besides."""
+    objective: dict[str, Any]
+    """The plan's block, with its value for the `baseline` and the `best` trial; the block is empty where unknown."""
+    best: dict[str, Any] | None
+    """`trial`, `chain`, `objective` and `fresh_seeds` of the recommended chain, which may be the baseline."""
+    next_best: dict[str, Any] | None
+    """The best other chain, if that is the baseline."""
+    targets: dict[str, dict[str, Any]]
+    """The best chain, or else the next best, beside the baseline: `split`, `metric`, the means over `unseen` and `all`
+    languages, and every language. Test scores where the target has any."""
+    best_per_target: dict[str, dict[str, Any]]
+    """The trial with the highest validation score of one target alone, as the objective reads it, and that score."""
+    confirmation: list[dict[str, Any]]
+    """The `unseen_delta` of each confirmed chain and target, over fresh seeds, as `seeds.spread` describes it."""
+    steps: dict[str, int]
+    """Optimizer steps `trained` and `reused`."""
+    failures: list[dict[str, Any]]
+    """The distinct `message`s of failed trials, each with its `trials`."""
 
-    state: `finished`, `interrupted`, `out of time` or `exhausted`
-    wanted: trials asked for, the baseline included
-    """
-    ended, best = record.ended, record.best()
-    baseline = next((one for one in record.complete if one.trial.number == 0), None)
-    unbeaten = best is not None and best is baseline
-    others = [one for one in record.complete if baseline and one.trial.chain != baseline.trial.chain]
-    next_best = best_of(others) if unbeaten else None
-    stages = [stage for one in ended for stage in one.trainings]
-    own = [one for one in ended if one.trial.phase != "confirm"]
+    @classmethod
+    def of(cls, results: Sequence[TrialResult], scores: pd.DataFrame, plan: Mapping[str, Any]) -> Findings:
+        """Draw the conclusions.
+
+        results: of every trial that has ended
+        scores:  the columns of `score_table`; trials without scores count as not complete
+        plan:    as `plan.yaml` has it; may be empty
+        """
+        scored = set(scores["trial"].unique())
+        complete = [result for result in results if result.state == "complete" and result.trial.number in scored]
+        baseline = next((result for result in complete if result.trial.phase == "baseline"), None)
+        best = best_of(complete)
+        others = [result for result in complete if baseline and result.trial.chain != baseline.trial.chain]
+        next_best = best_of(others) if best is baseline else None
+        objective = dict(plan.get("identity", {}).get("objective") or {})
+        own = [result for result in results if result.trial.phase != "confirm"]
+        jobs = [job for result in results for job in result.trainings]
+        return cls(
+            trials={
+                "wanted": plan["search"]["trials"] if plan else None,
+                **{state: sum(result.state == state for result in own) for state in ("complete", "failed", "stopped")},
+                "confirm": sum(result.trial.phase == "confirm" for result in complete),
+            },
+            objective={**objective, "baseline": baseline and baseline.objective, "best": best and best.objective},
+            best=_described(best, complete) if best else None,
+            next_best=_described(next_best, complete) if next_best else None,
+            targets=_targets(next_best or best, scores) if baseline and best else {},
+            best_per_target=_best_per_target(complete, scores, Objective(**objective)) if objective else {},
+            confirmation=_confirmation(complete, scores, baseline.trial.chain) if baseline else [],
+            steps={
+                "trained": sum(job.steps for job in jobs if not job.reused),
+                "reused": sum(job.steps for job in jobs if job.reused),
+            },
+            failures=_failures(results),
+        )
+
+    @property
+    def headline(self) -> str:
+        """The best chain, or that no chain beat the baseline."""
+        if self.best is None or (self.best["trial"] == 0 and not self.next_best):
+            missing = "the baseline (trial 0)" if self.objective["baseline"] is None else "any other chain"
+            return f"There is nothing to compare yet: {missing} is not complete."
+        if self.next_best:
+            return (
+                f"No chain beat the baseline (objective {self.best['objective']:.2f}). The next best (trial "
+                f"{self.next_best['trial']}, objective {self.next_best['objective']:.2f}): {self.next_best['chain']}"
+            )
+        before = self.objective["baseline"]
+        beside = "no baseline to compare with" if before is None else f"baseline {before:.2f}"
+        return (
+            f"Best chain (trial {self.best['trial']}, objective {self.best['objective']:.2f}, {beside}): "
+            f"{self.best['chain']}"
+        )
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """How the best chain was selected, and what it gains for each target."""
+        return tuple(_sentences(self))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons to trust the conclusions less, and what is missing."""
+        return tuple(_warnings(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything in plain JSON values, the words included."""
+        return asdict(self) | {name: getattr(self, name) for name in ("headline", "sentences", "warnings")}
+
+
+def _described(result: TrialResult, complete: Sequence[TrialResult]) -> dict[str, Any]:
+    chain = result.trial.chain
     return {
-        "study": record.folder.name,
-        "folder": str(record.folder.path),
-        "state": state,
-        "trials": {
-            "wanted": wanted,
-            **{state: sum(one.state == state for one in own) for state in ("complete", "failed", "stopped")},
-            "confirm": sum(one.trial.phase == "confirm" for one in record.complete),
-        },
-        "objective": {**objective, "baseline": baseline and baseline.objective, "best": best and best.objective},
-        "best": best
-        and {
-            "trial": best.trial.number,
-            "chain": chain_in_words(best.trial.chain),
-            "fresh_seeds": len(fresh_objectives(record.complete).get(best.trial.chain, ())),
-        },
-        "next_best": next_best
-        and {
-            "trial": next_best.trial.number,
-            "chain": chain_in_words(next_best.trial.chain),
-            "objective": next_best.objective,
-        },
-        "targets": _targets(_scored(record, baseline), _scored(record, next_best or best)) if baseline and best else {},
-        "confirmation": _confirmation(record),
-        "steps": {
-            "trained": sum(stage.steps for stage in stages if not stage.reused),
-            "reused": sum(stage.steps for stage in stages if stage.reused),
-        },
-        "seconds": round(seconds, 1),
+        "trial": result.trial.number,
+        "chain": chain_in_words(chain),
+        "objective": result.objective,
+        "fresh_seeds": len(fresh_objectives(complete).get(chain, ())),
     }
 
 
-def _scored(record: Record, result: TrialResult) -> TrialResult:
-    return replace(result, scores=record.scores(result.trial.number))
+def _reported(scores: pd.DataFrame) -> pd.DataFrame:
+    """Select the scores to report: of the test split, or of validation for targets without test rows."""
+    tested = scores.loc[scores["split"] == "test", "target"].unique()
+    return scores[(scores["split"] == "test") | ~scores["target"].isin(tested)]
 
 
-def _targets(baseline: TrialResult, best: TrialResult) -> dict[str, Any]:
-    return {target.name: _target(baseline, best, target.name) for target in best.trial.chain.targets}
+def _targets(result: TrialResult, scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    rows = _reported(scores[scores["trial"] == result.trial.number])
+    return {target.name: _target(rows[rows["target"] == target.name]) for target in result.trial.chain.targets}
 
 
-def _target(baseline: TrialResult, best: TrialResult, task: str) -> dict[str, Any]:
-    split = _reported(best, task)
-    before, after = baseline.main(task, split), best.main(task, split)
-    both = [language for language in after if language in before]
-    unseen = [language for language in both if unseen_by_both(after[language], before[language])]
+def _target(rows: pd.DataFrame) -> dict[str, Any]:
+    """rows: a target's reported scores by one trial"""
+    main = rows[rows["main"] & rows["baseline"].notna()]
+    columns = {"baseline": main["baseline"], "best": main["value"], "delta": main["delta"]}
+    table = pd.DataFrame({**columns, "unseen": main["unseen_by_both"]}).set_index(main["language"].astype(str))
+    lost = rows[rows["metric"] == FORGETTING]
+    forgetting = {
+        language: {"baseline": None if math.isnan(before) else before, "best": after}
+        for language, before, after in zip(lost["language"], lost["baseline"], lost["value"], strict=True)
+    }
     return {
-        "split": split,
-        "metric": next((score.metric for score in after.values()), None),
-        "unseen": _means(before, after, unseen),
-        "all": _means(before, after, both),
-        "languages": {
-            language: {
-                "baseline": before[language].value,
-                "best": after[language].value,
-                "delta": after[language].value - before[language].value,
-                "unseen": language in unseen,
-            }
-            for language in both
-        },
-        **_forgetting(baseline, best, task, split),
+        "split": next(iter(main["split"]), None),
+        "metric": next(iter(main["metric"]), None),
+        "unseen": _means(table[table["unseen"]]),
+        "all": _means(table),
+        "languages": table.to_dict("index"),
+        **({"forgetting": forgetting} if forgetting else {}),
     }
 
 
-def _forgetting(baseline: TrialResult, best: TrialResult, task: str, split: Split) -> dict[str, Any]:
-    """`forgetting` of a target that another goes on from, in percent of its score; nothing of others."""
-    before, after = baseline.forgotten(task, split), best.forgotten(task, split)
-    found = {language: {"baseline": before.get(language), "best": value} for language, value in after.items()}
-    return {"forgetting": found} if found else {}
+def _means(table: pd.DataFrame) -> dict[str, Any] | None:
+    means = {name: float(table[name].mean()) for name in ("baseline", "best", "delta")}
+    return {"languages": len(table), **means} if len(table) else None
 
 
-def _means(before: Mapping[str, Any], after: Mapping[str, Any], languages: list[str]) -> dict[str, float] | None:
-    if not languages:
-        return None
-    old = statistics.fmean(before[language].value for language in languages)
-    new = statistics.fmean(after[language].value for language in languages)
-    return {"languages": len(languages), "baseline": old, "best": new, "delta": new - old}
+def _best_per_target(
+    complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Objective
+) -> dict[str, dict[str, Any]]:
+    trained = pd.DataFrame(
+        [
+            (result.trial.number, target.name, target.train_language)
+            for result in complete
+            if result.trial.phase != "confirm"
+            for target in result.trial.chain.targets
+        ],
+        columns=["trial", "target", "train_language"],
+    )
+    rows = scores[scores["main"] & (scores["split"] == objective.split)].astype({"target": str, "language": str})
+    rows = rows[["trial", "target", "language", "value"]].merge(trained, on=["trial", "target"])
+    if objective.languages == "train":
+        rows = rows[rows["language"] == rows["train_language"]]
+    elif objective.languages != "all":
+        rows = rows[rows["language"].isin(objective.languages)]
+    groups = rows.sort_values("trial").groupby(["target", "trial"], sort=False)["value"]
+    values = groups.min() if objective.maximize == "worst_language" else groups.mean()
+    best = {target: values[target] for target in trained["target"].unique() if target in values.index}
+    return {target: {"trial": int(own.idxmax()), "value": float(own.max())} for target, own in best.items()}
 
 
-def _confirmation(record: Record) -> list[dict[str, Any]]:
-    """Per confirmed chain and target: the gain over the baseline of the same fresh seed on unseen languages, each mean
-    over languages, then mean and standard deviation over seeds (None with one), and whether it is `beyond_seeds`."""
-    confirms = [_scored(record, one) for one in record.complete if one.trial.phase == "confirm"]
-    base = next((one.trial.chain for one in record.complete if one.trial.phase == "baseline"), None)
-    baselines = {one.trial.seed: one for one in confirms if one.trial.chain == base}
+def _confirmation(complete: Sequence[TrialResult], scores: pd.DataFrame, baseline: Chain) -> list[dict[str, Any]]:
+    confirming = [result.trial for result in complete if result.trial.phase == "confirm"]
+    seeds = {trial.seed for trial in confirming if trial.chain == baseline}
+    rows = _reported(scores[(scores["phase"] == "confirm") & scores["main"] & scores["unseen_by_both"]])
+    gains = rows.groupby(["trial", "target"], observed=True)["delta"].mean().dropna()
     found = []
-    for chain in dict.fromkeys(one.trial.chain for one in confirms if one.trial.chain != base):
-        runs = [one for one in confirms if one.trial.chain == chain and one.trial.seed in baselines]
-        first = min((one.trial.number for one in record.complete if one.trial.chain == chain), default=None)
-        targets = {
-            target.name: _spread(_target(baselines[run.trial.seed], run, target.name)["unseen"] for run in runs)
+    for chain in dict.fromkeys(trial.chain for trial in confirming if trial.chain != baseline):
+        runs = [trial.number for trial in confirming if trial.chain == chain and trial.seed in seeds]
+        deltas = {
+            target.name: [gains[run, target.name] for run in runs if (run, target.name) in gains.index]
             for target in chain.targets
         }
-        found.append({"trial": first, "seeds": len(runs), "chain": chain_in_words(chain), "unseen_delta": targets})
+        found.append(
+            {
+                "trial": min(result.trial.number for result in complete if result.trial.chain == chain),
+                "seeds": len(runs),
+                "chain": chain_in_words(chain),
+                "unseen_delta": {target: spread(own) if own else None for target, own in deltas.items()},
+            }
+        )
     return found
 
 
-def _spread(means: Iterable[dict[str, float] | None]) -> dict[str, Any] | None:
-    deltas = [one["delta"] for one in means if one]
-    if not deltas:
-        return None
-    sd = statistics.stdev(deltas) if len(deltas) > 1 else None
-    return {"mean": statistics.fmean(deltas), "sd": sd, "beyond": beyond_seeds(deltas)}
+def _failures(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
+    trials: dict[str, list[int]] = {}
+    for result in results:
+        if result.state == "failed":
+            message = result.failure.message if result.failure else "no reason was recorded"
+            trials.setdefault(message, []).append(result.trial.number)
+    return [{"message": message, "trials": numbers} for message, numbers in trials.items()]
 
 
-def _reported(ended: TrialResult, task: str) -> Split:
-    return "test" if ended.main(task, "test") else "validation"
+def _sentences(findings: Findings) -> Iterator[str]:
+    best, shown = findings.best, findings.next_best or findings.best
+    if best is None or shown is None:
+        return
+    if "languages" in findings.objective:
+        yield _selection(findings.objective)
+    if best["fresh_seeds"]:
+        yield (
+            f"Of the {len(findings.confirmation) + 1} confirmed chains, baseline included, it has the highest mean "
+            f"objective over {_counted(best['fresh_seeds'], 'fresh seed')}."
+        )
+    for name, target in findings.targets.items():
+        if target["all"] and shown["trial"] != 0:
+            yield _gain(name, target)
+        if "forgetting" in target:
+            yield _forgetting(name, target["forgetting"])
+    if len(findings.targets) > 1:
+        for name, own in findings.best_per_target.items():
+            if own["trial"] != shown["trial"]:
+                yield f"Best for {name} alone: trial {own['trial']} (validation {own['value']:.1f})."
+    yield from _confirmed(findings.confirmation)
 
 
-def show(summary: Mapping[str, Any], console: Console) -> None:
-    """The summary for people: the best chain in words, target x language, and the commands to look further."""
-    trials, best = summary["trials"], summary["best"]
-    counts = ", ".join(f"{trials[state]} {state}" for state in ("complete", "failed", "stopped") if trials[state])
-    steps = summary["steps"]
-    console.print(
-        f"\n[bold]{summary['study']}[/]: {summary['state']}; trials: {counts or 'none'} of {trials['wanted']}"
-        + (f", and {trials['confirm']} with fresh seeds" if trials["confirm"] else "")
-    )
-    console.print(f"{steps['trained']} steps trained, {steps['reused']} reused, {summary['seconds']:.0f} s")
-    if best is None or not summary["targets"]:
-        console.print("There is nothing to compare yet: the baseline or every chain is still missing.")
+def _selection(objective: Mapping[str, Any]) -> str:
+    languages = objective["languages"]
+    if languages == "train":
+        where = "the targets' training languages alone (the zero-shot protocol)"
     else:
-        objective = summary["objective"]
-        console.print(
-            f"Objective ({objective['maximize']} of {objective['split']} scores, languages: "
-            f"{_chosen_by(objective['languages'])}): baseline {objective['baseline']:.2f}, "
-            f"best {objective['best']:.2f} (trial {best['trial']})"
-        )
-        said = "No chain beat the baseline" if best["trial"] == 0 else "Best chain"
-        console.print(f"{said}: {best['chain']}", highlight=False)
-        if best["fresh_seeds"]:
-            console.print(
-                f"Of the confirmed chains it has the highest mean objective over {best['fresh_seeds']} fresh seeds."
-            )
-        if next_best := summary["next_best"]:
-            said = f"The next best (trial {next_best['trial']}, objective {next_best['objective']:.2f})"
-            console.print(f"{said}: {next_best['chain']}", highlight=False)
-        for task, found in summary["targets"].items():
-            console.print(_languages_table(task, found, "next best" if next_best else "best"))
-            if "forgetting" in found:
-                console.print(_forgetting_in_words(task, found["forgetting"]))
-    if summary["confirmation"]:
-        _show_confirmation(summary["confirmation"], console)
-    console.print("Look further:")
-    folder = shlex.quote(summary["folder"])
-    report, ui = f"tunexfer report {folder} writes all of it as one page", f"tunexfer ui {folder} opens MLflow on it"
-    for line in (report, ui, f"{summary['folder']}/scores.parquet holds every score beside its baseline"):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        where = "all languages" if languages == "all" else ", ".join(languages)
+    what = "mean" if objective["maximize"] == "mean" else "worst language"
+    return f"Selected by the {what} of validation scores in {where}. Test data was not used."
 
 
-def _show_confirmation(confirmed: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Each confirmed chain's gain on unseen languages, and for each target whether any is beyond the spread."""
-    table = Table(
-        title=f"gain over the baseline in unseen languages: mean ± standard deviation over {confirmed[0]['seeds']} "
-        f"fresh seeds",
-        title_justify="left",
+def _gain(name: str, target: Mapping[str, Any]) -> str:
+    mean, kind = (target["unseen"], "unseen ") if target["unseen"] else (target["all"], "")
+    deltas = [row["delta"] for row in target["languages"].values()]
+    return (
+        f"{name}: {mean['delta']:+.1f} points in {_counted(mean['languages'], f'{kind}language')} "
+        f"({mean['baseline']:.1f} to {mean['best']:.1f}, {target['metric']}, {target['split']}); of all "
+        f"{len(deltas)}, {sum(delta > 0 for delta in deltas)} improve, {sum(delta < 0 for delta in deltas)} get worse."
     )
-    table.add_column("trial", justify="right")
-    table.add_column("stages", overflow="fold")
-    tasks = list(confirmed[0]["unseen_delta"])
-    for task in tasks:
-        table.add_column(task, justify="right", no_wrap=True)
-    for found in confirmed:
-        shown = (found["unseen_delta"][task] for task in tasks)
-        table.add_row(
-            str(found["trial"]), found["chain"].split(" -> ")[0], *(_signed(gain) if gain else "" for gain in shown)
-        )
-    console.print(table)
-    for task in tasks:
-        gains = {found["trial"]: found["unseen_delta"][task] for found in confirmed if found["unseen_delta"][task]}
-        beyond = {trial: gain for trial, gain in gains.items() if gain["beyond"] and gain["mean"] > 0}
-        best = max(beyond, key=lambda trial: beyond[trial]["mean"], default=None)
-        says = (
-            f"trial {best} helps, {_signed(beyond[best])}" if best is not None else "no chain helps beyond the spread"
-        )
-        console.print(f"{task}: {says}")
-    if confirmed[0]["seeds"] < 2:
-        console.print("One seed shows no spread, so no gain can be told from it: `confirm: {seeds: 3}` in the space.")
 
 
-def _chosen_by(languages: str | list[str]) -> str:
-    return languages if isinstance(languages, str) else " ".join(languages)
-
-
-def _signed(gain: Mapping[str, Any]) -> str:
-    return f"{gain['mean']:+.2f}" + ("" if gain["sd"] is None else f" ± {gain['sd']:.2f}")
-
-
-def _forgetting_in_words(task: str, found: Mapping[str, Any]) -> str:
-    """In which language how much of the score is lost."""
+def _forgetting(name: str, languages: Mapping[str, Mapping[str, Any]]) -> str:
     lost = (
         f"{language} {row['best']:.1f}" + ("" if row["baseline"] is None else f" (baseline {row['baseline']:.1f})")
-        for language, row in found.items()
+        for language, row in languages.items()
     )
-    return f"Forgotten of {task}, in % of its score (below 0: gained): {', '.join(lost)}"
+    return f"Forgetting of {name}, in % of its score (negative: it improved): {', '.join(lost)}."
 
 
-def _languages_table(task: str, found: Mapping[str, Any], after: str) -> Table:
-    table = Table(title=f"{task} ({found['metric']}, {found['split']})", title_justify="left")
-    for heading in ("language", "baseline", after, "delta"):
-        table.add_column(heading, justify="left" if heading == "language" else "right")
-    for name, mean in (("mean unseen", found["unseen"]), ("mean all", found["all"])):
-        if mean:
-            table.add_row(name, f"{mean['baseline']:.1f}", f"{mean['best']:.1f}", f"{mean['delta']:+.1f}", style="bold")
-    for language, row in sorted(found["languages"].items(), key=lambda item: -item[1]["delta"]):
-        label = language if row["unseen"] else f"{language} (trained)"
-        table.add_row(label, f"{row['baseline']:.1f}", f"{row['best']:.1f}", f"{row['delta']:+.1f}")
-    return table
+def _confirmed(confirmation: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """For each target, the confirmed chain with the largest gain that seeds don't explain."""
+    if not confirmation or confirmation[0]["seeds"] < 2:
+        return
+    for target in confirmation[0]["unseen_delta"]:
+        gains = {chain["trial"]: chain["unseen_delta"][target] for chain in confirmation}
+        sure = {trial: gain for trial, gain in gains.items() if gain and gain["beyond"] and gain["mean"] > 0}
+        if not sure:
+            yield f"{target}, confirmation: no chain's gain in unseen languages exceeds the spread over seeds."
+            continue
+        trial, gain = max(sure.items(), key=lambda item: item[1]["mean"])
+        yield (
+            f"{target}, confirmation: trial {trial} gains {gain['mean']:+.2f} ± {gain['sd']:.2f} points in unseen "
+            f"languages over {confirmation[0]['seeds']} fresh seeds (95 % interval {gain['low']:+.2f} to "
+            f"{gain['high']:+.2f})."
+        )
+
+
+def _warnings(findings: Findings) -> Iterator[str]:
+    if findings.best and findings.best["trial"] != 0 and not findings.best["fresh_seeds"]:
+        yield (
+            "One seed: the best of several chains is subject to selection bias; expect less on new data. "
+            "`confirm: {seeds: 3}` in the space runs the best chains again with fresh seeds."
+        )
+    if findings.confirmation and findings.confirmation[0]["seeds"] < 2:
+        yield "One fresh seed shows no spread, so its gains have no interval: use `confirm: {seeds: 3}`."
+    if findings.objective.get("languages", "train") != "train":
+        yield "Selection uses target-language validation data, so this is not the zero-shot protocol."
+    for failure in findings.failures[:MAX_REASONS]:
+        numbers = failure["trials"]
+        listed = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+        yield f"{_counted(len(numbers), 'trial')} failed ({listed}): {failure['message']}"
+    if more := sum(len(failure["trials"]) for failure in findings.failures[MAX_REASONS:]):
+        yield f"{_counted(more, 'more trial')} failed for other reasons."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

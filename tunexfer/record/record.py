@@ -45,18 +45,21 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 class Record:
     """The trials of a study so far, on disk and, without their scores, in memory."""
 
-    def __init__(self, folder: StudyFolder, *, check: bool = True) -> None:
+    def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
         self._ended: dict[int, TrialResult] = {}
         self._waiting: dict[int, Trial] = {}
         self.damaged: list[str] = []
         """Sentences about what can't be read of trials that have ended."""
+        self._table: pd.DataFrame | None = None
+        """The score table, once it has been asked for and until a trial begins or ends."""
+        self._saved: pd.DataFrame | None = None
+        """The one in `scores.parquet`."""
         self._free = 1
         """No free number is below this one."""
         for trial_folder in folder.all_trials():
-            self.load(trial_folder)
-        if check:
-            self._check()
+            self._load(trial_folder)
+        self._check()
 
     @classmethod
     @contextmanager
@@ -125,7 +128,8 @@ class Record:
         return number in self._ended or number in self._waiting
 
     def begin(self, trial: Trial) -> None:
-        """Note what a trial is before it runs, so that it can be run again as the same trial."""
+        """Write a trial's chain before it runs, so that it can be run again as the same trial."""
+        self._table = None
         folder = self.folder.trial(trial.number)
         folder.status.unlink(missing_ok=True)
         folder.progress.unlink(missing_ok=True)
@@ -141,6 +145,7 @@ class Record:
         rows:    the columns of `rows.parquet`, `target` first; each table is written as it comes
         returns: the result with its scores; `failed`, if the files of a complete trial can't be written or read back
         """
+        self._table = None
         folder = self.folder.trial(result.trial.number)
         if result.state == "complete":
             try:
@@ -179,6 +184,8 @@ class Record:
         """
         from tunexfer.record.score_table import read_scores, score_table
 
+        if self._table is not None:
+            return self._table
         complete = self.complete
         scores, damaged = read_scores([self.folder.trial(result.trial.number) for result in complete])
         if damaged:
@@ -186,6 +193,7 @@ class Record:
             raise StudyError(f"{self.folder.path}: scores can't be read:{lines}")
         table = score_table(scores, [result.trial for result in complete])
         table.insert(0, "study", self.folder.name)
+        self._table = table
         return table
 
     def scores_table(self) -> pa.Table:
@@ -196,31 +204,26 @@ class Record:
 
     def write_scores(self) -> None:
         """Write `scores.parquet`. It takes seconds in a large study, so it is done once, at the end of a search."""
-        with whole(self.folder.scores) as draft:
-            pq.write_table(self.scores_table(), draft)
+        table = self.score_table()
+        if table is not self._saved:
+            with whole(self.folder.scores) as draft:
+                pq.write_table(self.scores_table(), draft)
+            self._saved = table
 
-    def load(self, folder: TrialFolder) -> Trial | TrialResult | None:
-        """Read one trial folder, again if it has changed; a trial whose status can't be read counts as not run.
-
-        returns: the trial as it is now, None if it can't be read
-        """
-        self._ended.pop(folder.number, None)
-        self._waiting.pop(folder.number, None)
-        self._free = min(self._free, max(folder.number, 1))
+    def _load(self, folder: TrialFolder) -> None:
+        """Read one trial folder; a trial whose status can't be read counts as not run."""
         try:
             trial = read_trial(folder)
         except ValueError as error:
             if folder.status.exists():
                 self.damaged.append(f"{folder.chain} can't be read ({error}): that trial counts as not run.")
-            return None
+            return
         try:
-            result = self._ended[trial.number] = read_ended(trial, folder)
+            self._ended[trial.number] = read_ended(trial, folder)
         except ValueError as error:
             self._waiting[trial.number] = trial
             if folder.status.exists():
                 self._is_damaged(folder, str(error))
-            return trial
-        return result
 
     def _check(self) -> None:
         """Take complete trials whose scores or rows can't be read as not run."""
@@ -328,6 +331,15 @@ def read_plan(folder: StudyFolder) -> dict[str, Any]:
             f"{folder.plan} can't be read as a plan ({_first_line(error)}), so what was studied there is unknown. "
             "Put it back as it was, or take another --name."
         ) from error
+
+
+def trials_wanted(plan: Mapping[str, Any]) -> int:
+    """Return the number of trials that a study is to have, those of its confirmation included.
+
+    plan: as `plan.yaml` has it
+    """
+    confirm = plan.get("confirm")
+    return int(plan["search"]["trials"]) + ((confirm["top"] + 1) * confirm["seeds"] if confirm else 0)
 
 
 def differences(there: Any, here: Any, path: str = "") -> list[str]:

@@ -1,27 +1,35 @@
-"""Whether a gain is more than what other seeds would have made of it."""
+"""Gains over several seeds: their spread, and whether they are more than other seeds would have made of nothing."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % points of Student's distribution for 1 to 9 degrees of freedom; of more the last serves, too strict by 0.3."""
+from scipy import stats
 
 
-def beyond_seeds(deltas: Sequence[float]) -> bool:
-    """Whether differences, one a seed, all have one sign and a mean that their spread doesn't explain.
+def spread(deltas: Sequence[float]) -> dict[str, Any]:
+    """Describe differences between two chains, one for each seed.
 
-    |mean| > t s / sqrt(n), where s is the standard deviation over the n seeds and t Student's 97.5 % point for n - 1
-    degrees of freedom: the 95 % interval of the mean leaves 0 out. With three seeds the mean must be 2.5 s, with two
-    9 s. One seed shows no spread, so that it is never enough.
+    deltas:  points, at least one
+    returns: `mean`; `sd`, the standard deviation over seeds; `low` and `high`, the 95 % interval of the mean by
+             Student's t; and `beyond`: whether all differences have one sign and the interval leaves 0 out. A single
+             seed has no spread: sd, low and high are None, and it is never beyond.
 
     Source: Student 1908, The Probable Error of a Mean, Biometrika 6(1); between seeds rather than rows as in Reimers
     and Gurevych 2018 (arXiv 1803.09578).
     """
-    n = len(deltas)
-    if n < 2 or len({math.copysign(1.0, delta) for delta in deltas if delta}) != 1 or not all(deltas):
-        return False
-    limit = _STUDENT[min(n - 1, len(_STUDENT)) - 1] * statistics.stdev(deltas) / math.sqrt(n)
-    return abs(statistics.fmean(deltas)) > limit
+    mean, n = statistics.fmean(deltas), len(deltas)
+    if n < 2:
+        return {"mean": mean, "sd": None, "low": None, "high": None, "beyond": False}
+    sd = statistics.stdev(deltas)
+    half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    agree = all(delta > 0 for delta in deltas) or all(delta < 0 for delta in deltas)
+    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "beyond": agree and abs(mean) > half}
+
+
+def beyond_seeds(deltas: Sequence[float]) -> bool:
+    """Return whether differences, one for each seed, are more than other seeds would have made of nothing."""
+    return bool(deltas) and bool(spread(deltas)["beyond"])

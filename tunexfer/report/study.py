@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tunexfer.cli.live_table import trials_wanted
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import chain_in_words, stages_in_words
 from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
 from tunexfer.record.ending import StudyStatus
-from tunexfer.record.record import read_ended, read_plan, read_trial
+from tunexfer.record.record import read_ended, read_plan, read_trial, trials_wanted
 from tunexfer.record.score_table import read_scores, score_table
 
 if TYPE_CHECKING:
