@@ -196,18 +196,14 @@ class Record:
         self._table = table
         return table
 
-    def scores_table(self) -> pa.Table:
-        """The same for pyarrow."""
-        from tunexfer.record.score_table import SCORES_SCHEMA
-
-        return pa.Table.from_pandas(self.score_table(), preserve_index=False).cast(SCORES_SCHEMA)
-
     def write_scores(self) -> None:
         """Write `scores.parquet`. It takes seconds in a large study, so it is done once, at the end of a search."""
+        from tunexfer.record.score_table import SCORES_SCHEMA
+
         table = self.score_table()
         if table is not self._saved:
             with whole(self.folder.scores) as draft:
-                pq.write_table(self.scores_table(), draft)
+                pq.write_table(pa.Table.from_pandas(table, preserve_index=False).cast(SCORES_SCHEMA), draft)
             self._saved = table
 
     def _load(self, folder: TrialFolder) -> None:
