@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from chain_runner import ChainRunner
 from pico import pico_encoder, pico_suite
 
 from tunexfer.core.chain import Chain
@@ -16,7 +17,6 @@ from tunexfer.data.prepare import prepare
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record, write_result
 from tunexfer.store import StageStore
-from tunexfer.training.executor import ChainResult, ChainRunner
 
 
 def target(task: str, steps: int = 12, rate: float = 3.0e-3) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def study(path: Path, **space: Any) -> Made:
                     kind="train",
                     **{name: getattr(stage, name) for name in ("name", "reused", "steps", "seconds")},
                 )
-                for stage in result.stages
+                for stage in result.trainings
             )
             record.finish(
                 TrialResult(trial=trial, state="complete", started=0.0, seconds=1.0, objective=objective, jobs=stages)
@@ -88,7 +88,7 @@ def run(plan: Plan, chains: list[Chain], store: StageStore) -> list[ChainResult]
         precision=plan.precision,
         cache=plan.rows.cache,
     )
-    runner = ChainRunner(prepared, store, device="cpu", threads=1)
+    runner = ChainRunner(prepared, store)
     return [runner.run(chain, seed=plan.seed) for chain in chains]
 
 

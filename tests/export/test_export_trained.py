@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from chain_runner import ChainRunner
 from export.pico_xtreme import xtreme_suite
 from pico import pico_encoder
 from typer.testing import CliRunner
@@ -21,7 +22,6 @@ from tunexfer.export.xtreme_scores import XTREME_TASKS
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record, write_result
 from tunexfer.store import StageStore
-from tunexfer.training.executor import ChainRunner
 
 UNTRAINED = ("bucc2018", "tatoeba")
 FLOAT32 = 1e-4
@@ -63,7 +63,7 @@ def study(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
         precision=plan.precision,
         cache=plan.rows.cache,
     )
-    result = ChainRunner(prepared, StageStore(folder / "store"), device="cpu", threads=1).run(chain, seed=plan.seed)
+    result = ChainRunner(prepared, StageStore(folder / "store")).run(chain, seed=plan.seed)
     study = StudyFolder(folder / "nine")
     with Record.drive(study, plan.as_dict()) as record:
         trial = Trial(number=0, phase="baseline", seed=plan.seed, point=point, chain=chain)

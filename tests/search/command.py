@@ -110,10 +110,9 @@ def scores(study: StudyFolder) -> dict[str, list[str]]:
 
 
 def trained(study: StudyFolder) -> list[str]:
-    """Fingerprints of the stages that this study's trials trained themselves."""
-    return [
-        stage["fingerprint"] for status in statuses(study).values() for stage in status["stages"] if not stage["reused"]
-    ]
+    """Keys of the trainings that this study's trials ran themselves."""
+    jobs = [job for status in statuses(study).values() for job in status["jobs"]]
+    return [job["key"] for job in jobs if job["kind"] == "train" and not job["reused"]]
 
 
 def runs(uri: str, name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A search as a process of its own, for tests that kill it.
 
-`python drive.py FOLDER RUNNER [MOMENT COMPLETE]`: the space is FOLDER/space.yaml; the runner is the `real` one, or the
-fake one that takes so many seconds a step; for the rest see `Mortal`.
+`python drive.py FOLDER EXECUTOR [MOMENT COMPLETE]`: the space is FOLDER/space.yaml; the executor is the `real`
+one, or the fake one that takes so many seconds a step; for the rest see `Mortal`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fake_runner import FakeRunner
+from fake_executor import CONTENTS, FakeExecutor
 from pico import pico_suite
 
 from tunexfer.cli.live import LiveView
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.graph import Contents
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.mlflow.client import default_uri
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.plan.plan import Plan
 from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record
+from tunexfer.store import StageStore
 
 SPACE: dict[str, Any] = {
     "name": "fake",
@@ -72,25 +74,32 @@ class Mortal(Record):
         self._reached("begin")
         super().begin(trial)
 
-    def finish(self, ended: TrialResult) -> TrialResult:
+    def finish(self, result: TrialResult, rows: Any = ()) -> TrialResult:
         self._reached("finish")
-        return super().finish(ended)
+        return super().finish(result, rows)
 
     def write_scores(self) -> None:
         super().write_scores()
         self._reached("finished")
 
 
-def make_real(plan: Plan, root: Path) -> Any:
-    """What a worker makes its runner with, once the plan's rows are encoded."""
+def real(plan: Plan, root: Path) -> tuple[dict[str, Contents], Any]:
+    """The contents of a plan's rows, once these are encoded, and what a device makes its executor with."""
     from rich.console import Console
 
-    from tunexfer.cli.launch import make_runner, prepare_all
+    from tunexfer.cli.launch import contents_of, make_executor, prepare_all
 
     prepared = prepare_all(plan, root / "cache", Console(quiet=True), quiet=True)
-    return functools.partial(
-        make_runner, prepared, str(root / "store"), store_bytes=10**9, device="cpu", threads=plan.resources.cpus
+    make = functools.partial(
+        make_executor, prepared, str(root / "store"), store_bytes=10**9, device="cpu", threads=plan.resources.cpus
     )
+    return contents_of(plan, prepared), make
+
+
+def fake(plan: Plan, root: Path, step_s: float = 0.0) -> tuple[dict[str, Contents], Any]:
+    """The same of an executor that trains nothing."""
+    contents = {encoder.identity: CONTENTS for encoder in plan.encoders}
+    return contents, functools.partial(FakeExecutor, root / "store", step_s)
 
 
 def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
@@ -103,9 +112,9 @@ def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
         mirror = Mirror(record, default_uri(root / "runs"), live.warning).start()
         state = "interrupted"
         try:
-            fake = functools.partial(FakeRunner, root / "store")
-            runner = make_real(plan, root) if which == "real" else functools.partial(fake, float(which))
-            state = run_search(plan, record, runner, SearchOptions(), [live, mirror]).state
+            contents, make = real(plan, root) if which == "real" else fake(plan, root, float(which))
+            store = StageStore(root / "store")
+            state = run_search(plan, record, store, contents, make, SearchOptions(), [live, mirror]).state
         finally:
             mirror.close(state)
         findings = Findings.of(record.ended, record.score_table(), plan.as_dict())

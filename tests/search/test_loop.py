@@ -1,185 +1,258 @@
-"""Which trial comes next, without Ray: drawing, repeating nothing, continuing, confirming."""
+"""The search loop in one process: what it shares, records and reports, and what it makes of misfortune."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from drive import plan_in
-from fake_runner import made_up
+from drive import SPACE, plan_in
+from fake_executor import CONTENTS, FakeExecutor
 
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import State, Trial, TrialResult
+from tunexfer.core.graph import Job, JobResult
+from tunexfer.core.trial import Failure
+from tunexfer.errors import StudyError, TrialFailed
 from tunexfer.plan.plan import Plan
-from tunexfer.record.record import Record, write_result
-from tunexfer.search.loop import Schedule
-from tunexfer.search.samplers import TPEProposals
+from tunexfer.record.progress import JobProgress, read_progress
+from tunexfer.record.record import Record
+from tunexfer.search.loop import MAX_LOSSES, Outcome, SearchLoop, run_here
+from tunexfer.search.stopping import after_jobs
+from tunexfer.store import Busy
 
-WHOLE_SPACE = 2 * (1 + 3 * 2 * 3)
-"""Chains: two target rates; no stage, or three task sets in two languages at three rates."""
+ONE_STAGE = {**SPACE["stages"][0], "tasks": ["match"], "languages": ["en"]}
 
 
-def plan_of(folder: Path, trials: int, algorithm: str = "tpe", **changes: Any) -> Plan:
-    return plan_in(folder, {"search.trials": str(trials), "search.algorithm": algorithm}, **changes)
+class Searched:
+    """A study in a folder, run by the fake executor."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.executor = root, FakeExecutor(root / "store")
+        self.reports: list[tuple[int, dict[str, Any]]] = []
+
+    def plan(self, rates: Sequence[float] | None = None, trials: int = 6, **changes: Any) -> Plan:
+        """rates: of a single stage, in the order of a grid; else the space that `drive` has"""
+        if rates is not None:
+            changes["stages"] = [ONE_STAGE | {"learning_rate": {"choice": list(rates)}}]
+            changes["targets"] = [SPACE["targets"][0] | {"learning_rate": 1e-3}]
+            changes["search"] = {"trials": trials, "seed": 3, "algorithm": "grid"}
+        return plan_in(self.root, **changes)
+
+    def loop(self, plan: Plan, record: Record, **more: Any) -> SearchLoop:
+        contents = {encoder.identity: CONTENTS for encoder in plan.encoders}
+        note = lambda number, report: self.reports.append((number, report))  # noqa: E731
+        return SearchLoop(plan, record, self.executor.store, contents, on_report=note, **more)
+
+    def run(self, plan: Plan, name: str = "fake", executor: Any = None, **more: Any) -> tuple[Outcome, Record]:
+        with Record.drive(StudyFolder(self.root / "runs" / name), plan.as_dict()) as record:
+            return run_here(self.loop(plan, record, **more), executor or self.executor), record
+
+    def log(self, name: str = "trained.log") -> list[str]:
+        file = self.root / "store" / name
+        return file.read_text().splitlines() if file.exists() else []
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    with Record.drive(StudyFolder(tmp_path / "runs" / "fake"), plan_of(tmp_path, 1).as_dict()) as record:
-        yield record
+def study(tmp_path: Path) -> Searched:
+    return Searched(tmp_path)
 
 
-def end(schedule: Schedule, record: Record, trial: Trial, state: State = "complete") -> None:
-    scores = made_up(trial.chain, "choice", trial.seed)
-    write_result(record.folder.trial(trial.number), tuple(scores), pa.table({"id": ["a"]}))
-    value = scores[0].value if state == "complete" else None
-    schedule.ended(record.finish(TrialResult(trial=trial, state=state, started=0.0, seconds=1.0, objective=value)))
+def test_every_trial_is_recorded_with_its_scores_and_every_job_runs_once(study: Searched) -> None:
+    outcome, record = study.run(study.plan())
+    assert outcome.state == "finished"
+    assert [result.state for result in record.ended] == ["complete"] * 6
+    ran = [job.key for result in record.ended for job in result.jobs if job.kind == "train" and not job.reused]
+    assert sorted(ran) == sorted(study.log())
+    assert len(ran) == len(set(ran))
+    for result in record.ended:
+        rows = pq.read_table(record.folder.trial(result.trial.number).rows)
+        assert rows.column_names[0] == "target"
+        assert set(rows["target"].to_pylist()) == {"choice", "pairs"}
 
 
-def run_through(plan: Plan, record: Record, at_most: int = 1000) -> list[Trial]:
-    """Run trials one by one until there are no more."""
-    schedule, ran = Schedule(plan, record), []
-    while isinstance(trial := schedule.next(), Trial) and len(ran) < at_most:
-        record.begin(trial)
-        end(schedule, record, trial)
-        ran.append(trial)
-    return ran
+def test_a_second_study_on_the_same_store_trains_nothing_and_has_the_same_scores(study: Searched) -> None:
+    _, first = study.run(study.plan())
+    trained = study.log()
+    _, second = study.run(study.plan(), "again")
+    assert study.log() == trained
+    assert all(job.reused for result in second.ended for job in result.jobs)
+    lines = [[record.folder.trial(number).scores.read_text() for number in range(6)] for record in (first, second)]
+    assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
-def test_the_baseline_is_trial_0_and_no_chain_is_run_twice(tmp_path: Path, record: Record, algorithm: str) -> None:
-    ran = run_through(plan_of(tmp_path, 12, algorithm), record)
-    assert [trial.number for trial in ran] == list(range(12))
-    assert ran[0].phase == "baseline"
-    assert ran[0].chain.stages == ()
-    assert {trial.phase for trial in ran[1:]} == {"search"}
-    assert len({trial.fingerprint for trial in ran}) == 12
+def test_a_trial_reports_after_each_job_with_validation_scores_and_cost_so_far(study: Searched) -> None:
+    study.run(study.plan([2e-3], trials=2))
+    mine = [report for number, report in study.reports if number == 1]
+    assert [report.get("jobs_done") for report in mine] == [1, 2, 3, None]
+    assert mine[0]["scores"] == {}
+    assert mine[2]["scores"] == {"choice/en": 52.0, "choice/de": 53.0, "choice/ru": 54.0}  # 2e-3 x 1000 + the place
+    assert [report["cost_s"] for report in mine] == sorted(report["cost_s"] for report in mine)
+    assert mine[3]["done"]
+    assert mine[3]["objective"] == 53.0
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
-def test_a_space_is_exhausted_when_no_new_chain_turns_up(tmp_path: Path, record: Record, algorithm: str) -> None:
-    assert len(run_through(plan_of(tmp_path, 99, algorithm), record)) == WHOLE_SPACE
+def test_a_rule_stops_a_trial_between_its_jobs_and_it_is_not_run_again(study: Searched) -> None:
+    plan = study.plan([1e-3, 2e-3], trials=3)
+    _, record = study.run(plan, rule=after_jobs(1))
+    assert [result.state for result in record.ended] == ["complete", "stopped", "stopped"]
+    assert record.ended[1].failure
+    assert record.ended[1].failure.message == "stopped by rule after 1 of 3 jobs"
+    assert [job.name for job in record.ended[1].jobs] == ["intermediate"]
+    ran = study.log("runs.log")
+    _, again = study.run(plan)
+    assert [result.state for result in again.ended] == ["complete", "stopped", "stopped"]
+    assert study.log("runs.log") == ran
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
-@pytest.mark.parametrize("broken_off", [1, 5, 13])
-def test_a_continued_study_draws_what_it_would_have_drawn_in_one_go(
-    tmp_path: Path, algorithm: str, broken_off: int
-) -> None:
-    plan = plan_of(tmp_path, 16, algorithm)
-    with Record.drive(StudyFolder(tmp_path / "one"), plan.as_dict()) as record:
-        in_one_go = run_through(plan, record)
-    folder = StudyFolder(tmp_path / "two")
+def test_what_two_trials_share_survives_the_stopping_of_one(study: Searched) -> None:
+    def first_only(number: int, report: Any) -> str | None:
+        return "no good" if number == 1 else None
+
+    targets = [SPACE["targets"][0] | {"learning_rate": {"choice": [1e-3, 2e-3]}}]
+    search = {"trials": 4, "seed": 3, "algorithm": "grid"}
+    plan = study.plan(stages=[ONE_STAGE | {"learning_rate": 2e-3}], targets=targets, search=search)
+    _, record = study.run(plan, rule=first_only)
+    assert [result.state for result in record.ended] == ["complete", "stopped", "complete"]
+    assert record.ended[2].jobs[0].reused
+
+
+def test_failures_say_what_kind_they_are_and_the_search_goes_on(study: Searched) -> None:
+    _, record = study.run(study.plan([1e-3, 0.5, 2e-3, 0.6, 3e-3], trials=6))
+    failures = {result.trial.number: result.failure for result in record.ended if result.failure}
+    assert failures[2] == Failure(kind="user", message="the loss is not finite")
+    assert (failures[4].kind, failures[4].message) == ("bug", "ZeroDivisionError: a bug")
+    assert failures[4].detail.startswith("Traceback")
+
+
+class Unlucky:
+    """Every intermediate stage fails, above a rate of 0.55 by a bug."""
+
+    def __init__(self, executor: FakeExecutor) -> None:
+        self.executor = executor
+
+    def run(self, job: Job, line: Sequence[Job], on_progress: Callable[..., None]) -> JobResult:
+        if job.stage and job.name == "intermediate":
+            raise ZeroDivisionError("a bug") if job.stage.learning_rate > 0.55 else TrialFailed("no luck")
+        return self.executor.run(job, line, on_progress)
+
+
+def test_most_trials_failing_ends_the_search_with_each_reason_once(study: Searched) -> None:
+    message = "too many trials failed, 3 of 4:\n  no luck\n  ZeroDivisionError: a bug"
+    with pytest.raises(StudyError, match=message):
+        study.run(study.plan([0.51, 0.52, 0.6, 0.1], trials=5), executor=Unlucky(study.executor))
+
+
+@pytest.fixture
+def opened(study: Searched) -> Iterator[SearchLoop]:
+    plan = study.plan([1e-3, 2e-3], trials=3)
+    with Record.drive(StudyFolder(study.root / "runs" / "fake"), plan.as_dict()) as record:
+        loop = study.loop(plan, record)
+        with loop:
+            yield loop
+
+
+def step(loop: SearchLoop, study: Searched) -> Job:
+    """Run the next job."""
+    job = loop.next_job()
+    assert job
+    loop.finished(study.executor.run(job, loop.line(job)))
+    loop.settle()
+    return job
+
+
+def test_a_trial_begins_only_if_no_job_is_ready(opened: SearchLoop, study: Searched) -> None:
+    begun = lambda: {number for number, trial in enumerate(opened.record.waiting)}  # noqa: E731
+    step(opened, study)
+    step(opened, study)
+    assert opened.record.complete
+    first = opened.next_job()
+    assert first
+    assert len(begun()) == 1
+    second = opened.next_job()  # the first stage runs, and nothing of its trial is ready
+    assert second
+    assert len(begun()) == 2
+
+
+def test_a_lost_job_runs_again_and_only_the_third_loss_fails_its_trials(opened: SearchLoop, study: Searched) -> None:
+    step(opened, study), step(opened, study)
+    for losses in range(1, MAX_LOSSES + 1):
+        job = opened.next_job()
+        assert job
+        assert job.name == "intermediate"
+        opened.lost(job.key, "worker died")
+        assert len(opened.record.complete) + len(opened.record.waiting) == 2 - (losses == MAX_LOSSES)
+    lost = opened.record.ended[-1]
+    assert lost.failure
+    assert lost.failure.kind == "lost"
+    assert not opened.stopping
+
+
+def test_lost_trials_never_end_a_search(opened: SearchLoop, study: Searched) -> None:
+    step(opened, study), step(opened, study)
+    while (job := opened.next_job()) is not None:
+        opened.lost(job.key, "worker died")
+    assert [result.failure.kind for result in opened.record.ended if result.failure] == ["lost", "lost"]
+    assert opened.error is None
+
+
+def test_a_job_of_another_study_is_waited_for_without_a_device(study: Searched) -> None:
+    class Shared:
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def run(self, job: Job, line: Sequence[Job], on_progress: Callable[..., None]) -> JobResult:
+            self.asked.append(job.name)
+            if job.name == "intermediate" and self.asked.count("intermediate") < 3:
+                raise Busy(job.key)
+            return study.executor.run(job, line, on_progress)
+
+    shared = Shared()
+    outcome, record = study.run(study.plan([1e-3], trials=2), executor=shared)
+    assert outcome.state == "finished"
+    assert shared.asked.count("intermediate") == 3
+    assert [result.state for result in record.ended] == ["complete", "complete"]
+
+
+def test_an_evaluation_whose_rows_were_damaged_is_run_again(study: Searched) -> None:
+    plan = study.plan([1e-3], trials=2)
+    study.run(plan)
+    for rows in (study.root / "store" / "entries").glob("*/*/rows.parquet"):
+        rows.write_bytes(b"damaged")
+    _, again = study.run(plan, "again")
+    assert [result.state for result in again.ended] == ["complete", "complete"]
+    assert len(pq.read_table(again.folder.trial(1).rows)) == 6
+
+
+def test_a_removed_store_costs_training_and_nothing_else(study: Searched) -> None:
+    plan = study.plan([1e-3], trials=2)
+    study.run(plan)
+    shutil.rmtree(study.root / "store")
+    _, again = study.run(study.plan([1e-3], trials=2), "again")
+    assert [result.state for result in again.ended] == ["complete", "complete"]
+
+
+def test_an_interrupted_search_records_its_trials_as_stopped_and_the_next_one_completes_them(study: Searched) -> None:
+    plan = study.plan([1e-3, 2e-3], trials=3)
+    folder = StudyFolder(study.root / "runs" / "fake")
     with Record.drive(folder, plan.as_dict()) as record:
-        first = run_through(plan, record, broken_off)
-    with Record.drive(folder, plan.as_dict()) as record:
-        assert [*first, *run_through(plan, record)] == in_one_go
+        with study.loop(plan, record) as loop:
+            step(loop, study)
+            loop.interrupt()
+            assert loop.next_job() is not None  # what is ready of trials that have begun
+        assert [result.state for result in record.ended] == ["stopped"]
+    _, resumed = study.run(plan)
+    assert [result.state for result in resumed.ended] == ["complete"] * 3
+    assert resumed.ended[0].jobs[0].reused
 
 
-def test_what_was_begun_and_not_finished_comes_first_as_the_same_trial(tmp_path: Path, record: Record) -> None:
-    plan = plan_of(tmp_path, 6)
-    schedule = Schedule(plan, record)
-    begun = [schedule.next() for _ in range(3)]
-    for trial in begun:
-        assert isinstance(trial, Trial)
-        record.begin(trial)
-    assert isinstance(begun[0], Trial)
-    end(schedule, record, begun[0])
-    again = run_through(plan, Record(record.folder))
-    assert again[:2] == begun[1:]
-    assert [trial.number for trial in again] == [1, 2, 3, 4, 5]
-
-
-def test_a_failed_trial_is_told_as_failed_and_its_chain_is_not_drawn_again(tmp_path: Path, record: Record) -> None:
-    schedule = Schedule(plan_of(tmp_path, WHOLE_SPACE), record)
-    seen = []
-    while isinstance(trial := schedule.next(), Trial):
-        record.begin(trial)
-        end(schedule, record, trial, "complete" if trial.number % 2 == 0 else "failed")
-        seen.append(trial.fingerprint)
-    assert len(set(seen)) == len(seen) == WHOLE_SPACE
-    proposer = schedule._proposer
-    assert isinstance(proposer, TPEProposals)
-    complete = [t for t in proposer.study.trials if t.state.name == "COMPLETE"]
-    values = {trial.value for trial in complete}
-    assert values <= {ended.objective for ended in record.complete}
-    assert len(complete) <= len(record.complete)
-
-
-def test_trials_in_flight_are_not_drawn_again(tmp_path: Path, record: Record) -> None:
-    schedule = Schedule(plan_of(tmp_path, WHOLE_SPACE), record)
-    trials = []
-    while isinstance(trial := schedule.next(), Trial):
-        record.begin(trial)
-        trials.append(trial.fingerprint)
-    assert len(set(trials)) == len(trials)
-    assert len(trials) > WHOLE_SPACE / 2
-
-
-def test_more_trials_extend_a_finished_study(tmp_path: Path, record: Record) -> None:
-    run_through(plan_of(tmp_path, 4), record)
-    assert run_through(plan_of(tmp_path, 4), record) == []
-    assert [trial.number for trial in run_through(plan_of(tmp_path, 6), record)] == [4, 5]
-
-
-def test_confirmation_waits_for_the_search_and_reruns_the_best_and_the_baseline(tmp_path: Path, record: Record) -> None:
-    plan = plan_of(tmp_path, 6, confirm={"top": 2, "seeds": 2})
-    schedule = Schedule(plan, record)
-    trials = []
-    for _ in range(6):
-        trial = schedule.next()
-        assert isinstance(trial, Trial)
-        record.begin(trial)
-        trials.append(trial)
-    assert schedule.next() == "wait"
-    for trial in trials:
-        end(schedule, record, trial)
-    confirms = []
-    while isinstance(trial := schedule.next(), Trial):
-        record.begin(trial)
-        end(schedule, record, trial)
-        confirms.append(trial)
-    best = sorted(record.complete[1:6], key=lambda e: (-(e.objective or 0), e.trial.number))[:2]
-    expected = [trials[0].chain, *(ended.trial.chain for ended in best)]
-    assert [trial.chain for trial in confirms] == expected * 2
-    assert [trial.seed for trial in confirms] == [4, 4, 4, 5, 5, 5]
-    assert [trial.number for trial in confirms] == list(range(6, 12))
-    assert {trial.phase for trial in confirms} == {"confirm"}
-    assert run_through(plan, Record(record.folder)) == []
-
-
-def test_continuous_coordinates_survive_the_record(tmp_path: Path) -> None:
-    target = {
-        "task": "choice",
-        "train_language": "en",
-        "learning_rate": {"log_uniform": [1.0e-5, 1.0e-2]},
-        "steps": {"int_uniform": [2, 9]},
-    }
-    plan = plan_of(tmp_path, 14, targets=[target])
-    folder = StudyFolder(tmp_path / "one")
-    with Record.drive(folder, plan.as_dict()) as record:
-        ran = run_through(plan, record, 12)
-    with Record.drive(folder, plan.as_dict()) as record:
-        assert [ended.trial for ended in record.ended] == ran
-        schedule = Schedule(plan, record)
-        proposer = schedule._proposer
-        assert isinstance(proposer, TPEProposals)
-        assert [trial.params for trial in proposer.study.trials] == [trial.point for trial in ran[1:]]
-
-
-def test_tpe_finds_better_chains_than_chance(tmp_path: Path) -> None:
-    """A chain's value is its stage's rate x 1000: 0 without one, else 1, 2 or 3; the mean over the space is 1.9."""
-
-    def mean_after_the_start(algorithm: str) -> float:
-        values = []
-        for seed in range(8):
-            plan = plan_of(tmp_path / "space", 16, algorithm, search={"seed": seed})
-            with Record.drive(StudyFolder(tmp_path / f"{algorithm}-{seed}"), plan.as_dict()) as record:
-                chains = [trial.chain for trial in run_through(plan, record)]
-            values += [1000 * sum(stage.learning_rate for stage in chain.stages) for chain in chains[6:]]
-        return sum(values) / len(values)
-
-    assert mean_after_the_start("tpe") > mean_after_the_start("random") + 0.3
+def test_progress_is_in_the_folder_of_the_trial(opened: SearchLoop, study: Searched) -> None:
+    job = opened.next_job()
+    assert job
+    opened.progress(job.key, JobProgress(name="train choice", step=3, steps=10, loss=1.0))
+    opened.finished(study.executor.run(job, opened.line(job)))
+    shown = read_progress(opened.record.folder.trial(0).progress)
+    assert shown
+    assert (shown.done, shown.jobs, shown.running) == (1, 2, ())

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from record.made_up import PLAN, chain, run, study, trial
 
 from tunexfer.core.files import StudyFolder
+from tunexfer.record.progress import JobProgress, TrialProgress, write_progress
 from tunexfer.record.record import Record
 from tunexfer.search.gauges import METRICS, StudyMetrics
-from tunexfer.search.jobs import ProgressFile
 
 
 @pytest.fixture
@@ -39,25 +38,24 @@ def test_a_search_that_goes_on_starts_from_what_the_study_has(record: Record) ->
         assert values(metrics, "seconds_saved") == {}
 
 
-def test_rows_per_second_are_of_running_trials_alone(record: Record) -> None:
-    """Steps of 32 rows: 10 in 2 seconds."""
-    now = 0.0
+def test_rows_per_second_are_of_running_jobs_alone(record: Record) -> None:
+    """Five steps of 32 rows a second."""
     with StudyMetrics(record) as metrics:
         record.begin(trial(5))
         metrics.started(trial(5))
         assert values(metrics, "rows_per_second") == {}
-        progress = ProgressFile(record.folder.trial(5).progress, clock=lambda: now)
-        at = {"stage": "intermediate", "steps": 10, "reused": False, "scores": ()}
-        progress(SimpleNamespace(step=0, loss=None, **at))
-        now = 2.0
-        progress(SimpleNamespace(step=10, loss=0.5, **at))
-        assert values(metrics, "rows_per_second") == {("5", "intermediate"): 32 * 10 / 2}
-        metrics.finished(run(record, trial(5), 60.0))
+        running = JobProgress(name="train intermediate", step=10, steps=20, loss=1.0, steps_per_second=5.0)
+        write_progress(record.folder.trial(5).progress, TrialProgress(done=0, jobs=2, running=(running,)))
+        assert values(metrics, "trials")["running",] == 1
+        assert values(metrics, "rows_per_second") == {("5", "intermediate"): 5.0 * 32}
+        scoring = JobProgress(name="evaluate intent", step=1, steps=4)
+        write_progress(record.folder.trial(5).progress, TrialProgress(done=1, jobs=2, running=(scoring,)))
         assert values(metrics, "rows_per_second") == {}
+        metrics.finished(run(record, trial(5), start=40.0))
         assert values(metrics, "trials")["complete",] == 5
 
 
-def test_the_best_trial_is_one_and_the_one_before_it_is_no_longer_told(record: Record) -> None:
+def test_the_gauge_of_the_best_objective_has_only_the_best_trial(record: Record) -> None:
     with StudyMetrics(record) as metrics:
         metrics.finished(run(record, trial(5, of=chain(stages=2)), 60.0))
         assert values(metrics, "best_objective") == {("5",): 60.0}

@@ -72,7 +72,7 @@ def test_mlflow_has_the_score_of_every_language_in_a_nested_run_per_trial(study:
         assert run.data.tags["tunexfer.phase"] == "search"
         assert run.data.tags["tunexfer.suite"] == "pico.yaml"
         lines = [json.loads(line) for line in study.trial(int(number)).scores.read_text().splitlines()]
-        main = {f"{one['split']}/{one['task']}/{one['language']}": one["value"] for one in lines if one["main"]}
+        main = {f"{one['split']}/{one['target']}/{one['language']}": one["value"] for one in lines if one["main"]}
         assert len(main) == 2 * (2 + 2)
         assert run.data.metrics.items() >= main.items()
 

@@ -16,7 +16,7 @@ from command import Finished, Home, process, runs, statuses, trained, wait_until
 from pico import pico_encoder
 
 from tunexfer.core.files import StudyFolder
-from tunexfer.record.progress import TrialProgress, read_progress
+from tunexfer.record.progress import JobProgress, read_progress
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +26,11 @@ def start(root: Path, runner: str, *death: Any) -> subprocess.Popen[str]:
     return process([sys.executable, drive.__file__, str(root), runner, *map(str, death)], root)
 
 
-def standings(study: StudyFolder, since: float) -> list[TrialProgress]:
-    """Where the trials stand that were begun after a time and haven't ended."""
+def running_jobs(study: StudyFolder, since: float) -> list[JobProgress]:
+    """The jobs that run for trials which were begun after a time and haven't ended."""
     begun = [trial for trial in study.all_trials() if trial.chain.exists() and trial.chain.stat().st_mtime > since]
     open_ones = [trial for trial in begun if not trial.status.exists()]
-    return [standing for trial in open_ones if (standing := read_progress(trial.progress))]
+    return [job for trial in open_ones if (at := read_progress(trial.progress)) for job in at.running]
 
 
 def written(store: Path) -> dict[str, float]:
@@ -50,11 +50,11 @@ def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_p
     kept: dict[str, float] = {}
 
     def mid_stage() -> bool:
-        return any(at.stage == "intermediate" and at.step < at.steps for at in standings(study, started))
+        return any(job.name == "train intermediate" and job.step < job.steps for job in running_jobs(study, started))
 
     def between_stage_and_scores() -> bool:
-        after = (at for at in standings(study, started) if at.stage == "choice" and not at.scores)
-        return any(after) and len(written(store)) > len(kept)
+        after = any(job.name == "train choice" for job in running_jobs(study, started))
+        return after and len(written(store)) > len(kept)
 
     for moment in (("begin", 0), mid_stage, between_stage_and_scores, ("finish", 5), ("finished", 8)):
         started = time.time()
@@ -85,13 +85,13 @@ def test_a_search_stopped_in_the_middle_of_training_continues_and_trains_no_stag
     space, study, store = home.space("stopped", steps=300), home.study("stopped"), home.path / "store-stopped"
     started = time.time()
     driver = home.start(space, "--json", store=store.name)
-    wait_until(lambda: any(at.stage == "choice" for at in standings(study, started)), driver)
+    wait_until(lambda: any(job.name == "train choice" for job in running_jobs(study, started)), driver)
     driver.send_signal(signal.SIGINT)
     asked = time.monotonic()
     stopped = Finished(driver)
     assert stopped.code == 130, stopped.said
     assert time.monotonic() - asked < 30
-    assert "Stopping. The same command continues" in stopped.said
+    assert "Stopping. Rerun the same command to resume" in stopped.said
     assert "Traceback" not in stopped.said
     before, trained_before = statuses(study), written(store)
     states = [status["state"] for status in before.values()]
@@ -124,20 +124,19 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_
     trials = finished.summary["trials"]
     assert (trials["complete"], trials["failed"]) == (6, 3)
     found = statuses(StudyFolder(tmp_path / "runs" / "fake"))
-    reasons = {status["point"].get("stages[0].learning_rate"): status["reason"] for status in found.values()}
-    assert reasons["0.5"] == "the loss is not finite"
-    assert "ZeroDivisionError: a bug" in reasons["0.6"]
-    assert "Traceback" in reasons["0.6"]
-    assert "its worker ended" in reasons["0.7"]
-    assert reasons["0.7"].splitlines()[-1].startswith("Its worker process died. Out of memory?")
+    failures = {status["point"].get("stages[0].learning_rate"): status["failure"] for status in found.values()}
+    assert failures["0.5"] == {"kind": "user", "message": "the loss is not finite", "detail": ""}
+    assert (failures["0.6"]["kind"], failures["0.6"]["message"]) == ("bug", "ZeroDivisionError: a bug")
+    assert "Traceback" in failures["0.6"]["detail"]
+    assert failures["0.7"]["kind"] == "lost"
+    assert failures["0.7"]["message"].startswith("its worker process died 3 times. Out of memory?")
     mlflow_states = {
         name: run.info.status for name, run in runs(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}", "fake").items()
     }
     assert sorted(mlflow_states.values()) == ["FAILED"] * 3 + ["FINISHED"] * 7
-    workers, threads = zip(*map(str.split, (tmp_path / "store" / "runs.log").read_text().splitlines()), strict=True)
-    assert len(workers) == 9
-    assert len(set(workers)) == 2  # one until it was killed, one from then on
-    assert set(threads) == {"1"}
+    lines = [line.split() for line in (tmp_path / "store" / "runs.log").read_text().splitlines()]
+    assert len({worker for worker, *_ in lines}) == 4  # three were killed
+    assert {threads for _, threads, *_ in lines} == {"1"}
 
 
 def test_a_baseline_that_fails_stops_the_study(tmp_path: Path) -> None:

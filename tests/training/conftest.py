@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chain_runner import ChainRunner
 from pico import pico_encoder, pico_suite
 
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
 from tunexfer.data.prepare import Prepared, prepare
 from tunexfer.store import StageStore
 from tunexfer.tasks.suite import load_suite
-from tunexfer.training.executor import ChainRunner
 
 ENGLISH = {"match": ("en",), "tags": ("en",), "choice": ("en",), "answer": ("en",)}
 
@@ -49,7 +49,7 @@ class Pico:
     def runner(self, store: Path | StageStore, prepared: Prepared | None = None) -> ChainRunner:
         store = StageStore(store) if isinstance(store, Path) else store
         prepared = prepared or self.prepared(ENGLISH, {"match": ("en", "ru"), "tags": ("en", "ru")})
-        return ChainRunner(prepared, store, device="cpu", threads=1)
+        return ChainRunner(prepared, store)
 
     def chain(self, stages: tuple[Stage, ...], targets: tuple[Target, ...], **encoder: Any) -> Chain:
         base = Encoder(name=self.encoder.name, **encoder)

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from chain_runner import ChainRunner
 from torch import Tensor
 from training.conftest import Pico, stage, target
 
 import tunexfer.training.executor as module
 from tunexfer.core.chain import Chain, Target
-from tunexfer.core.graph import chain_fingerprints
 from tunexfer.core.scores import FORGETTING, Score
 from tunexfer.data.prepare import Prepared
+from tunexfer.store import MODEL
+from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.evaluate import Scorer
-from tunexfer.training.executor import ChainRunner
 from tunexfer.training.model import Trained
 
 SCORED = {"match": ("en", "de", "ru")}
@@ -60,7 +61,7 @@ def test_both_are_scored_in_every_language_and_what_the_first_lost_is_a_score_of
     assert len(forgotten) > 3
     assert {s.target for s in result.scores if s.metric == FORGETTING} == {"english"}
     assert not any(s.main for s in result.scores if s.metric == FORGETTING)
-    assert sorted(set(result.rows["task"].to_pylist())) == ["english", "german"]
+    assert sorted(set(result.rows["target"].to_pylist())) == ["english", "german"]
     assert len(result.rows) == 2 * 6 * 10
 
 
@@ -85,10 +86,10 @@ def test_the_second_starts_from_the_firsts_encoder_and_head(
     monkeypatch.setattr(module, "train_stage", watched)
     chain = english_then_german(pico)
     runner.run(chain, seed=1)
-    [first, _] = chain_fingerprints(chain, seed=1, contents=runner.prepared.contents).targets
-    entry = runner.store.get(str(first))
+    entry = runner.store.get(runner.jobs(chain)[0].key)
     assert entry is not None
-    left = Trained.from_file(entry.files[module.MODEL], runner.encoder.start)
+    pretrained = PlanEncoder(runner.prepared, torch.device("cpu")).start
+    left = Trained.from_file(entry.files[MODEL], pretrained)
     assert starts["english"].heads == {}
     assert starts["german"].heads.keys() == {"match"}
     assert same(starts["german"].heads["match"], left.heads["match"])
@@ -114,29 +115,28 @@ def test_the_first_is_trained_once_and_shared(runner: ChainRunner, pico: Pico, t
     first = runner.run(english_then_german(pico), seed=1)
     runner.run(pico.chain((), (target("match", name="english", steps=40), german())), seed=1)
     assert trained == ["english", "german", "german"]  # the last with a new head, from the encoder as it came
-    assert [(s.name, s.reused) for s in first.stages] == [("english", False), ("german", False)]
+    assert [(s.name, s.reused) for s in first.trainings] == [("english", False), ("german", False)]
 
 
 def test_a_chain_with_a_follower_is_read_again_as_it_was(
     runner: ChainRunner, pico: Pico, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = runner.run(english_then_german(pico), seed=1)
-    monkeypatch.setattr(runner, "encoder", None)
-    again = runner.run(english_then_german(pico), seed=1)
+    monkeypatch.setattr(module, "PlanEncoder", None)
+    again = ChainRunner(runner.prepared, runner.store).run(english_then_german(pico), seed=1)
     assert again.scores == first.scores
     assert again.rows.equals(first.rows)
-    assert all(s.reused for s in again.stages)
+    assert all(s.reused for s in again.trainings)
 
 
 def test_trained_models_in_the_store_are_enough_to_say_what_is_forgotten(runner: ChainRunner, pico: Pico) -> None:
     chain = english_then_german(pico)
     first = runner.run(chain, seed=1)
-    names = chain_fingerprints(chain, seed=1, contents=runner.prepared.contents)
-    for name in names.second_evaluations.values():
-        shutil.rmtree(runner.store.root / "entries" / name[:2] / name)
-    again = runner.run(chain, seed=1)
-    assert again.scores == first.scores
-    assert all(s.reused for s in again.stages)
+    [again] = [job for job in runner.jobs(chain) if job.by]
+    shutil.rmtree(runner.store.root / "entries" / again.key[:2] / again.key)
+    read = runner.run(chain, seed=1)
+    assert read.scores == first.scores
+    assert all(s.reused for s in read.trainings)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_the_firsts_rows_are_scored_again_by_the_second_of_another_task(
     lost = {(s.target, s.language): s.value for s in result.scores if s.metric == FORGETTING and s.split == "test"}
     assert lost.keys() == {("match", "en"), ("match", "ru")}
     assert all(low <= value <= high for value in lost.values())
-    assert set(result.rows["task"].to_pylist()) == {"match", "mismatch"}
+    assert set(result.rows["target"].to_pylist()) == {"match", "mismatch"}
     assert not any(s.unseen for s in result.scores if (s.target, s.language) == ("mismatch", "de"))
 
 

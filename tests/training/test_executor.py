@@ -8,31 +8,30 @@ from typing import Any
 
 import pytest
 import torch
+from chain_runner import ChainRunner
 from training.conftest import ENGLISH, Pico, stage, target
 
 import tunexfer.store as store_module
 import tunexfer.training.executor as module
 from tunexfer.core.chain import Chain, Target
-from tunexfer.core.graph import chain_fingerprints
-from tunexfer.core.scores import Score
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import StudyError, TrialFailed
-from tunexfer.store import MARK, StageStore
-from tunexfer.training.executor import ChainRunner, Progress
+from tunexfer.store import MARK, MODEL, StageStore
+from tunexfer.training.executor import Executor
 
 SCORED = {"match": ("en", "ru"), "tags": ("en", "ru"), "pairs": ("de",)}
 RUN = """
 import json, sys
 from tunexfer.core.chain import Chain
 from tunexfer.data.prepare import Prepared
-from tunexfer.training.executor import ChainRunner
+from chain_runner import ChainRunner
 from tunexfer.store import StageStore
 prepared, store, chain = sys.argv[1:]
-runner = ChainRunner(Prepared.load(__import__("pathlib").Path(prepared)), StageStore(store), device="cpu", threads=1)
+runner = ChainRunner(Prepared.load(__import__("pathlib").Path(prepared)), StageStore(store))
 print("ready", flush=True)
 input()
 result = runner.run(Chain.from_dict(json.loads(chain)), seed=1)
-print(json.dumps([[score.value for score in result.scores], [s.name for s in result.stages if not s.reused]]))
+print(json.dumps([[score.value for score in result.scores], [s.name for s in result.trainings if not s.reused]]))
 """
 
 
@@ -78,17 +77,17 @@ def test_every_target_is_scored_in_every_language_and_split(runner: ChainRunner,
     assert {score.metric for score in result.scores if score.target == "tags" and score.main} == {"f1"}
     assert {(s.target, s.language) for s in result.scores if not s.unseen} == {("match", "en"), ("tags", "en")}
     assert len(result.rows) == 10 * len(main)
-    assert [(s.name, s.steps, s.reused) for s in result.stages] == [
+    assert [(s.name, s.steps, s.reused) for s in result.trainings] == [
         ("choice", 8, False), ("match", 8, False), ("tags", 8, False),
     ]  # fmt: skip
-    assert result.seconds > sum(s.seconds for s in result.stages) > 0
+    assert result.seconds > sum(s.seconds for s in result.trainings) > 0
 
 
 def test_two_trials_train_what_they_share_once(runner: ChainRunner, pico: Pico, trained: list[str]) -> None:
     first = runner.run(two_targets(pico), seed=1)
     second = runner.run(two_targets(pico, rate=1e-3), seed=1)
     assert trained == ["choice", "match", "tags", "match"]
-    assert [s.reused for s in second.stages] == [True, False, True]
+    assert [s.reused for s in second.trainings] == [True, False, True]
     assert [s for s in first.scores if s.target != "match"] == [s for s in second.scores if s.target != "match"]
 
 
@@ -96,11 +95,11 @@ def test_a_chain_run_before_is_read_and_nothing_is_loaded(
     runner: ChainRunner, pico: Pico, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = runner.run(two_targets(pico), seed=1)
-    monkeypatch.setattr(runner, "encoder", None)
-    again = runner.run(two_targets(pico), seed=1)
+    monkeypatch.setattr(module, "PlanEncoder", None)
+    again = ChainRunner(runner.prepared, runner.store).run(two_targets(pico), seed=1)
     assert again.scores == first.scores
     assert again.rows.equals(first.rows)
-    assert all(s.reused for s in again.stages)
+    assert all(s.reused for s in again.trainings)
 
 
 def test_scores_are_the_same_bit_for_bit_whether_stages_are_trained_or_read(
@@ -117,7 +116,7 @@ def test_scores_are_the_same_bit_for_bit_whether_stages_are_trained_or_read(
 def weights(runner: ChainRunner) -> dict[str, str]:
     """Checksums of the models in a runner's store."""
     marks = [json.loads(path.read_text()) for path in runner.store.root.glob(f"entries/*/*/{MARK}")]
-    return {mark["fingerprint"]: mark["files"][module.MODEL] for mark in marks if module.MODEL in mark["files"]}
+    return {mark["fingerprint"]: mark["files"][MODEL] for mark in marks if MODEL in mark["files"]}
 
 
 def test_processes_that_ask_at_once_train_every_stage_once_and_as_this_one_does(
@@ -161,11 +160,9 @@ def test_a_damaged_stage_is_trained_again_to_the_same_scores(
 ) -> None:
     chain = two_targets(pico)
     first = runner.run(chain, seed=1)
-    names = chain_fingerprints(chain, seed=1, contents=runner.prepared.contents)
-    for name in (*names.stages, *names.targets, *names.evaluations.values()):
-        if name:
-            break_entry(runner.store.root / "entries" / name[:2] / name, damage)
-    again = runner.run(chain, seed=1)
+    for job in runner.jobs(chain):
+        break_entry(runner.store.root / "entries" / job.key[:2] / job.key, damage)
+    again = ChainRunner(runner.prepared, StageStore(runner.store.root)).run(chain, seed=1)
     assert again.scores == first.scores
     assert trained == ["choice", "match", "tags"] * 2
 
@@ -182,26 +179,20 @@ def break_entry(folder: Path, damage: str) -> None:
         file.write_bytes(content[: len(content) // 2])
 
 
-def test_a_running_trial_keeps_its_stages_and_a_finished_one_does_not(
-    pico: Pico, prepared: Prepared, tmp_path: Path
-) -> None:
+def test_kept_results_outlast_the_limit_of_the_store(pico: Pico, prepared: Prepared, tmp_path: Path) -> None:
     store = StageStore(tmp_path / "store", limit_bytes=0)
-    runner, other = (pico.runner(store, prepared) for _ in range(2))
-    left: list[int] = []
-
-    def meanwhile(progress: Progress) -> None:
-        if progress.stage == "tags" and progress.step == 8 and not left:
-            other.run(pico.chain((), (Target(task="pairs"),)), seed=1)
-            left.append(store.bytes())
-
-    runner.run(two_targets(pico), seed=1, on_progress=meanwhile)
-    assert left[0] > 50_000
+    runner = pico.runner(store, prepared)
+    chain = two_targets(pico)
+    with store.lease() as keep:
+        keep([job.key for job in runner.jobs(chain)])
+        runner.run(chain, seed=1)
+        assert store.bytes() > 50_000
+    runner.run(pico.chain((), (Target(task="pairs"),)), seed=1)
     assert store.bytes() == 0
 
 
 def test_a_full_disk_costs_the_reuse_and_not_the_trial(
-    runner: ChainRunner, pico: Pico, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    runner: ChainRunner, pico: Pico, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     expected = pico.runner(tmp_path / "roomy", prepared).run(two_targets(pico), seed=1)
     whole = store_module.write_whole
@@ -212,8 +203,10 @@ def test_a_full_disk_costs_the_reuse_and_not_the_trial(
         whole(path, content)
 
     monkeypatch.setattr(store_module, "write_whole", full)
-    assert runner.run(two_targets(pico), seed=1).scores == expected.scores
-    assert "No space left on device" in caplog.text
+    result = runner.run(two_targets(pico), seed=1)
+    assert result.scores == expected.scores
+    assert result.rows.equals(expected.rows)
+    assert "No space left on device" in result.warnings[0]
 
 
 def test_running_out_of_memory_fails_the_trial_and_says_what_to_try(
@@ -223,7 +216,7 @@ def test_running_out_of_memory_fails_the_trial_and_says_what_to_try(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     monkeypatch.setattr(module, "train_stage", full)
-    with pytest.raises(TrialFailed, match=r"Tried to allocate .* The largest batch_size is 8: try a smaller one"):
+    with pytest.raises(TrialFailed, match=r"Tried to allocate .* Its batch_size is 8: try a smaller one"):
         runner.run(two_targets(pico), seed=1)
 
 
@@ -255,23 +248,21 @@ def test_several_gpus_in_one_trial_are_refused(
     pico: Pico, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(StudyError, match="sees 2 GPUs, but a trial runs on one"):
-        ChainRunner(prepared, StageStore(tmp_path), device="cuda", threads=1)
+    with pytest.raises(StudyError, match="sees 2 GPUs, but a job runs on one"):
+        Executor({}, StageStore(tmp_path), device="cuda", threads=1)
 
 
-def test_progress_tells_stage_step_loss_and_new_scores(runner: ChainRunner, pico: Pico) -> None:
-    seen: list[Progress] = []
+def test_progress_has_the_steps_and_the_loss_of_a_training_and_the_rows_of_an_evaluation(
+    runner: ChainRunner, pico: Pico
+) -> None:
+    seen: list[tuple[str, int, int, bool]] = []
     chain = pico.chain((stage("choice", steps=12),), (target("match"), Target(task="pairs")))
-    result = runner.run(chain, seed=1, on_progress=seen.append)
-    steps = [(one.stage, one.step, one.steps) for one in seen if not one.scores]
-    assert steps == [("choice", 0, 12), ("choice", 10, 12), ("choice", 12, 12), ("match", 0, 8), ("match", 8, 8)]
-    assert all((one.loss is not None) == (one.step > 0) for one in seen if not one.scores)
-    told: list[Score] = [score for one in seen for score in one.scores]
-    assert tuple(told) == result.scores
-    assert [one.scores[0].split for one in seen if one.stage == "match scores"] == ["validation"] * 2 + ["test"] * 2
-    again: list[Progress] = []
-    runner.run(chain, seed=1, on_progress=again.append)
-    assert [one.stage for one in again if one.reused] == ["choice", "match"]
+    runner.run(chain, seed=1, on_step=lambda job, at, of, loss: seen.append((str(job)[:14], at, of, loss is not None)))
+    assert seen == [
+        ("train choice: ", 10, 12, True), ("train choice: ", 12, 12, True), ("train match: 1", 8, 8, True),
+        *(("evaluate match", done, 4, False) for done in range(4)),
+        *(("evaluate pairs", done, 2, False) for done in range(2)),
+    ]  # fmt: skip
 
 
 def test_a_layer_of_a_retrieval_target_has_scores_of_its_own_and_needs_no_training_again(
@@ -280,5 +271,5 @@ def test_a_layer_of_a_retrieval_target_has_scores_of_its_own_and_needs_no_traini
     for layer in (None, 0):
         runner.run(pico.chain((stage("choice"),), (Target(task="pairs", layer=layer),)), seed=1)
     entries = list(runner.store.root.glob("entries/*/*"))
-    assert len(entries) == 1 + 2 * 2  # the stage; each layer's scores of pairs in de, validation and test
+    assert len(entries) == 1 + 2  # the stage, and each layer's scores
     assert trained == ["choice"]

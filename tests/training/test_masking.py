@@ -341,7 +341,7 @@ def test_a_chain_trains_it_once_and_scores_its_targets(texts: Texts, prepared: P
     chain = texts.chain((mixed(),), (target("match"),))
     first = texts.runner(tmp_path, prepared).run(chain, seed=1)
     again = texts.runner(tmp_path, prepared).run(chain, seed=1)
-    assert {(one.task, one.language) for one in first.scores} == {("match", "en")}
+    assert {(score.target, score.language) for score in first.scores} == {("match", "en")}
     assert [one.reused for one in first.stages] == [False, False]
     assert [one.reused for one in again.stages] == [True, True]
     assert again.scores == first.scores

@@ -91,15 +91,14 @@ def test_text_is_no_target(tmp_path: Path) -> None:
     with pytest.raises(SpaceError) as caught:
         own(tmp_path, targets=targets)
     assert caught.value.problems == [
-        "own.yaml, targets[1].task: wikipedia is masked_lm, which has nothing to score: it can be among the tasks of a "
-        "stage, but is no target"
+        "own.yaml, targets[1].task: wikipedia is masked_lm, which has no score: use it in a stage, not as a target"
     ]
 
 
 def test_the_plan_says_where_an_encoder_comes_without_the_head(tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     folder.mkdir()
-    said = f"{folder} comes without a masked-language-model head: a fresh one is trained, tied to the word embeddings"
+    said = f"{folder} has no masked-language-model head, so a new one is trained, tied to the word embeddings"
     for kind, fresh in (("XLMRobertaForMaskedLM", False), ("XLMRobertaModel", True)):
         (folder / "config.json").write_text(json.dumps({"architectures": [kind]}))
         assert (said in own(tmp_path, encoder=str(folder)).warnings) is fresh

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from chain_runner import ChainRunner
 from pico import THINGS
 from training.conftest import Pico, target
 
@@ -16,7 +17,6 @@ from tunexfer.core.chain import Source, Target
 from tunexfer.data.prepare import Prepared, prepare
 from tunexfer.store import StageStore
 from tunexfer.tasks.suite import Suite, TaskBlock
-from tunexfer.training.executor import ChainRunner
 
 ROWS, WORDS = 40, 40
 FEW, MANY = 2, 12
@@ -63,15 +63,16 @@ def prepared(pico: Pico, folder: Path, languages: int) -> Prepared:
 
 def held_at_most(pico: Pico, made: Prepared, store: Path) -> int:
     """Bytes of Python's, numpy's and Arrow's memory, at the worst moment of a trial and with its result at hand."""
-    runner = ChainRunner(made, StageStore(store), device="cpu", threads=1)
+    runner = ChainRunner(made, StageStore(store))
     arrow = [before := pa.total_allocated_bytes()]
     tracemalloc.start()
     try:
         chain = pico.chain((), (target("tags", steps=1), Target(task="pairs")))
-        result = runner.run(chain, seed=0, on_progress=lambda _: arrow.append(pa.total_allocated_bytes()))
+        result = runner.run(chain, seed=0, on_step=lambda *_: arrow.append(pa.total_allocated_bytes()))
         arrow.append(pa.total_allocated_bytes())
+        peak = tracemalloc.get_traced_memory()[1] + max(arrow) - before
         assert len(result.rows) == ROWS * len(made.folders.keys() - {("tags", "en", "train")})
-        return tracemalloc.get_traced_memory()[1] + max(arrow) - before
+        return peak
     finally:
         tracemalloc.stop()
 

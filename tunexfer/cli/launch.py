@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ from tunexfer.plan.plan import Plan
 from tunexfer.tasks.installed import build, encoder_provider
 
 if TYPE_CHECKING:
+    from tunexfer.core.graph import Contents
     from tunexfer.record.datasets import Dataset
     from tunexfer.record.ending import How
-    from tunexfer.training.runner import StudyRunner
+    from tunexfer.training.executor import Executor
 
 GIGABYTE = 10**9
 
@@ -58,31 +59,36 @@ def launch(
     from tunexfer.record.findings import Findings
     from tunexfer.record.record import Record
     from tunexfer.search.ray_tune import SearchOptions, run_search
+    from tunexfer.store import StageStore
 
     folder = StudyFolder(places.runs / name)
     with Record.drive(folder, plan.as_dict()) as record:
         prepared = prepare_all(plan, places.cache, console, quiet=quiet)
         write_datasets(folder, datasets_read(plan, prepared))
-        shared = {"runs folder": places.runs, "cache": places.cache}
+        shared = {"cache": places.cache}
         if "://" not in places.store:
             shared["stage store"] = Path(places.store)
         view = LiveView(folder, quiet=quiet, console=console)
         mirror = Mirror(record, places.tracking_uri, view.warning, draw=partial(draw_report, folder)).start()
         state: How = "failed"
+        wants, copies = plan.resources, places.cache / "store"
+        store_bytes = int(wants.store_gb * GIGABYTE)
+        executor = partial(
+            make_executor,
+            prepared,
+            places.store,
+            store_bytes=store_bytes,
+            copies=copies,
+            device="cuda" if wants.gpus else "cpu",
+            threads=wants.cpus,
+        )
+        store = StageStore(places.store, store_bytes, copies=copies)
+        options = SearchOptions(concurrent=concurrent, address=address, shared=shared)
         try:
             with view:
-                wants = plan.resources
-                runner = partial(
-                    make_runner,
-                    prepared,
-                    places.store,
-                    store_bytes=int(wants.store_gb * GIGABYTE),
-                    copies=places.cache / "store",
-                    device="cuda" if wants.gpus else "cpu",
-                    threads=wants.cpus,
+                outcome = run_search(
+                    plan, record, store, contents_of(plan, prepared), executor, options, [view, mirror]
                 )
-                options = SearchOptions(concurrent=concurrent, address=address, shared=shared)
-                outcome = run_search(plan, record, runner, options, [view, mirror])
             state = outcome.state
         except KeyboardInterrupt:
             state = "interrupted"
@@ -125,17 +131,31 @@ def datasets_read(plan: Plan, prepared: Mapping[str, Path]) -> list[Dataset]:
     ]
 
 
-def make_runner(
+def make_executor(
     prepared: Mapping[str, Path], store: str, *, store_bytes: int, device: str, threads: int, copies: Path | None = None
-) -> StudyRunner:
-    """What a worker runs chains with. Only workers import torch.
+) -> Executor:
+    """Make what runs jobs on a device: only there torch is imported.
 
-    copies: where what a store behind a URL holds is copied to
+    copies: folder for copies of what a store behind a URL holds
     """
     from tunexfer.store import StageStore
-    from tunexfer.training.runner import StudyRunner
+    from tunexfer.training.executor import Executor
 
-    return StudyRunner(prepared, StageStore(store, store_bytes, copies=copies), device=device, threads=threads)
+    return Executor(prepared, StageStore(store, store_bytes, copies=copies), device=device, threads=threads)
+
+
+def contents_of(plan: Plan, prepared: Mapping[str, Path]) -> dict[str, Contents]:
+    """Read what the keys and the costs of a plan's jobs depend on: encoder's identity -> contents.
+
+    prepared: as `prepare_all` returns it
+    """
+    from tunexfer.data.prepare import Prepared
+
+    contents = {name: Prepared.load(file).contents for name, file in prepared.items()}
+    return {
+        name: replace(found, counts={key: plan.rows.count(*key) for key in found.rows})
+        for name, found in contents.items()
+    }
 
 
 def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = False) -> dict[str, Path]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
+
+from tunexfer.core.chain import Chain, Target
 
 Split = Literal["train", "validation", "test"]
 FORGETTING = "forgetting"
@@ -33,6 +37,66 @@ def unseen_by_both(after: Score, before: Score | None) -> bool:
     before: None where there is nothing to compare with; then `after` alone decides
     """
     return after.unseen and (before is None or before.unseen)
+
+
+def scores_of(
+    chain: Chain,
+    target: Target,
+    metrics: Iterable[tuple[str, Split, Mapping[str, float]]],
+    *,
+    main: str,
+    same: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Score, ...]:
+    """Turn the metrics of a target's evaluation into scores.
+
+    metrics: language, split, and each metric as a percentage
+    main:    the metric that means and objectives read
+    same:    task -> the task it counts as, where the suite calls two of them the same
+    """
+    return tuple(
+        Score(
+            target=target.name,
+            language=language,
+            split=split,
+            metric=metric,
+            value=value,
+            main=metric == main,
+            unseen=chain.unseen(target.name, language, same),
+        )
+        for language, split, values in metrics
+        for metric, value in values.items()
+    )
+
+
+def forgetting_scores(
+    chain: Chain,
+    last: str,
+    before: Iterable[Score],
+    after: Iterable[tuple[str, Split, Mapping[str, float]]],
+    *,
+    same: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Score, ...]:
+    """Compare a target's main scores with those of the same rows by the model of the last target trained on top of it.
+
+    last:    that target's name
+    before:  the target's own scores
+    after:   the metrics of the second evaluation
+    returns: one score for each language and split; none where the score was 0 before
+    """
+    again = {(language, split): values for language, split, values in after}
+    return tuple(
+        Score(
+            target=score.target,
+            language=score.language,
+            split=score.split,
+            metric=FORGETTING,
+            value=forgetting(score.value, again[score.language, score.split][score.metric]),
+            main=False,
+            unseen=chain.unseen(last, score.language, same),
+        )
+        for score in before
+        if score.main and score.value != 0 and (score.language, score.split) in again
+    )
 
 
 def forgetting(before: float, after: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.graph import fingerprint
+from tunexfer.core.graph import JobKind, fingerprint
 from tunexfer.core.scores import FORGETTING, Score, Split
 from tunexfer.errors import TunexferError
 
@@ -18,7 +18,6 @@ Point = dict[str, str | float | int]
 Phase = Literal["baseline", "search", "confirm"]
 State = Literal["complete", "failed", "stopped"]
 FailureKind = Literal["user", "lost", "bug"]
-JobKind = Literal["train", "evaluate"]
 _STAGE_FIELDS = ("name", "reused", "steps", "seconds")
 """Of a stage in a status of version 0.1."""
 

@@ -203,7 +203,7 @@ def write_manifest(
     """
     plan, trial = read_plan(study), result.trial
     environment = json.loads(study.environment.read_text(encoding="utf-8")) if study.environment.is_file() else {}
-    facts = {job.name: store.facts(job.key) or {} for job in result.trainings}
+    facts = {job.name: store.metadata(job.key) or {} for job in result.trainings}
     attributes = ("loads_with", "head_apart", "fingerprint")
     manifest = {
         "study": {"name": study.name, "id": plan["study_id"], "libraries": environment.get("libraries")},

@@ -26,11 +26,10 @@ from tunexfer.export.card import ExportedTarget, write_card, write_manifest
 from tunexfer.export.folders import absolute_encoder, find_trial, new_folder, suite_of
 from tunexfer.export.heads import format_of, make_head, save_separately, whole_encoder, whole_model
 from tunexfer.export.replay import write_replay
-from tunexfer.store import StageStore
+from tunexfer.store import MODEL, StageStore
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.encoder import Weights, no_pooler
-from tunexfer.training.executor import MODEL
 from tunexfer.training.model import Trained
 
 UNTRAINED = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
@@ -59,7 +58,7 @@ def export_transformers(
     if missing := [target for target, name in names.items() if name and not store.has(name)]:
         raise _not_stored(study, result, missing, store)
     disable_progress_bar()
-    with new_folder(to) as draft, store.using(filter(None, names.values())):
+    with new_folder(to) as draft, store.lease([name for name in names.values() if name]):
         checkpoint = resolve_encoder(absolute_encoder(study, chain.encoder), cache)
         folders = []
         for target in chain.targets:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunexfer.core.chain import Chain, Encoder
-from tunexfer.core.graph import ChainFingerprints, Contents, chain_fingerprints
+from tunexfer.core.chain import Encoder
+from tunexfer.core.graph import Contents, Job, jobs_of
 from tunexfer.data.checkpoint import encoder_content, find_encoder
 from tunexfer.errors import DataError
 from tunexfer.plan.plan import Plan
@@ -48,19 +48,21 @@ def estimate(plan: Plan, cache: Path, store: str) -> Estimate | None:
     if contents is None:
         return None
     entries = StageStore(store, copies=cache / "store")
-    stages: dict[str, int] = {}
+    jobs: dict[str, Job] = {}
     for chain in plan.every_chain() or plan.random_chains(plan.trials, plan.seed):
-        stages |= _steps(chain, _prints(plan, chain, contents))
-    facts = {name: found for name in stages if (found := entries.facts(name))}
-    rates = [one["seconds"] / stages[name] for name, one in facts.items()]
+        own = jobs_of(chain, seed=plan.seed, contents=contents[chain.encoder])
+        jobs |= {job.key: job for job in own if job.kind == "train"}
+    stored = {key: metadata for key in jobs if (metadata := entries.metadata(key))}
+    rates = [metadata["seconds"] / jobs[key].steps for key, metadata in stored.items()]
     chain = plan.baseline[1]
-    scored = [entries.facts(name) for name in _prints(plan, chain, contents).evaluations.values()]
+    baseline = jobs_of(chain, seed=plan.seed, contents=contents[chain.encoder])
+    scored = [entries.metadata(job.key) for job in baseline if job.kind == "evaluate"]
     return Estimate(
-        stages=len(stages),
-        stored=len(facts),
-        stage_bytes=entries.bytes_of(next(iter(facts))) if facts else None,
+        stages=len(jobs),
+        stored=len(stored),
+        stage_bytes=entries.bytes_of(next(iter(stored))) if stored else None,
         step_seconds=statistics.fmean(rates) if rates else None,
-        scoring_seconds=sum(one["seconds"] for one in scored if one) if all(scored) else None,
+        scoring_seconds=sum(metadata["seconds"] for metadata in scored if metadata) if all(scored) else None,
     )
 
 
@@ -80,13 +82,3 @@ def _contents(plan: Plan, cache: Path) -> Mapping[Encoder, Contents] | None:
         for encoder, place in places.items()
         if place
     }
-
-
-def _prints(plan: Plan, chain: Chain, contents: Mapping[Encoder, Contents]) -> ChainFingerprints:
-    return chain_fingerprints(chain, seed=plan.seed, contents=contents[chain.encoder])
-
-
-def _steps(chain: Chain, prints: ChainFingerprints) -> dict[str, int]:
-    """Fingerprint -> steps, of every fine-tuning of the chain."""
-    trained = zip([*chain.stages, *(t.stage for t in chain.targets)], [*prints.stages, *prints.targets], strict=True)
-    return {name: stage.steps for stage, name in trained if stage and name}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 import tunexfer
 from tunexfer.core.chain import Chain, Encoder, Source
-from tunexfer.core.graph import Contents, chain_fingerprints
+from tunexfer.core.graph import Contents, NamedRows, jobs_of
 from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Split
 from tunexfer.core.trial import Point
@@ -203,21 +203,19 @@ class Plan:
 
     def cost(self, chains: Iterable[Chain]) -> Cost:
         """What training these chains takes, with and without sharing the stages they have in common."""
-        names = Contents(encoder="", rows=_NamedRows(), precision=self.precision)
         distinct: dict[str, int] = {}
-        count = apart = steps_unshared = 0
+        count = stages_unshared = steps_unshared = 0
         for chain in chains:
+            contents = Contents(encoder=chain.encoder.identity, rows=NamedRows(), precision=self.precision)
             count += 1
-            prints = chain_fingerprints(chain, seed=self.seed, contents=names)
-            trained = [target.stage for target in chain.targets if target.stage]
-            own = [print for print in prints.targets if print]
-            for print, stage in zip([*prints.stages, *own], [*chain.stages, *trained], strict=True):
-                apart += 1
-                steps_unshared += stage.steps
-                distinct[f"{chain.encoder}{print}"] = stage.steps
+            for job in jobs_of(chain, seed=self.seed, contents=contents):
+                if job.kind == "train":
+                    stages_unshared += 1
+                    steps_unshared += job.steps
+                    distinct[job.key] = job.steps
         return Cost(
             chains=count,
-            stages_unshared=apart,
+            stages_unshared=stages_unshared,
             stages=len(distinct),
             steps_unshared=steps_unshared,
             steps=sum(distinct.values()),
@@ -298,13 +296,6 @@ class Plan:
                     f"{encoder.name} has no masked-language-model head, so a new one is trained, tied to the word "
                     "embeddings"
                 )
-
-
-class _NamedRows(dict[Any, str]):
-    """Stands for the content of rows where only equality matters: each key is its own content."""
-
-    def __missing__(self, key: Any) -> str:
-        return str(key)
 
 
 def _cpu_has_bf16() -> bool:

@@ -15,7 +15,7 @@ class JobProgress:
     """How far a running job is."""
 
     name: str
-    """The stage's name, or the target's."""
+    """What it does: `train intermediate`, `evaluate xnli`."""
     step: int = 0
     steps: int = 0
     """Of a training, optimizer steps; of an evaluation, languages and splits; 0 while unknown."""

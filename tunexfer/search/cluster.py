@@ -85,7 +85,7 @@ def _loopback() -> Iterator[None]:
             os.environ[MANY_NODES] = before
 
 
-def room(*, cpus: int, gpus: float) -> int:
+def capacity(*, cpus: int, gpus: float) -> int:
     """How many trials fit on the cluster at once.
 
     raises: StudyError, if not even one does

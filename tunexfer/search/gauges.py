@@ -112,8 +112,9 @@ class StudyMetrics(Listener):
             at = read_progress(self.record.folder.trial(number).progress)
             for job in at.running if at else ():
                 if job.steps_per_second is not None:
-                    tags = {"study": self.record.folder.name, "trial": str(number), "stage": job.name}
-                    rate = job.steps_per_second * _batch_size(trial.chain, job.name)
+                    stage = job.name.removeprefix("train ")
+                    tags = {"study": self.record.folder.name, "trial": str(number), "stage": stage}
+                    rate = job.steps_per_second * _batch_size(trial.chain, stage)
                     yield Sample("tunexfer_rows_per_second", tags, rate)
 
 

@@ -1,123 +1,295 @@
-"""The worker's side: one chain is run, and its results are left in the trial's folder."""
+"""Jobs on Ray: a device is an actor that runs one job after another and keeps its process warm.
+
+Ray places the actors, restarts nothing by itself and reports those that die: their job becomes ready again, and another
+device takes it. Tasks instead of actors keep processes warm on CPUs as well, but not on GPUs: there Ray ends a task's
+process after one call, or, told not to, lets it keep the GPU that it touched first while another one is booked for it.
+"""
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from ray import tune
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 
-from tunexfer.core.chain import Chain
-from tunexfer.core.files import StudyFolder
-from tunexfer.core.objective import Objective
+from tunexfer.core.graph import Job, JobResult
 from tunexfer.core.trial import Failure
-from tunexfer.record.progress import JobProgress, TrialProgress, write_progress
-from tunexfer.record.record import write_result
+from tunexfer.errors import StudyError
+from tunexfer.record.progress import JobProgress
+from tunexfer.search.loop import Executor, SearchLoop, progress_of
+from tunexfer.store import Busy
+
+MakeExecutor = Callable[[], Executor]
+"""Called on a device, so that only there torch is imported."""
+POLL_S = 1.0
+"""Seconds between two looks at progress, at jobs of other studies and at the size of the cluster."""
+GONE = (ActorDiedError, ActorUnavailableError, RayActorError)
 
 
-class Runner(Protocol):
-    """Runs chains; `training.chain.ChainRunner` is the real one."""
-
-    def run(self, chain: Chain, *, seed: int, on_progress: Callable[[Any], None]) -> Any:
-        """returns: an object with scores, rows (a pyarrow table), stages and seconds"""
-        ...
+class _Cancelled(Exception):
+    """No trial needs the running job any more."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every worker of a study is given once."""
+class _Device:
+    """What runs on a device: one executor, one job at a time; a second thread answers questions about progress."""
 
-    folder: Path
-    objective: Objective
-    make_runner: Callable[[], Runner]
-    """Called in the worker, so that only workers import torch."""
+    def __init__(self, make_executor: MakeExecutor) -> None:
+        self._make = make_executor
+        self._executor = make_executor()
+        self._progress: JobProgress | None = None
+        self._cancelled: set[str] = set()
+
+    def ready(self) -> None:
+        """Return once the executor is made."""
+
+    def run(self, job: Job, line: Sequence[Job]) -> JobResult | Failure | None:
+        """Run a job; a failure is returned, not raised. None if another study runs it, or nobody needs it any more."""
+        pace = _Pace()
+
+        def on_progress(step: int, steps: int, loss: float | None) -> None:
+            if job.key in self._cancelled:
+                raise _Cancelled
+            self._progress = progress_of(job, step, steps, loss, pace(step) if loss is not None else None)
+
+        try:
+            return self._executor.run(job, line, on_progress)
+        except (Busy, _Cancelled):
+            return None
+        except Exception as error:
+            failure = Failure.from_error(error)
+            if failure.kind == "bug":
+                self._executor = self._make()  # whatever state the old one is in
+            return failure
+        finally:
+            self._progress = None
+            self._cancelled.discard(job.key)
+
+    def progress(self) -> JobProgress | None:
+        return self._progress
+
+    def cancel(self, key: str) -> None:
+        """End the job at its next step, if it is still running."""
+        self._cancelled.add(key)
 
 
-class ProgressFile:
-    """Keeps a trial's `progress.json` up to date without writing it at every step."""
+class _Pace:
+    """Steps per second between calls that are a second or more apart."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path, self.clock = path, clock
-        self.progress = TrialProgress()
-        self._stage = ""
-        self._reused: set[str] = set()
-        self._written = (0, float("-inf"))
-        """The step and the time of the last write."""
+    def __init__(self) -> None:
+        self._last = 0, time.monotonic()
+        self._rate: float | None = None
 
-    def __call__(self, at: Any) -> None:
-        """at: stage, step, steps, loss, reused and the new scores, as the executor reports them"""
-        now, (last_step, last_time) = self.clock(), self._written
-        new = at.stage != self._stage
-        if not (new or at.scores or at.reused or now - last_time >= 1.0):
+    def __call__(self, step: int) -> float | None:
+        before, since = self._last
+        now = time.monotonic()
+        if now - since >= POLL_S:
+            self._rate = (step - before) / (now - since)
+            self._last = step, now
+        return self._rate
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A device as the driver sees it."""
+
+    number: int
+    actor: Any
+    starting: Any
+    """Reference that is ready once the device is; None from then on."""
+    job: Job | None = None
+    result: Any = None
+    """Reference to the running job's result."""
+    warm: tuple[str, ...] = ()
+    """Keys of the models that the device used last."""
+    held: float = 0.0
+    """When the device was ready, in seconds of the monotonic clock."""
+
+
+class Devices:
+    """The devices of a search: as many as fit on the cluster, and no more than asked for."""
+
+    def __init__(
+        self,
+        make_executor: MakeExecutor,
+        resources: Mapping[str, float],
+        count: Callable[[], int],
+    ) -> None:
+        """
+        resources: Ray's names -> what each device takes
+        count:     how many devices fit right now; asked again and again, as clusters grow and shrink
+        """
+        others = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
+        self._options = {
+            "num_cpus": resources.get("CPU", 0),
+            "num_gpus": resources.get("GPU", 0),
+            "resources": others,
+            "max_concurrency": 4,
+            "max_restarts": 0,
+        }
+        self._make, self._count = ray.put(make_executor), count
+        self._numbers = itertools.count(1)
+        self.slots: list[_Slot] = []
+        self.held_s = 0.0
+        """Seconds that devices were held, those given back included."""
+
+    def fill(self) -> None:
+        """Ask Ray for a device for every free place."""
+        for _ in range(self._count() - len(self.slots)):
+            number = next(self._numbers)
+            remote: Any = ray.remote(_Device)
+            actor = remote.options(name=f"device {number}", **self._options).remote(self._make)
+            self.slots.append(_Slot(number, actor, actor.ready.remote()))
+
+    def remove(self, slot: _Slot) -> None:
+        """Give a device back."""
+        if slot in self.slots:
+            self.slots.remove(slot)
+        if slot.held:
+            self.held_s += time.monotonic() - slot.held
+        ray.kill(slot.actor)
+
+    def close(self) -> None:
+        for slot in list(self.slots):
+            self.remove(slot)
+
+
+class Dispatcher:
+    """Runs a search loop's jobs on devices, from a thread of its own."""
+
+    def __init__(self, loop: SearchLoop, devices: Devices) -> None:
+        self.loop, self.devices = loop, devices
+        self.error: BaseException | None = None
+        self._requests: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._looked = 0.0
+        self._progress: dict[Any, _Slot] = {}
+        self._thread = threading.Thread(target=self._work, name="dispatcher", daemon=True)
+
+    @contextmanager
+    def running(self) -> Iterator[Dispatcher]:
+        """Work until the search is over or the block ends."""
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self.request(lambda: setattr(self.loop, "stopping", True))
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the search is still at work."""
+        return self._thread.is_alive()
+
+    def request(self, action: Callable[[], None]) -> None:
+        """Have something done by the dispatcher's thread, which alone touches the loop."""
+        with self._lock:
+            self._requests.append(action)
+
+    def _work(self) -> None:
+        try:
+            with self.loop:
+                self.devices.fill()
+                while not self.loop.over and not self.loop.stopping:
+                    self._turn()
+        except BaseException as error:  # shown by the main thread
+            self.error = error
+        finally:
+            self.devices.close()
+
+    def _turn(self) -> None:
+        with self._lock:
+            requests, self._requests = self._requests, []
+        for action in requests:
+            action()
+        self._hand_out()
+        self.loop.settle()
+        self._cancel()
+        if time.monotonic() - self._looked > POLL_S:
+            self._looked = time.monotonic()
+            self._look()
+        waiting = {slot.result or slot.starting: slot for slot in self.devices.slots if slot.result or slot.starting}
+        waiting |= self._progress
+        if not waiting:
+            time.sleep(0.05)
             return
-        pace = None if new or at.loss is None or now <= last_time else (at.step - last_step) / (now - last_time)
-        self._stage, self._written = at.stage, (at.step, now)
-        self._reused |= {at.stage} if at.reused else set()
-        job = JobProgress(name=at.stage, step=at.step, steps=at.steps, loss=at.loss, steps_per_second=pace)
-        scores = (*self.progress.scores, *at.scores)
-        self.progress = replace(self.progress, reused=len(self._reused), running=(job,), scores=scores)
-        write_progress(self.path, self.progress)
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=0.1)
+        for reference in ready:
+            self._take(reference, waiting[reference])
+
+    def _hand_out(self) -> None:
+        for slot in [slot for slot in self.devices.slots if not slot.result and not slot.starting]:
+            if self.loop.stopping:
+                return
+            job = self.loop.next_job(slot.warm)
+            if job is not None:
+                slot.job = job
+                slot.result = slot.actor.run.options(name=str(job)).remote(job, self.loop.line(job))
+            elif self.loop.idle_for_good and len(self.loop.queue) < len(self.devices.slots):
+                self.devices.remove(slot)
+
+    def _take(self, reference: Any, slot: _Slot) -> None:
+        """Take what a reference has become: a device that started, a result, or progress."""
+        try:
+            value = ray.get(reference)
+        except GONE as error:
+            self._gone(slot, error)
+            return
+        except RayError as error:  # what the executor could not even be made of
+            raise StudyError(f"a device can't be used: {_cause(error)}") from error
+        if reference in self._progress:
+            del self._progress[reference]
+            if value is not None and slot.job:
+                self.loop.progress(slot.job.key, value)
+            return
+        if reference == slot.starting:
+            slot.starting, slot.held = None, time.monotonic()
+            return
+        job, slot.job, slot.result = slot.job, None, None
+        assert job
+        slot.warm = (*slot.warm, *job.parents, job.key)[-2:]
+        if isinstance(value, JobResult):
+            self.loop.finished(value)
+        elif isinstance(value, Failure):
+            self.loop.failed(job.key, value)
+        elif job.key in self.loop.cancelled:
+            self.loop.cancelled.discard(job.key)
+        else:
+            self.loop.busy(job.key)
+
+    def _gone(self, slot: _Slot, error: Exception) -> None:
+        if slot not in self.devices.slots:
+            return
+        job = slot.job
+        self._progress = {reference: other for reference, other in self._progress.items() if other is not slot}
+        self.devices.remove(slot)
+        if job:
+            self.loop.lost(job.key, str(error))
+        elif slot.starting and "creation task" in str(error):
+            raise StudyError(f"a device can't be used: {_cause(error)}") from error
+        self.devices.fill()
+
+    def _cancel(self) -> None:
+        for slot in self.devices.slots:
+            if slot.job and slot.job.key in self.loop.cancelled:
+                slot.actor.cancel.remote(slot.job.key)
+
+    def _look(self) -> None:
+        self.loop.poll()
+        if not self.loop.idle_for_good:
+            self.devices.fill()
+        asked = set(map(id, self._progress.values()))
+        for slot in self.devices.slots:
+            if slot.job and id(slot) not in asked:
+                self._progress[slot.actor.progress.remote()] = slot
 
 
-class Stopped(Exception):
-    """The driver asked all trials to stop."""
-
-
-def stop_mark(folder: StudyFolder) -> Path:
-    """While this file is there, the study's trials stop at their next step."""
-    return folder.path / ".stop"
-
-
-class ChainTrainable(tune.Trainable):
-    """Ray's side of a trial. An actor keeps its imports and its runner, and runs one chain after another."""
-
-    def setup(self, config: dict[str, Any], work: Work | None = None) -> None:
-        assert work is not None
-        self.work = work
-        self.runner = work.make_runner()
-        self.job = config
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.job = new_config
-        return True
-
-    def step(self) -> dict[str, Any]:
-        outcome = run_trial(self.work, self.runner, self.job)
-        if outcome["state"] == "failed":
-            self.runner = self.work.make_runner()
-        return {**outcome, "done": True}
-
-
-def run_trial(work: Work, runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
-    """Run one trial to its end, whatever happens in it.
-
-    job: number, seed, and the chain as plain values
-    returns: state, objective, failure, started, seconds and jobs, for the driver to write into `status.json`
-    """
-    folder = StudyFolder(work.folder)
-    trial, chain, started = folder.trial(job["number"]), Chain.from_dict(job["chain"]), time.time()
-    outcome: dict[str, Any] = {"state": "complete", "objective": None, "failure": None, "started": started, "jobs": []}
-    show = ProgressFile(trial.progress)
-
-    def on_progress(progress: Any) -> None:
-        show(progress)
-        if stop_mark(folder).exists():
-            raise Stopped
-
-    try:
-        result = runner.run(chain, seed=job["seed"], on_progress=on_progress)
-        write_result(trial, result.scores, result.rows)
-        names = ("name", "reused", "steps", "seconds")
-        outcome["jobs"] = [
-            {"key": stage.fingerprint, "kind": "train"} | {name: getattr(stage, name) for name in names}
-            for stage in result.stages
-        ]
-        outcome["objective"] = work.objective.value(result.scores, chain)
-    except Stopped:
-        outcome["state"] = "stopped"
-    except Exception as error:
-        outcome |= {"state": "failed", "failure": asdict(Failure.from_error(error))}
-    return {**outcome, "seconds": time.time() - started}
+def _cause(error: BaseException) -> str:
+    """Return the last line of what Ray says: the error that was raised on the device."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -1,31 +1,40 @@
-"""The search: Ray Tune runs what the schedule hands out, and the record is kept."""
+"""The search on Ray: Ray Tune owns the trials, its devices run their jobs.
+
+A trial of Tune's is an actor without resources that passes on what the dispatcher posts: a report after each finished
+job, with scores and cost so far. So Tune's scheduler sees every trial between its jobs and can stop it there.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import re
+import queue
 import signal
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tunexfer.core.trial import Failure, JobRun, Trial, TrialResult
-from tunexfer.errors import StudyError
+from tunexfer.core.graph import Contents
+from tunexfer.core.trial import Trial
 from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
-from tunexfer.search.cluster import check_shared, cluster, room
+from tunexfer.search.cluster import capacity, check_shared, cluster
 from tunexfer.search.gauges import StudyMetrics
-from tunexfer.search.jobs import ChainTrainable, Runner, Work, stop_mark
-from tunexfer.search.loop import Schedule
+from tunexfer.search.jobs import Devices, Dispatcher, MakeExecutor
+from tunexfer.search.loop import Outcome, SearchLoop
+from tunexfer.search.stopping import StoppingRule, never
+from tunexfer.store import StageStore
 
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one talks on standard output whatever `verbose` says
@@ -33,235 +42,232 @@ TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a study resumes from its own record; Tune's grows with the trials
 }
-ENOUGH_TO_JUDGE = 4
-"""Trials that must have ended before many failures stop the study."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
+    """How a search runs, beyond what its plan says."""
+
     concurrent: int | None = None
-    """Trials at once; as many as there is room for where it isn't given."""
+    """Devices to use; as many as fit if not given."""
     address: str | None = None
-    """Of an existing Ray cluster; a local one is started where it isn't given."""
+    """Of an existing Ray cluster; a local one is started if not given."""
     shared: Mapping[str, Path] = field(default_factory=dict)
-    """Folders every node must see, by what they are: checked on an existing cluster."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    state: Literal["finished", "interrupted", "out of time", "exhausted"]
-    seconds: float
+    """Folders that every node must see, by what they are: checked on an existing cluster."""
+    rule: StoppingRule = never
 
 
 def run_search(
     plan: Plan,
     record: Record,
-    make_runner: Callable[[], Runner],
+    store: StageStore,
+    contents: Mapping[str, Contents],
+    make_executor: MakeExecutor,
     options: SearchOptions,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Run what the study still lacks. Trials that are complete in the record are not run again.
 
-    make_runner: called in each worker, where torch may be imported; it travels by pickle
-    raises: StudyError, if the baseline or most trials fail, or Ray can't be used
+    contents:       encoder's identity -> what its trials read
+    make_executor:  called on each device, where torch may be imported; it travels by pickle
+    raises:         StudyError, if the baseline or most trials fail, or Ray can't be used
     """
-    started = time.monotonic()
-    drive = _Drive(plan, record, listeners)
-    for sentence in record.damaged:
-        drive.tell("warning", sentence)
-    if drive.first != "done":
-        with _interruptible(drive):
-            _fit(drive, make_runner, options)
-    if drive.error:
-        raise drive.error
-    record.end(drive.state)
-    return Outcome(drive.state, time.monotonic() - started)
+    reports: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
+    trials = _TrialQueue()
+    loop = SearchLoop(
+        plan,
+        record,
+        store,
+        contents,
+        [trials, *listeners],
+        rule=options.rule,
+        on_report=lambda *report: reports.put(report),
+    )
+    if loop.anything_left:
+        with _interruptible(loop):
+            _fit(loop, trials, reports, make_executor, options)
+    if loop.error:
+        raise loop.error
+    record.end(loop.state)
+    return loop.outcome
 
 
-def _fit(drive: _Drive, make_runner: Callable[[], Runner], options: SearchOptions) -> None:
-    plan, folder, wants = drive.plan, drive.record.folder, drive.plan.resources
+def _fit(
+    loop: SearchLoop,
+    trials: _TrialQueue,
+    reports: queue.SimpleQueue[tuple[int, dict[str, Any]]],
+    make_executor: MakeExecutor,
+    options: SearchOptions,
+) -> None:
+    """Start Ray, its devices and Tune, and wait for the end of the search."""
+    name, wants = loop.record.folder.name, loop.plan.resources
+    limit = options.concurrent or loop.plan.file.search.concurrent or 10**6
     os.environ.update(TUNE_SETTINGS)
-    stop_mark(folder).unlink(missing_ok=True)
     scratch = tempfile.TemporaryDirectory(prefix="tunexfer-ray-", ignore_cleanup_errors=True)
-    with scratch, cluster(options.address, cpus_per_trial=wants.cpus, name=folder.name) as dashboard:
+    with scratch, cluster(options.address, cpus_per_trial=wants.cpus, name=name) as dashboard:
         if dashboard:
-            drive.tell("info", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
+            loop.notify("info", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
         if options.address:
             check_shared(options.shared)
-        drive.limit = min(
-            options.concurrent or plan.file.search.concurrent or 10**6, room(cpus=wants.cpus, gpus=wants.gpus)
+        capacity(cpus=wants.cpus, gpus=wants.gpus)  # raises where not even one device fits
+        devices = Devices(
+            make_executor,
+            {"CPU": wants.cpus, "GPU": wants.gpus},
+            lambda: min(limit, capacity(cpus=wants.cpus, gpus=wants.gpus)),
         )
-        if drive.stopping:
+        metrics = StudyMetrics(loop.record)
+        loop.listeners.append(metrics)
+        with metrics, Dispatcher(loop, devices).running() as dispatcher:
+            follow(name, dispatcher, trials, reports, scratch.name)
+        if dispatcher.error:
+            raise dispatcher.error
+
+
+def follow(
+    name: str,
+    dispatcher: Dispatcher,
+    trials: _TrialQueue,
+    reports: queue.SimpleQueue[tuple[int, dict[str, Any]]],
+    scratch: str,
+) -> None:
+    """Let Tune run the trials that the dispatcher begins, until the search is over."""
+    remote: Any = ray.remote(_Board)
+    board = remote.options(num_cpus=0, max_concurrency=1000).remote()
+    poster = threading.Thread(target=_post, args=(board, reports), name="reports", daemon=True)
+    poster.start()
+    trainable = tune.with_parameters(TrialReports, board=board)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"memory": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=_Trials(dispatcher, trials),
+            scheduler=RuleScheduler(),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=scratch,
+            stop=_StopAll(dispatcher),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        reports.put((-1, {}))
+        poster.join()
+
+
+def _post(board: Any, reports: queue.SimpleQueue[tuple[int, dict[str, Any]]]) -> None:
+    """Pass reports on until one with a negative number comes."""
+    while True:
+        number, report = reports.get()
+        if number < 0:
             return
-        work = Work(folder.path.resolve(), plan.objective, make_runner)
-        trainable = tune.with_parameters(ChainTrainable, work=work)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": wants.cpus, "gpu": wants.gpus}),
-            tune_config=tune.TuneConfig(
-                search_alg=_Suggestions(drive),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name=folder.name,
-                storage_path=scratch.name,
-                stop=_StopAll(drive),
-                callbacks=[_Watch(drive)],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        )
-        metrics = StudyMetrics(drive.record)
-        drive.listeners = [*drive.listeners, metrics]
-        with metrics:
-            try:
-                tuner.fit()
-            finally:
-                drive.close()
-                stop_mark(folder).unlink(missing_ok=True)
+        board.post.remote(number, report)
 
 
-class _Drive:
-    """What the driver knows while the search runs; Ray's hooks below only pass on to it."""
+class _Board:
+    """Where the dispatcher posts a trial's reports, and the trial's actor waits for them."""
 
-    def __init__(self, plan: Plan, record: Record, listeners: Sequence[Listener]) -> None:
-        self.plan, self.record, self.listeners = plan, record, listeners
-        self.schedule = Schedule(plan, record)
-        self.first: Trial | Literal["wait", "done"] | None = self.schedule.next()
-        self.limit = 1
-        self.running: dict[int, tuple[Trial, float]] = {}
-        self.ends: list[TrialResult] = []
-        self.state: Literal["finished", "interrupted", "out of time", "exhausted"] = "finished"
-        self.error: StudyError | None = None
-        self.stopping = False
-        minutes = plan.file.search.minutes
-        self.deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+    def __init__(self) -> None:
+        self._reports: dict[int, asyncio.Queue[dict[str, Any]]] = defaultdict(asyncio.Queue)
 
-    def suggest(self) -> dict[str, Any] | str | None:
-        """The next trial in Ray's words: its config, None for 'ask again later', or the end."""
-        if self.stopping:
-            return str(Searcher.FINISHED)
-        if len(self.running) >= self.limit:
-            return None
-        trial, self.first = self.first or self.schedule.next(), None
-        if trial == "wait":
-            return None
-        if trial == "done":
-            if self.schedule.exhausted:
-                self.state = "exhausted"
-                self.tell("warning", "No new chain turned up any more: the space has none left to try.")
-            return str(Searcher.FINISHED)
-        if time.monotonic() > self.deadline:
-            self.state = "out of time"
-            return str(Searcher.FINISHED)
-        self.record.begin(trial)
-        self.running[trial.number] = trial, time.time()
-        self.tell("started", trial)
-        return {"number": trial.number, "phase": trial.phase, "seed": trial.seed, "chain": trial.chain.as_dict()}
+    async def post(self, number: int, report: dict[str, Any]) -> None:
+        self._reports[number].put_nowait(report)
 
-    def ended(self, number: int, result: Mapping[str, Any]) -> None:
-        trial, started = self.running.pop(number)
-        ended = TrialResult(
-            trial=trial,
-            state=result["state"],
-            started=result.get("started", started),
-            seconds=result.get("seconds", time.time() - started),
-            objective=result.get("objective"),
-            failure=Failure(**result["failure"]) if result.get("failure") else None,
-            jobs=tuple(JobRun(**job) for job in result.get("jobs", ())),
-        )
-        ended = self.record.finish(ended)
-        self.schedule.ended(ended)
-        self.tell("finished", ended)
-        self._judge(ended)
+    async def next(self, number: int) -> dict[str, Any]:
+        report = await self._reports[number].get()
+        if report.get("done") or report.get("stop"):
+            del self._reports[number]
+        return report
 
-    def _judge(self, ended: TrialResult) -> None:
-        """Stop the study where going on makes no sense."""
-        self.ends.append(ended)
-        failed, count = [one for one in self.ends if one.state == "failed"], len(self.ends)
-        if ended.state == "failed" and ended.trial.phase == "baseline":
-            why = ended.failure.message if ended.failure else ""
-            self.error = StudyError(f"the baseline failed, so no chain can be compared with it: {why}")
-        elif count >= ENOUGH_TO_JUDGE and 2 * len(failed) > count:
-            reasons = "\n".join(dict.fromkeys(f"  {one.failure.message if one.failure else ''}" for one in failed))
-            self.error = StudyError(f"too many trials failed, {len(failed)} of {count}:\n{reasons}")
-        self.stopping = self.stopping or self.error is not None
 
-    def interrupt(self) -> None:
-        self.stopping, self.state = True, "interrupted"
-        self.tell("warning", "Stopping. The same command continues; Ctrl-C again ends at once.")
+class TrialReports(tune.Trainable):
+    """A trial as Ray Tune sees it: a report after each finished job, then the end. It takes no resources."""
 
-    def close(self) -> None:
-        """What still runs has been stopped: the next driver runs it again."""
-        for number in list(self.running):
-            self.ended(number, {"state": "stopped"})
+    def setup(self, config: dict[str, Any], board: Any = None) -> None:
+        self._board, self._number = board, config["number"]
 
-    def tell(self, what: Literal["started", "finished", "info", "warning"], about: Any) -> None:
-        for listener in self.listeners:
-            getattr(listener, what)(about)
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._number = new_config["number"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        report: dict[str, Any] = ray.get(self._board.next.remote(self._number))
+        return report
+
+
+class _TrialQueue(Listener):
+    """The trials that have begun and that Tune hasn't heard of yet."""
+
+    def __init__(self) -> None:
+        self.begun: queue.SimpleQueue[Trial] = queue.SimpleQueue()
+
+    def started(self, trial: Trial) -> None:
+        self.begun.put(trial)
 
 
 class _Hook:
     """Ray pickles what it is given, for a restore that is never asked for."""
 
-    drive: _Drive
-
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class _Suggestions(_Hook, Searcher):
-    def __init__(self, drive: _Drive) -> None:
+class _Trials(_Hook, Searcher):
+    """Tune's searcher: it names the trials that the search loop has begun."""
+
+    def __init__(self, dispatcher: Dispatcher, trials: _TrialQueue) -> None:
         super().__init__()
-        self.drive = drive
+        self._dispatcher, self._trials = dispatcher, trials
 
     def suggest(self, trial_id: str) -> Any:
-        return self.drive.suggest()
+        over = not self._dispatcher.alive
+        try:
+            trial = self._trials.begun.get_nowait()
+        except queue.Empty:
+            return Searcher.FINISHED if over else None
+        return {"number": trial.number, "phase": trial.phase, "seed": trial.seed, **trial.point}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """`_Watch` is told more."""
+        """The search loop has told the sampler already."""
 
     def save(self, checkpoint_path: str) -> None:
         """A study continues from its own record, never from Ray's."""
 
 
-class _Watch(_Hook, tune.Callback):
-    def __init__(self, drive: _Drive) -> None:
-        self.drive = drive
+class RuleScheduler(_Hook, FIFOScheduler):
+    """Tune's scheduler: it stops the trials that the search loop's rule has stopped.
 
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.drive.ended(trial.config["number"], trial.last_result)
+    The rule is asked where jobs are handed out, since Tune hears of a job when the next one is running already.
+    """
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        said = Path(trial.error_file).read_text(errors="replace") if trial.error_file else "no reason given"
-        reason = re.sub(r"\x1b\[[0-9;]*m", "", said).strip()[-3000:]
-        if "worker process has died" in reason:
-            reason += "\nIts worker process died. Out of memory? Try a smaller batch_size, or --concurrent 1."
-        failure = {"kind": "lost", "message": f"its worker ended: {_last_line(reason)}", "detail": reason}
-        self.drive.ended(trial.config["number"], {"state": "failed", "failure": failure})
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return str(TrialScheduler.STOP if result.get("stop") else TrialScheduler.CONTINUE)
 
 
 class _StopAll(_Hook, tune.Stopper):
-    """Also tells the workers, which would go on to the end of their chain otherwise."""
+    """Ends Tune's side once the search is over."""
 
-    def __init__(self, drive: _Drive) -> None:
-        self.drive = drive
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if self.drive.stopping:
-            stop_mark(self.drive.record.folder).touch()
-        return self.drive.stopping
+        return not self._dispatcher.alive
 
 
 @contextmanager
-def _interruptible(drive: _Drive) -> Iterator[None]:
-    """The first Ctrl-C stops the search cleanly, the second as usual."""
+def _interruptible(loop: SearchLoop) -> Iterator[None]:
+    """Stop the search cleanly at the first Ctrl-C, and as usual at the second."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -269,7 +275,7 @@ def _interruptible(drive: _Drive) -> Iterator[None]:
 
     def interrupt(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, before)
-        drive.interrupt()
+        loop.interrupt()
 
     signal.signal(signal.SIGINT, interrupt)
     try:
@@ -280,7 +286,3 @@ def _interruptible(drive: _Drive) -> Iterator[None]:
 
 def _name(trial: Any) -> str:
     return f"trial-{trial.config['number']:04d}"
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]

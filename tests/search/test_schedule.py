@@ -1,0 +1,190 @@
+"""Which trial comes next, without Ray: drawing, repeating nothing, continuing, confirming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from drive import plan_in
+
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.scores import Score
+from tunexfer.core.trial import State, Trial, TrialResult
+from tunexfer.plan.plan import Plan
+from tunexfer.record.record import Record
+from tunexfer.search.samplers import TPEProposals
+from tunexfer.search.schedule import Schedule
+
+WHOLE_SPACE = 2 * (1 + 3 * 2 * 3)
+"""Chains: two target rates; no stage, or three task sets in two languages at three rates."""
+
+
+def plan_of(folder: Path, trials: int, algorithm: str = "tpe", **changes: Any) -> Plan:
+    return plan_in(folder, {"search.trials": str(trials), "search.algorithm": algorithm}, **changes)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    with Record.drive(StudyFolder(tmp_path / "runs" / "fake"), plan_of(tmp_path, 1).as_dict()) as record:
+        yield record
+
+
+def end(schedule: Schedule, record: Record, trial: Trial, state: State = "complete") -> None:
+    value = 50.0 + 1000 * sum(stage.learning_rate for stage in trial.chain.stages) + trial.seed % 3
+    score = Score(
+        target="choice", language="en", split="validation", metric="accuracy", value=value, main=True, unseen=False
+    )
+    result = TrialResult(trial=trial, state=state, started=0.0, seconds=1.0)
+    if state == "complete":
+        result = replace(result, objective=value, scores=(score,))
+    schedule.ended(record.finish(result, [pa.table({"id": ["a"]})]))
+
+
+def run_through(plan: Plan, record: Record, at_most: int = 1000) -> list[Trial]:
+    """Run trials one by one until there are no more."""
+    schedule, ran = Schedule(plan, record), []
+    while isinstance(trial := schedule.next(), Trial) and len(ran) < at_most:
+        record.begin(trial)
+        end(schedule, record, trial)
+        ran.append(trial)
+    return ran
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
+def test_the_baseline_is_trial_0_and_no_chain_is_run_twice(tmp_path: Path, record: Record, algorithm: str) -> None:
+    ran = run_through(plan_of(tmp_path, 12, algorithm), record)
+    assert [trial.number for trial in ran] == list(range(12))
+    assert ran[0].phase == "baseline"
+    assert ran[0].chain.stages == ()
+    assert {trial.phase for trial in ran[1:]} == {"search"}
+    assert len({trial.fingerprint for trial in ran}) == 12
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
+def test_a_space_is_exhausted_when_no_new_chain_turns_up(tmp_path: Path, record: Record, algorithm: str) -> None:
+    assert len(run_through(plan_of(tmp_path, 99, algorithm), record)) == WHOLE_SPACE
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
+@pytest.mark.parametrize("broken_off", [1, 5, 13])
+def test_a_continued_study_draws_what_it_would_have_drawn_in_one_go(
+    tmp_path: Path, algorithm: str, broken_off: int
+) -> None:
+    plan = plan_of(tmp_path, 16, algorithm)
+    with Record.drive(StudyFolder(tmp_path / "one"), plan.as_dict()) as record:
+        in_one_go = run_through(plan, record)
+    folder = StudyFolder(tmp_path / "two")
+    with Record.drive(folder, plan.as_dict()) as record:
+        first = run_through(plan, record, broken_off)
+    with Record.drive(folder, plan.as_dict()) as record:
+        assert [*first, *run_through(plan, record)] == in_one_go
+
+
+def test_what_was_begun_and_not_finished_comes_first_as_the_same_trial(tmp_path: Path, record: Record) -> None:
+    plan = plan_of(tmp_path, 6)
+    schedule = Schedule(plan, record)
+    begun = [schedule.next() for _ in range(3)]
+    for trial in begun:
+        assert isinstance(trial, Trial)
+        record.begin(trial)
+    assert isinstance(begun[0], Trial)
+    end(schedule, record, begun[0])
+    again = run_through(plan, Record(record.folder))
+    assert again[:2] == begun[1:]
+    assert [trial.number for trial in again] == [1, 2, 3, 4, 5]
+
+
+def test_a_failed_trial_is_told_as_failed_and_its_chain_is_not_drawn_again(tmp_path: Path, record: Record) -> None:
+    schedule = Schedule(plan_of(tmp_path, WHOLE_SPACE), record)
+    seen = []
+    while isinstance(trial := schedule.next(), Trial):
+        record.begin(trial)
+        end(schedule, record, trial, "complete" if trial.number % 2 == 0 else "failed")
+        seen.append(trial.fingerprint)
+    assert len(set(seen)) == len(seen) == WHOLE_SPACE
+    proposer = schedule._proposer
+    assert isinstance(proposer, TPEProposals)
+    complete = [t for t in proposer.study.trials if t.state.name == "COMPLETE"]
+    values = {trial.value for trial in complete}
+    assert values <= {ended.objective for ended in record.complete}
+    assert len(complete) <= len(record.complete)
+
+
+def test_trials_in_flight_are_not_drawn_again(tmp_path: Path, record: Record) -> None:
+    schedule = Schedule(plan_of(tmp_path, WHOLE_SPACE), record)
+    trials = []
+    while isinstance(trial := schedule.next(), Trial):
+        record.begin(trial)
+        trials.append(trial.fingerprint)
+    assert len(set(trials)) == len(trials)
+    assert len(trials) > WHOLE_SPACE / 2
+
+
+def test_more_trials_extend_a_finished_study(tmp_path: Path, record: Record) -> None:
+    run_through(plan_of(tmp_path, 4), record)
+    assert run_through(plan_of(tmp_path, 4), record) == []
+    assert [trial.number for trial in run_through(plan_of(tmp_path, 6), record)] == [4, 5]
+
+
+def test_confirmation_waits_for_the_search_and_reruns_the_best_and_the_baseline(tmp_path: Path, record: Record) -> None:
+    plan = plan_of(tmp_path, 6, confirm={"top": 2, "seeds": 2})
+    schedule = Schedule(plan, record)
+    trials = []
+    for _ in range(6):
+        trial = schedule.next()
+        assert isinstance(trial, Trial)
+        record.begin(trial)
+        trials.append(trial)
+    assert schedule.next() == "wait"
+    for trial in trials:
+        end(schedule, record, trial)
+    confirms = []
+    while isinstance(trial := schedule.next(), Trial):
+        record.begin(trial)
+        end(schedule, record, trial)
+        confirms.append(trial)
+    best = sorted(record.complete[1:6], key=lambda e: (-(e.objective or 0), e.trial.number))[:2]
+    expected = [trials[0].chain, *(ended.trial.chain for ended in best)]
+    assert [trial.chain for trial in confirms] == expected * 2
+    assert [trial.seed for trial in confirms] == [4, 4, 4, 5, 5, 5]
+    assert [trial.number for trial in confirms] == list(range(6, 12))
+    assert {trial.phase for trial in confirms} == {"confirm"}
+    assert run_through(plan, Record(record.folder)) == []
+
+
+def test_continuous_coordinates_survive_the_record(tmp_path: Path) -> None:
+    target = {
+        "task": "choice",
+        "train_language": "en",
+        "learning_rate": {"log_uniform": [1.0e-5, 1.0e-2]},
+        "steps": {"int_uniform": [2, 9]},
+    }
+    plan = plan_of(tmp_path, 14, targets=[target])
+    folder = StudyFolder(tmp_path / "one")
+    with Record.drive(folder, plan.as_dict()) as record:
+        ran = run_through(plan, record, 12)
+    with Record.drive(folder, plan.as_dict()) as record:
+        assert [ended.trial for ended in record.ended] == ran
+        schedule = Schedule(plan, record)
+        proposer = schedule._proposer
+        assert isinstance(proposer, TPEProposals)
+        assert [trial.params for trial in proposer.study.trials] == [trial.point for trial in ran[1:]]
+
+
+def test_tpe_finds_better_chains_than_chance(tmp_path: Path) -> None:
+    """A chain's value is its stage's rate x 1000: 0 without one, else 1, 2 or 3; the mean over the space is 1.9."""
+
+    def mean_after_the_start(algorithm: str) -> float:
+        values = []
+        for seed in range(8):
+            plan = plan_of(tmp_path / "space", 16, algorithm, search={"seed": seed})
+            with Record.drive(StudyFolder(tmp_path / f"{algorithm}-{seed}"), plan.as_dict()) as record:
+                chains = [trial.chain for trial in run_through(plan, record)]
+            values += [1000 * sum(stage.learning_rate for stage in chain.stages) for chain in chains[6:]]
+        return sum(values) / len(values)
+
+    assert mean_after_the_start("tpe") > mean_after_the_start("random") + 0.3

@@ -1,0 +1,102 @@
+"""Which trial runs next: what an earlier run left unfinished, the baseline, what the proposer draws, confirmation."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Literal
+
+from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.plan.plan import Plan
+from tunexfer.plan.space_file import Confirm
+from tunexfer.record.record import Record
+from tunexfer.search.samplers import ALGORITHMS
+
+MAX_REPEATS = 500
+"""Points drawn in a row whose chains have all been run: then the space holds no more worth waiting for."""
+
+
+class Schedule:
+    """Hands out trials, one at a time. A chain already run is drawn again rather than run again, and doesn't count."""
+
+    def __init__(self, plan: Plan, record: Record) -> None:
+        self.plan, self.record = plan, record
+        self.exhausted = False
+        """Whether the space ran out of chains before the trials asked for were reached."""
+        self._proposer = ALGORITHMS[plan.algorithm](plan.space, plan.seed)
+        self._taken: set[str] = set()
+        """Fingerprints of all that was handed out or run before."""
+        self._running: set[int] = set()
+        self._ready = deque(record.unfinished())
+        self._searched = sum(trial.phase != "confirm" for trial in self._ready)
+        self._confirmed = False
+        for ended in record.complete:
+            self._searched += ended.trial.phase != "confirm"
+            self._taken.add(ended.trial.fingerprint)
+            if ended.trial.phase == "search":
+                self._proposer.tell(ended.trial.number, ended.trial.point, ended.objective)
+        for ended in record.ended:
+            if ended.state == "stopped" and ended.failure:  # by a rule: its chain has had its trial
+                self._searched += 1
+                self._taken.add(ended.trial.fingerprint)
+        if not any(trial.number == 0 for trial in [*self._ready, *(ended.trial for ended in record.complete)]):
+            point, chain = plan.baseline
+            self._ready.appendleft(Trial(number=0, phase="baseline", seed=plan.seed, point=point, chain=chain))
+            self._searched += 1
+        self._taken |= {trial.fingerprint for trial in self._ready}
+
+    def next(self) -> Trial | Literal["wait", "done"]:
+        """The next trial; `wait` while it depends on trials that still run."""
+        if not self._ready and (self._searched >= self.plan.trials or self.exhausted):
+            if self.plan.confirm and not self._confirmed:
+                if self._running:
+                    return "wait"
+                self._confirmed = True
+                self._ready += self._to_confirm(self.plan.confirm)
+            if not self._ready:
+                return "done"
+        trial = self._ready.popleft() if self._ready else self._draw()
+        if trial is None:
+            self.exhausted = True
+            return self.next()
+        self._running.add(trial.number)
+        return trial
+
+    def ended(self, ended: TrialResult) -> None:
+        self._running.discard(ended.trial.number)
+        if ended.trial.phase == "search":
+            value = ended.objective if ended.state == "complete" else None
+            self._proposer.tell(ended.trial.number, ended.trial.point, value)
+
+    def _draw(self) -> Trial | None:
+        number = next(number for number in self.record.free_numbers() if number not in self._running)
+        for attempt in range(MAX_REPEATS):
+            drawn = self._proposer.ask(number, attempt)
+            if drawn is None:
+                return None
+            point, chain = drawn
+            trial = Trial(number=number, phase="search", seed=self.plan.seed, point=point, chain=chain)
+            if trial.fingerprint not in self._taken:
+                self._searched += 1
+                self._taken.add(trial.fingerprint)
+                return trial
+            self._proposer.tell(number, point, None)
+        return None
+
+    def _to_confirm(self, confirm: Confirm) -> list[Trial]:
+        """The best chains and the baseline, each with every fresh seed it wasn't run with yet."""
+        own = [
+            ended for ended in self.record.complete if ended.trial.phase != "confirm" and ended.objective is not None
+        ]
+        baseline = [ended for ended in own if ended.trial.number == 0]
+        best = sorted((e for e in own if e.trial.number), key=lambda e: (-(e.objective or 0.0), e.trial.number))
+        again = [
+            replace(ended.trial, phase="confirm", seed=self.plan.seed + fresh)
+            for fresh in range(1, confirm.seeds + 1)
+            for ended in [*baseline, *best[: confirm.top]]
+        ]
+        fresh_ones = [trial for trial in again if trial.fingerprint not in self._taken]
+        self._taken |= {trial.fingerprint for trial in fresh_ones}
+        return [
+            replace(trial, number=number) for number, trial in zip(self.record.free_numbers(), fresh_ones, strict=False)
+        ]
