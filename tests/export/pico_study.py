@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chain_runner import ChainRunner
+from chain_runner import ChainRunner, Ran
 from pico import pico_encoder, pico_suite
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import JobRun, Trial, TrialResult
+from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.data.prepare import prepare
 from tunexfer.plan.plan import Plan
-from tunexfer.record.record import Record, write_result
+from tunexfer.record.record import Record
 from tunexfer.store import StageStore
 
 
@@ -61,23 +61,21 @@ def study(path: Path, **space: Any) -> Made:
                 chain=chains[number],
             )
             record.begin(trial)
-            write_result(made.folder.trial(number), result.scores, result.rows)
             objective = plan.objective.value(result.scores, trial.chain)
-            stages = tuple(
-                JobRun(
-                    key=stage.fingerprint,
-                    kind="train",
-                    **{name: getattr(stage, name) for name in ("name", "reused", "steps", "seconds")},
-                )
-                for stage in result.trainings
+            done = TrialResult(
+                trial=trial,
+                state="complete",
+                started=0.0,
+                seconds=1.0,
+                objective=objective,
+                jobs=result.jobs,
+                scores=result.scores,
             )
-            record.finish(
-                TrialResult(trial=trial, state="complete", started=0.0, seconds=1.0, objective=objective, jobs=stages)
-            )
+            record.finish(done, [result.rows])
     return made
 
 
-def run(plan: Plan, chains: list[Chain], store: StageStore) -> list[ChainResult]:
+def run(plan: Plan, chains: list[Chain], store: StageStore) -> list[Ran]:
     """The chains of a plan, trained on one thread."""
     prepared = prepare(
         suite=plan.suite,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.data.prepare import prepare
 from tunexfer.export.xtreme_scores import XTREME_TASKS
 from tunexfer.plan.plan import Plan
-from tunexfer.record.record import Record, write_result
+from tunexfer.record.record import Record
 from tunexfer.store import StageStore
 
 UNTRAINED = ("bucc2018", "tatoeba")
@@ -68,11 +69,9 @@ def study(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     with Record.drive(study, plan.as_dict()) as record:
         trial = Trial(number=0, phase="baseline", seed=plan.seed, point=point, chain=chain)
         record.begin(trial)
-        write_result(study.trial(0), result.scores, result.rows)
         objective = plan.objective.value(result.scores, chain)
-        record.finish(
-            TrialResult(trial=trial, state="complete", started=0.0, seconds=result.seconds, objective=objective)
-        )
+        done = TrialResult(trial=trial, state="complete", started=0.0, seconds=result.seconds, objective=objective)
+        record.finish(replace(done, scores=result.scores), [result.rows])
     return study
 
 
@@ -107,7 +106,7 @@ def test_score_reads_a_trained_trial_back_to_its_recorded_scores(study: StudyFol
 
 
 def test_mining_is_scored_without_the_rows_that_its_threshold_is_set_on(study: StudyFolder) -> None:
-    rows = pq.read_table(study.trial(0).rows, filters=[("task", "==", "bucc2018"), ("split", "==", "test")])
+    rows = pq.read_table(study.trial(0).rows, filters=[("target", "==", "bucc2018"), ("split", "==", "test")])
     assert {name.partition("-")[0] for name in rows["id"].to_pylist()} == {"test"}
     assert sum(rows["gold_count"].to_pylist()) == 4 * len(XTREME_TASKS["bucc2018"].languages)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tunexfer.cli.launch import prepare_all
 from tunexfer.cli.tables import plan_view
-from tunexfer.core.graph import chain_fingerprints
+from tunexfer.core.graph import jobs_of
 from tunexfer.data.prepare import Prepared
 from tunexfer.plan.cost import estimate
 from tunexfer.plan.plan import Plan
@@ -51,15 +51,14 @@ def test_a_plan_shows_what_the_store_holds_and_estimates_from_it(tmp_path: Path)
     assert "time: unknown until" in printed(plan, store.root)
 
     prepared = Prepared.load(prepare_all(plan, plan.rows.cache, Console(quiet=True))[plan.encoders[0].identity])
-    prints = chain_fingerprints(plan.baseline[1], seed=plan.seed, contents=prepared.contents)
-    store.put(str(prints.targets[0]), {"model.safetensors": b"x" * 3_000_000}, {"seconds": 3.0})
-    for name in prints.evaluations.values():
-        store.put(name, {"rows.parquet": b"rows"}, {"seconds": 2.0})
+    training, evaluation = jobs_of(plan.baseline[1], seed=plan.seed, contents=prepared.contents)
+    store.put(training.key, {"model.safetensors": b"x" * 3_000_000}, {"seconds": 3.0})
+    store.put(evaluation.key, {"rows.parquet": b"rows"}, {"seconds": 2.0})
     found = estimate(plan, plan.rows.cache, str(store.root))
     assert found is not None
     assert (found.stages, found.stored) == (5, 1)
     assert found.step_seconds == 3.0 / STEPS
-    assert found.scoring_seconds == 2.0 * len(prints.evaluations)
+    assert found.scoring_seconds == 2.0
     # three chains: five stages of 6 steps at half a second, and three times the scoring
     assert found.seconds(plan) == 5 * STEPS * 0.5 + 3 * found.scoring_seconds
     said = printed(plan, store.root)

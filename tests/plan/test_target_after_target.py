@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,12 +10,12 @@ import yaml
 from pico import pico_encoder, pico_suite
 from rich.console import Console
 
-from tunexfer.cli.launch import make_runner, prepare_all
+from tunexfer.cli.launch import contents_of, make_executor, prepare_all
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import JobRun, Trial, TrialResult
+from tunexfer.core.trial import TrialResult
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record
-from tunexfer.search.jobs import Work, run_trial
+from tunexfer.search.loop import SearchLoop, run_here
 
 SPACE = """
 name: toy
@@ -46,16 +46,9 @@ def record(plan: Plan) -> Record:
     """Every chain of the space, run one after the other."""
     cache = plan.rows.cache
     prepared, folder = prepare_all(plan, cache, Console(quiet=True)), StudyFolder(cache.parent / "runs" / "toy")
-    runner = make_runner(prepared, str(cache / "store"), store_bytes=10**9, device="cpu", threads=1)
-    chains = plan.every_chain() or []
+    executor = make_executor(prepared, str(cache / "store"), store_bytes=10**9, device="cpu", threads=1)
     with Record.drive(folder, plan.as_dict()) as record:
-        for number, chain in enumerate(chains):
-            phase: Any = "search" if number else "baseline"
-            trial = Trial(number=number, phase=phase, seed=plan.seed, point={}, chain=chain)
-            record.begin(trial)
-            work = {"number": number, "seed": plan.seed, "chain": chain.as_dict()}
-            done = run_trial(Work(folder.path, plan.objective, lambda: runner), runner, work)
-            record.finish(TrialResult(trial=trial, **done | {"jobs": tuple(JobRun(**job) for job in done["jobs"])}))
+        run_here(SearchLoop(plan, record, executor.store, contents_of(plan, prepared)), executor)
     return Record(folder)
 
 
@@ -84,13 +77,17 @@ def test_every_trial_has_both_targets_in_every_language_and_what_the_first_forgo
         assert languages - lost.keys() <= {language for language in languages if main["english", language] == 0}
 
 
+def with_scores(record: Record) -> list[TrialResult]:
+    return [replace(result, scores=record.scores(result.trial.number)) for result in record.complete]
+
+
 def test_each_target_is_chosen_by_its_own_train_language(record: Record) -> None:
-    for ended in record.complete:
+    for ended in with_scores(record):
         english, german = ended.main("english", "validation"), ended.main("german", "validation")
         assert ended.objective == pytest.approx((english["en"].value + german["de"].value) / 2)
 
 
 def test_what_only_the_second_trained_is_zero_shot_for_the_first(record: Record) -> None:
-    for ended in record.complete:
+    for ended in with_scores(record):
         assert [one for one, score in sorted(ended.main("english", "test").items()) if score.unseen] == ["de", "ru"]
         assert [one for one, score in sorted(ended.main("german", "test").items()) if score.unseen] == ["ru"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tunexfer.core.chain import Chain, Encoder, Source, Stage, Target
+from tunexfer.core.phrases import rate
 from tunexfer.core.scores import Split
 
 KEY_VERSION = 2
@@ -88,7 +89,7 @@ class Job:
         """Name the job by what it does, as the Ray dashboard shows it."""
         if self.kind == "train":
             assert self.stage
-            return f"train {self.name}: {self.stage.mixture}, lr {self.stage.learning_rate:g}"
+            return f"train {self.name}: {self.stage.mixture}, lr {rate(self.stage.learning_rate)}"
         return f"evaluate {self.name} after {self.by}" if self.by else f"evaluate {self.name}"
 
 

@@ -115,7 +115,7 @@ class Record:
 
     def unfinished(self) -> list[Trial]:
         """Trials that were begun and aren't complete: the next driver runs them again, under the same numbers."""
-        again = {result.trial.number: result.trial for result in self.ended if result.state != "complete"}
+        again = {result.trial.number: result.trial for result in self.ended if _to_run_again(result)}
         return [trial for _, trial in sorted({**self._waiting, **again}.items())]
 
     def free_numbers(self) -> Iterator[int]:
@@ -421,3 +421,9 @@ def _yaml(value: Any) -> str:
 def _plain(value: Any) -> Any:
     """As JSON would give it back: tuples become lists."""
     return json.loads(json.dumps(value, ensure_ascii=False))
+
+
+def _to_run_again(result: TrialResult) -> bool:
+    """Tell whether the next search runs a trial again: not one that is complete or that a rule has stopped."""
+    by_rule = result.state == "stopped" and result.failure is not None
+    return result.state != "complete" and not by_rule

@@ -142,7 +142,7 @@ def follow(
         tune.with_resources(trainable, {"memory": 1}),
         tune_config=tune.TuneConfig(
             search_alg=_Trials(dispatcher, trials),
-            scheduler=RuleScheduler(),
+            scheduler=RuleScheduler(),  # type: ignore[no-untyped-call]
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_name,

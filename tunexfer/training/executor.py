@@ -165,7 +165,7 @@ class Executor:
         if job.head is not None:
             heads = new_heads({task: prepared.tasks[task]}, encoder.module.config, 0)
             heads[task].load_state_dict(trained.heads[job.head])
-        vocabulary = encoder.load(trained.weights, prepared.all_pieces, train_words=False)
+        vocabulary = encoder.load(trained.weights, prepared.all_token_ids, train_words=False)
         model = Model(encoder.module, heads, job.encoder.pooling)
         return Scorer(model, vocabulary, device=self.device, precision=prepared.contents.precision)
 
