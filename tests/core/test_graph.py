@@ -72,7 +72,7 @@ def keys(chain: Chain = CHAIN, seed: int = 1, contents: Contents = CONTENTS) -> 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_release_keeps_the_keys_of_what_was_stored_or_raises_their_version(name: str) -> None:
     chain, seed = GOLDEN[name]
-    assert [job.key[:12] for job in jobs(chain, seed)] == KEYS[name]
+    assert [job.key[:10] for job in jobs(chain, seed)] == KEYS[name]
 
 
 def test_a_chain_survives_being_written_as_json() -> None:
@@ -204,30 +204,30 @@ def test_the_dashboard_names_a_job_by_what_it_does() -> None:
 
 
 KEYS: dict[str, list[str]] = {
-    "a stage, a target, retrieval": ["4a2064e38057", "b2ae1c27f2c1", "89f9e3ca75dc", "94b291468bb8"],
-    "another seed": ["b8ac93e68803", "ca91102e3ab8", "1bb20e250519", "7aa3f4b5c5c5"],
-    "no stage": ["78ca877b0a75", "409b18219174", "c6bab25ae4cd"],
-    "two stages": ["4a2064e38057", "6a081dcf2717", "ced82a02b9cb", "a863705da576", "09f8d039aa3a"],
-    "a mixture in batches of 16": ["eb2ec315d615", "a8d1b913ff6b", "ed3d6db27ffa", "c964710570f6"],
-    "training fields": ["960e307c7640", "6a8174f128e3", "14ea317a33c7", "da9130647a90"],
-    "mean pooling": ["e5615c6180d6", "4ea451b6f7cd", "f5753665b917", "711aceb2b790"],
-    "frozen embeddings": ["044686d22944", "94252c301994", "86274a2b147d", "291c299e77df"],
-    "a layer": ["4a2064e38057", "0f8250961055"],
+    "a stage, a target, retrieval": ["4a2064e380", "b2ae1c27f2", "89f9e3ca75", "94b291468b"],
+    "another seed": ["b8ac93e688", "ca91102e3a", "1bb20e2505", "7aa3f4b5c5"],
+    "no stage": ["78ca877b0a", "409b182191", "c6bab25ae4"],
+    "two stages": ["4a2064e380", "6a081dcf27", "ced82a02b9", "a863705da5", "09f8d039aa"],
+    "a mixture in batches of 16": ["eb2ec315d6", "a8d1b913ff", "ed3d6db27f", "c964710570"],
+    "training fields": ["960e307c76", "6a8174f128", "14ea317a33", "da9130647a"],
+    "mean pooling": ["e5615c6180", "4ea451b6f7", "f5753665b9", "711aceb2b7"],
+    "frozen embeddings": ["044686d229", "94252c3019", "86274a2b14", "291c299e77"],
+    "a layer": ["4a2064e380", "0f82509610"],
     "a target after another": [
-        "4a2064e38057",
-        "b2ae1c27f2c1",
-        "89f9e3ca75dc",
-        "a8d1d7fadce3",
-        "1171796a2770",
-        "1171796a2770",
+        "4a2064e380",
+        "b2ae1c27f2",
+        "89f9e3ca75",
+        "a8d1d7fadc",
+        "1171796a27",
+        "1171796a27",
     ],
     "a target after one of another task": [
-        "4a2064e38057",
-        "b2ae1c27f2c1",
-        "89f9e3ca75dc",
-        "96882cc9e1c8",
-        "547177779d37",
-        "1e9f3ca86fc0",
+        "4a2064e380",
+        "b2ae1c27f2",
+        "89f9e3ca75",
+        "96882cc9e1",
+        "547177779d",
+        "1e9f3ca86f",
     ],
-    "nothing to train": ["c6bab25ae4cd"],
+    "nothing to train": ["c6bab25ae4"],
 }
