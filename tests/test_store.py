@@ -10,7 +10,7 @@ import pytest
 
 import tunexfer.store as module
 from tunexfer.errors import StudyError
-from tunexfer.store import MARK, StageStore
+from tunexfer.store import MARK, Busy, StageStore
 
 FILES = {"model.safetensors": b"weights" * 100, "rows.parquet": b"rows"}
 A, B, C = "aa" + "0" * 30, "bb" + "0" * 30, "cc" + "0" * 30
@@ -37,19 +37,19 @@ def holder(store: StageStore, code: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_an_entry_is_found_with_its_files_and_facts(store: StageStore, tmp_path: Path) -> None:
+def test_an_entry_is_found_with_its_files_and_metadata(store: StageStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"from a file")
     store.put(A, FILES | {"copied": tmp_path / "file"}, {"steps": 60})
     entry = store.get(A)
     assert entry is not None
     assert {name: path.read_bytes() for name, path in entry.files.items()} == FILES | {"copied": b"from a file"}
-    assert entry.facts == store.facts(A) == {"steps": 60}
+    assert entry.metadata == store.metadata(A) == {"steps": 60}
     assert store.has(A)
 
 
 def test_what_was_never_put_is_not_there(store: StageStore) -> None:
     assert store.get(A) is None
-    assert store.facts(A) is None
+    assert store.metadata(A) is None
     assert not store.has(A)
 
 
@@ -86,7 +86,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_mark(store: StageStore, monk
 
 def test_a_store_where_nothing_may_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StudyError, match=r"can't be written: Not a directory"), StageStore(tmp_path / "file").lock(A):
+    with pytest.raises(StudyError, match=r"can't be written: Not a directory"), StageStore(tmp_path / "file").claim(A):
         pass
 
 
@@ -118,7 +118,7 @@ def test_nothing_goes_while_the_limit_holds_or_where_there_is_none(store: StageS
 def test_an_entry_in_use_stays_however_old_and_however_full(store: StageStore) -> None:
     used(store, A, B, C)
     store.limit_bytes = 0
-    with store.using([A, "not there yet"]):
+    with store.lease([A, "not there yet"]):
         store.trim()
         assert [name for name in (A, B, C) if store.has(name)] == [A]
     store.trim()
@@ -129,7 +129,7 @@ def test_an_entry_in_use_stays_however_old_and_however_full(store: StageStore) -
 def test_a_process_protects_what_it_uses_until_it_is_killed(store: StageStore) -> None:
     used(store, A)
     store.limit_bytes = 0
-    other = holder(store, f"store.using(['{A}'])")
+    other = holder(store, f"store.lease(['{A}'])")
     store.trim()
     assert store.has(A)
     other.send_signal(signal.SIGKILL)
@@ -139,15 +139,36 @@ def test_a_process_protects_what_it_uses_until_it_is_killed(store: StageStore) -
     assert list((store.root / "leases").glob("*.json")) == []
 
 
-def test_a_lock_is_held_by_one_process_and_freed_by_its_death(store: StageStore) -> None:
-    other = holder(store, f"store.lock('{A}')")
-    killed = time.perf_counter()
-    subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {other.pid}"])
-    with store.lock(B):
-        assert time.perf_counter() - killed < 0.3  # another name is free
-    with store.lock(A):
-        assert time.perf_counter() - killed >= 0.3
-    assert other.wait() == -signal.SIGKILL
+def test_a_job_is_claimed_by_one_process_and_free_after_its_death(store: StageStore) -> None:
+    other = holder(store, f"store.claim('{A}')")
+    with store.claim(B):  # another job is free
+        pass
+    started = time.perf_counter()
+    with pytest.raises(Busy), store.claim(A):
+        pass
+    assert time.perf_counter() - started < 1  # nobody waits
+    other.kill()
+    other.wait()
+    with store.claim(A):
+        pass
+
+
+def test_entries_that_other_processes_put_count_towards_the_limit(store: StageStore) -> None:
+    """Each process reads on in the index of sizes, and nobody scans the store before it is full."""
+    used(store, A)
+    other = StageStore(store.root, limit_bytes=store.bytes() + 1)
+    other.trim()
+    store.put(B, {"file": bytes(1000)}, {})
+    other.trim()
+    assert [key for key in (A, B) if store.has(key)] == [B]
+
+
+def test_a_store_without_an_index_of_sizes_is_scanned(store: StageStore) -> None:
+    used(store, A, B)
+    (store.root / "sizes.txt").unlink()
+    store.limit_bytes = 1
+    store.trim()
+    assert store.bytes() == 0
 
 
 def test_an_entry_that_was_never_finished_goes_first(store: StageStore) -> None:

@@ -58,8 +58,8 @@ class StageStore:
             root = (copies or Path.home() / ".cache" / "tunexfer" / "store") / fingerprint(str(root))[:8]
         self.root = Path(root)
         self._sizes = _SizeIndex(self.root)
-        self._verified: dict[str, str] = {}
-        """Key -> the mark's own checksum, of entries whose files this process has checked: weights are hashed once."""
+        self._verified: dict[str, Any] = {}
+        """Key -> state of the files when this process checked them: weights are hashed once, unless they change."""
 
     def has(self, key: str) -> bool:
         """Tell whether an entry is there, without looking at its files."""
@@ -97,8 +97,9 @@ class StageStore:
             with self._writing():
                 sums = {name: _write(folder / name, content) for name, content in files.items()}
                 mark = {"fingerprint": key, "files": sums, "facts": dict(metadata), "written": time.time()}
-                mark["sum"] = self._verified[key] = fingerprint(mark)
+                mark["sum"] = fingerprint(mark)
                 write_whole(folder / MARK, json.dumps(mark, indent=1, ensure_ascii=False))
+                self._verified[key] = _state(mark, folder)
                 self._sizes.add(key, self.bytes_of(key))
         except StudyError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -196,13 +197,14 @@ class StageStore:
             return None
         files = {name: folder / name for name in mark["files"]}
         try:
-            known = self._verified.get(key) == mark["sum"] and all(path.is_file() for path in files.values())
+            state = _state(mark, folder)
+            known = self._verified.get(key) == state
             whole = known or all(_checksum(path) == mark["files"][name] for name, path in files.items())
         except OSError:
             return None
         if not whole:
             return None
-        self._verified[key] = mark["sum"]
+        self._verified[key] = state
         return Entry(files, mark["facts"])
 
     def _entries(self) -> Iterator[_Size]:
@@ -316,6 +318,12 @@ def _read_mark(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return mark | {"sum": own} if own == fingerprint(mark) else None
+
+
+def _state(mark: Mapping[str, Any], folder: Path) -> Any:
+    """Describe an entry's files without reading them; raises OSError if one is missing."""
+    stats = [(folder / name).stat() for name in mark["files"]]
+    return mark["sum"], [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def _write(path: Path, content: bytes | Path) -> str:

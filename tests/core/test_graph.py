@@ -42,7 +42,7 @@ TAGS = Target(
         steps=7,
     ),
     after="nli",
-)  # noqa: E501
+)
 
 GOLDEN: dict[str, tuple[Chain, int]] = {
     "a stage, a target, retrieval": (CHAIN, 1),

@@ -13,7 +13,7 @@ import pytest
 from record.made_up import PLAN, chain, run, scores, study, trial
 
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.trial import TrialResult
+from tunexfer.core.trial import Failure, Trial, TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.record.record import Record
 
@@ -49,11 +49,20 @@ def test_a_trial_that_was_begun_and_not_finished_is_to_be_run_again_as_the_same_
     assert next(record.free_numbers()) == 1
 
 
-@pytest.mark.parametrize("state", ["failed", "stopped"])
-def test_a_failed_or_stopped_trial_is_run_again(folder: StudyFolder, state: str) -> None:
+def test_a_failed_trial_is_run_again(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
-        run(record, trial(1), state=state)  # type: ignore[arg-type]
+        run(record, trial(1), state="failed")
     assert Record(folder).unfinished() == [trial(1)]
+
+
+@pytest.mark.parametrize(("rule", "again"), [(None, [trial(1)]), (Failure(kind="user", message="no good"), [])])
+def test_an_interrupted_trial_is_run_again_and_one_that_a_rule_stopped_is_not(
+    folder: StudyFolder, rule: Failure | None, again: list[Trial]
+) -> None:
+    with Record.drive(folder, PLAN) as record:
+        record.begin(trial(1))
+        record.finish(TrialResult(trial=trial(1), state="stopped", started=0.0, seconds=1.0, failure=rule))
+    assert Record(folder).unfinished() == again
 
 
 @pytest.mark.parametrize("name", ["status.json", "scores.jsonl", "rows.parquet"])

@@ -342,6 +342,6 @@ def test_a_chain_trains_it_once_and_scores_its_targets(texts: Texts, prepared: P
     first = texts.runner(tmp_path, prepared).run(chain, seed=1)
     again = texts.runner(tmp_path, prepared).run(chain, seed=1)
     assert {(score.target, score.language) for score in first.scores} == {("match", "en")}
-    assert [one.reused for one in first.stages] == [False, False]
-    assert [one.reused for one in again.stages] == [True, True]
+    assert [one.reused for one in first.trainings] == [False, False]
+    assert [one.reused for one in again.trainings] == [True, True]
     assert again.scores == first.scores

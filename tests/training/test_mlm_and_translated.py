@@ -62,7 +62,7 @@ def test_the_plan_can_be_shown_without_any_of_the_data(tmp_path: Path, monkeypat
     monkeypatch.setenv("TUNEXFER_CACHE", str(tmp_path))
     done = CliRunner().invoke(app, ["plan", NAME], catch_exceptions=False)
     assert done.exit_code == 0
-    assert f"{NAME}: suite xtreme, encoder FacebookAI/xlm-roberta-large" in done.stdout
+    assert "suite xtreme, encoder FacebookAI/xlm-roberta-large" in done.stdout
 
 
 def test_a_task_with_translated_files_is_chosen_per_language(tmp_path: Path) -> None:
