@@ -16,7 +16,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 import tunexfer
 from tunexfer.core.files import write_whole
-from tunexfer.report import answer, choices, cost, languages, overview, transfer, typology
+from tunexfer.report import answer, choices, languages, overview, spending, transfer, typology
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study, with_distinct_names
 from tunexfer.report.style import inline, png, svg
@@ -40,7 +40,7 @@ SECTIONS: tuple[Callable[[Sequence[Study]], Section | None], ...] = (
     languages.section,
     choices.section,
     typology.section,
-    cost.section,
+    spending.section,
     overview.section,
 )
 """In the page's order."""

@@ -243,6 +243,8 @@ def heat_map(means: pd.DataFrame, rows: list[str], columns: list[str]) -> Figure
     axes.invert_yaxis()
     axes.set_xticks(np.arange(len(across)) + 0.5, across, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(np.arange(len(down)) + 0.5, down)
+    for tick, name in zip(axes.get_yticklabels(), mean.index, strict=True):
+        tick.set_fontweight("bold" if isinstance(name, tuple) and name[1] == ANY else "normal")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for (y, x), value in np.ndenumerate(mean.to_numpy()):
