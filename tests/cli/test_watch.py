@@ -21,7 +21,7 @@ from tunexfer.cli.live_table import Feed, LiveTable
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Failure
 from tunexfer.errors import StudyError
-from tunexfer.record.ending import How, is_driven
+from tunexfer.record.folder import How, is_driven
 from tunexfer.record.record import Record
 
 START = multiprocessing.get_context("spawn")
@@ -101,19 +101,19 @@ def test_a_study_that_is_not_running_is_shown_as_it_stands(folder: StudyFolder) 
     assert "it broke" in out.getvalue()
     assert "4 of 9 trials" in out.getvalue()
     assert stands.state == "stopped"
-    assert stands.ending == "toy isn't running; trials missing: 5. The same `tunexfer search` goes on with it."
+    assert stands.ending == "toy is not running; trials missing: 5. Rerun the same command to resume."
 
 
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("finished", "toy has finished; trials missing: 5. The same `tunexfer search` runs what failed again."),
-        ("exhausted", "toy has finished: the space has no further chain; trials missing: 5."),
-        ("out of time", "toy has used its minutes up; trials missing: 5. The same `tunexfer search` goes on with it."),
-        ("interrupted", "toy was interrupted; trials missing: 5. The same `tunexfer search` goes on with it."),
+        ("finished", "toy has finished; trials missing: 5. Rerun the same command to retry failed trials."),
+        ("exhausted", "toy has finished: every chain of the space has been run; trials missing: 5."),
+        ("out of time", "toy reached its time limit; trials missing: 5. Rerun the same command to resume."),
+        ("interrupted", "toy was interrupted; trials missing: 5. Rerun the same command to resume."),
     ],
 )
-def test_how_the_last_search_ended_is_told(folder: StudyFolder, how: How, words: str) -> None:
+def test_a_study_says_how_the_last_search_ended(folder: StudyFolder, how: How, words: str) -> None:
     with Record.drive(folder, PLAN | {"search": {"trials": 9}}) as record:
         assert LiveTable.read(folder.path).state == "running"
         record.end(how)
@@ -196,7 +196,7 @@ def test_a_lock_that_cannot_be_asked_is_not_taken_for_a_free_one(folder: StudyFo
     assert is_driven(folder) is None
     stands = LiveTable.read(folder.path)
     assert stands.state == "unknown"
-    assert stands.ending.startswith("toy may be running: its .lock can't be asked")
+    assert stands.ending.startswith("toy may be running: its .lock can't be checked")
 
 
 def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(folder: StudyFolder) -> None:
@@ -212,7 +212,7 @@ def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(fold
         assert list(news.look()) == []
 
 
-def test_news_are_told_once_and_a_trial_that_runs_again_is_news(folder: StudyFolder) -> None:
+def test_each_change_is_news_once_and_a_trial_that_runs_again_is_news(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
         news = Feed(folder)
         assert list(news.look()) == []
@@ -227,7 +227,7 @@ def test_news_are_told_once_and_a_trial_that_runs_again_is_news(folder: StudyFol
 
 def test_asking_whether_a_search_is_at_work_never_makes_one_fail(folder: StudyFolder) -> None:
     """The driver waits for the moment in which somebody else holds the lock to see whether it is free."""
-    code = "import sys, pathlib; from tunexfer.core.files import StudyFolder; from tunexfer.record.ending import *\n"
+    code = "import sys, pathlib; from tunexfer.core.files import StudyFolder; from tunexfer.record.folder import *\n"
     code += "while True: is_driven(StudyFolder(pathlib.Path(sys.argv[1])))"
     asking = subprocess.Popen([sys.executable, "-c", code, str(folder.path)])
     try:

@@ -17,7 +17,7 @@ from tunexfer.core.trial import Failure, TrialResult
 from tunexfer.mlflow.client import default_uri
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.mlflow.runs import metrics, params
-from tunexfer.record.ending import How
+from tunexfer.record.folder import How
 from tunexfer.record.record import Record
 
 

@@ -17,9 +17,10 @@ from tunexfer.errors import StudyError
 from tunexfer.mlflow.client import default_uri, find_uri, remember
 from tunexfer.mlflow.description import NOTE, description
 from tunexfer.mlflow.mirror import Mirror
-from tunexfer.record.datasets import Dataset, write_datasets
+from tunexfer.record.environment import Dataset, write_datasets
 from tunexfer.record.findings import Findings
-from tunexfer.record.record import Record, read_plan
+from tunexfer.record.folder import read_plan
+from tunexfer.record.record import Record
 
 DIGEST = {"train": "a" * 32, "validation": "b" * 32, "test": "c" * 32}
 

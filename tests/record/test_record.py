@@ -1,4 +1,4 @@
-"""The record on disk: what it keeps, what it refuses, and what it makes of damage."""
+"""The record on disk: what it keeps, what it rejects, and how it treats damage."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_every_table_is_a_csv_and_every_figure_an_svg_and_a_png(report: Report) 
 
 def test_the_top_says_how_far_the_study_is_and_when_the_page_was_made(report: Report) -> None:
     head = unescape(report.text.partition("<nav")[0])
-    assert "made_up: 10 of 12 trials are complete. It isn't running; trials missing: 2." in head
+    assert "made_up: 10 of 12 trials are complete. It is not running; trials missing: 2." in head
     [made] = re.findall(r">(\d{4}-\d\d-\d\d \d\d:\d\d) UTC<", head)
     age = datetime.now(UTC) - datetime.strptime(made, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
     assert timedelta(0) <= age < timedelta(minutes=30)

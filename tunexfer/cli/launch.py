@@ -19,8 +19,8 @@ from tunexfer.tasks.installed import build, encoder_provider
 
 if TYPE_CHECKING:
     from tunexfer.core.graph import Contents
-    from tunexfer.record.datasets import Dataset
-    from tunexfer.record.ending import How
+    from tunexfer.record.environment import Dataset
+    from tunexfer.record.folder import How
     from tunexfer.training.executor import Executor
 
 GIGABYTE = 10**9
@@ -55,7 +55,7 @@ def launch(
     """
     from tunexfer.cli.live import LiveView
     from tunexfer.mlflow.mirror import Mirror
-    from tunexfer.record.datasets import write_datasets
+    from tunexfer.record.environment import write_datasets
     from tunexfer.record.findings import Findings
     from tunexfer.record.record import Record
     from tunexfer.search.ray_tune import SearchOptions, run_search
@@ -114,7 +114,7 @@ def datasets_read(plan: Plan, prepared: Mapping[str, Path]) -> list[Dataset]:
     prepared: as `prepare_all` returns it
     """
     from tunexfer.data.prepare import Prepared
-    from tunexfer.record.datasets import Dataset
+    from tunexfer.record.environment import Dataset
 
     digests = {key: digest for file in prepared.values() for key, digest in Prepared.load(file).contents.rows.items()}
     return [

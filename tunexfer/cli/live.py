@@ -16,7 +16,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult
-from tunexfer.record.ending import is_driven
+from tunexfer.record.folder import is_driven
 from tunexfer.record.listener import Listener
 from tunexfer.record.progress import TrialProgress
 

@@ -16,9 +16,16 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult, highest
-from tunexfer.record.ending import State, StudyStatus
+from tunexfer.record.folder import (
+    State,
+    StudyStatus,
+    read_ended,
+    read_plan,
+    read_trial,
+    read_trial_scores,
+    trials_wanted,
+)
 from tunexfer.record.progress import TrialProgress, read_progress
-from tunexfer.record.record import read_ended, read_plan, read_trial, read_trial_scores, trials_wanted
 
 MAX_COLUMNS = 4
 """Targets that get a column each; more share one."""

@@ -23,7 +23,8 @@ from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.trial import TrialResult, fresh_objectives, searched
 from tunexfer.data.rows import Rows
-from tunexfer.record.record import Record, read_plan
+from tunexfer.record.folder import read_plan
+from tunexfer.record.record import Record
 from tunexfer.store import StageStore
 from tunexfer.tasks.installed import encoder_provider
 from tunexfer.tasks.kinds import KINDS

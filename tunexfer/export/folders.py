@@ -15,7 +15,8 @@ from tunexfer.core.chain import Encoder
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
-from tunexfer.record.record import Record, read_plan
+from tunexfer.record.folder import read_plan
+from tunexfer.record.record import Record
 from tunexfer.tasks.suite import Suite, load_suite, named_suites
 
 

@@ -19,7 +19,7 @@ from tunexfer.errors import StudyError
 from tunexfer.export.folders import find_trial
 from tunexfer.mlflow.client import STUDY, TRIAL, study_runs
 from tunexfer.mlflow.runs import mlflow_name
-from tunexfer.record.record import read_plan
+from tunexfer.record.folder import read_plan
 from tunexfer.store import StageStore
 
 if TYPE_CHECKING:

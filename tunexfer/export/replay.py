@@ -14,7 +14,7 @@ from tunexfer.core.chain import Mixture, Source, Stage, Target
 from tunexfer.core.files import StudyFolder, write_whole
 from tunexfer.core.trial import Trial
 from tunexfer.export.folders import absolute_encoder, find_trial, new_folder, suite_of
-from tunexfer.record.record import read_plan
+from tunexfer.record.folder import read_plan
 from tunexfer.tasks.suite import named_suites
 
 REPLAY, SUITE = "replay.yaml", "suite.yaml"

@@ -19,10 +19,10 @@ from tunexfer.core.trial import Trial, TrialResult, highest
 from tunexfer.mlflow.client import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
 from tunexfer.mlflow.description import NOTE, description
 from tunexfer.mlflow.runs import dataset_inputs, metrics, mlflow_name, params, run_name, trained_on
-from tunexfer.record.datasets import read_datasets
-from tunexfer.record.ending import How
+from tunexfer.record.environment import read_datasets
+from tunexfer.record.folder import How, read_plan
 from tunexfer.record.listener import Listener
-from tunexfer.record.record import Record, read_plan
+from tunexfer.record.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd

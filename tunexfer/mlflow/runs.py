@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunexfer.core.chain import Chain, Stage
 from tunexfer.core.scores import FORGETTING, Split
 from tunexfer.core.trial import TrialResult
-from tunexfer.record.datasets import Dataset
+from tunexfer.record.environment import Dataset
 
 if TYPE_CHECKING:
     import pandas as pd

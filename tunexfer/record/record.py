@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import platform
-import subprocess
-import sys
-import time
 import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,23 +17,27 @@ import pyarrow.parquet as pq
 import yaml
 from filelock import FileLock, Timeout
 
-from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, TrialFolder, whole, write_whole
-from tunexfer.core.phrases import without_passwords
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Failure, Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
-from tunexfer.record.ending import Ending, How, write_ending
+from tunexfer.record.environment import environment
+from tunexfer.record.folder import (
+    UNREADABLE,
+    How,
+    first_line,
+    read_ended,
+    read_plan,
+    read_trial,
+    read_trial_scores,
+    write_ending,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LOCK_S = 1.0
-"""How long a driver waits for the lock: who asks whether there is a driver holds it for a moment."""
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
-"""What reading a damaged file of ours raises."""
+"""Seconds that a driver waits for the lock, which `is_driven` holds for a moment."""
 
 
 class Record:
@@ -153,8 +151,8 @@ class Record:
                     _write_scores(folder, result.scores)
                     _write_rows(folder.rows, rows)
                 result = replace(result, scores=_read_back(folder, result.scores))
-            except _UNREADABLE as error:
-                message = f"its results can't be written or read back: {_first_line(error)}"
+            except UNREADABLE as error:
+                message = f"its results can't be written or read back: {first_line(error)}"
                 failure = Failure(kind="bug", message=message, detail=traceback.format_exc())
                 result = replace(result, state="failed", objective=None, failure=failure, scores=())
         write_whole(folder.status, json.dumps(result.status(), indent=2, ensure_ascii=False) + "\n")
@@ -164,7 +162,7 @@ class Record:
 
     def end(self, how: How, reason: str = "") -> None:
         """Note how the search ended. A driver that is killed leaves no note."""
-        write_ending(self.folder, Ending(how, reason))
+        write_ending(self.folder, how, reason)
 
     def best(self) -> TrialResult | None:
         """The complete trial whose chain the study recommends, as `best_of` chooses it."""
@@ -230,8 +228,8 @@ class Record:
         for number in folders.keys() - reasons.keys():
             try:
                 pq.read_metadata(folders[number].rows)
-            except _UNREADABLE as error:
-                reasons[number] = _first_line(error)
+            except UNREADABLE as error:
+                reasons[number] = first_line(error)
         for number, reason in sorted(reasons.items()):
             self._waiting[number] = self._ended.pop(number).trial
             self._is_damaged(folders[number], reason)
@@ -268,78 +266,8 @@ def _read_back(folder: TrialFolder, written: tuple[Score, ...]) -> tuple[Score, 
     return scores
 
 
-def read_trial_scores(folder: TrialFolder) -> tuple[Score, ...]:
-    """Read the scores of one trial; version 0.1 calls their target `task`.
-
-    raises: ValueError or OSError, if they aren't there or aren't whole
-    """
-    lines = folder.scores.read_text(encoding="utf-8").replace('{"task": "', '{"target": "').splitlines()
-    try:
-        scores = tuple(Score(**json.loads(line)) for line in lines)
-    except TypeError as error:
-        raise ValueError(f"{folder.scores}: {error}") from error
-    if not scores:
-        raise ValueError(f"{folder.scores} is empty")
-    return scores
-
-
-def read_trial(folder: TrialFolder) -> Trial:
-    """Read a trial's `chain.yaml`.
-
-    raises: ValueError, if that file isn't there or isn't whole
-    """
-    try:
-        head = yaml.load(folder.chain.read_text(encoding="utf-8"), Loader=_Loader)
-        return Trial(
-            number=folder.number,
-            phase=head["phase"],
-            seed=head["seed"],
-            point=head["point"],
-            chain=Chain.from_dict(head["chain"]),
-        )
-    except (*_UNREADABLE, yaml.YAMLError) as error:
-        raise ValueError(_first_line(error)) from error
-
-
-def read_ended(trial: Trial, folder: TrialFolder) -> TrialResult:
-    """Read a trial's `status.json`: how it ended, without its scores.
-
-    raises: ValueError, if that file isn't there or isn't whole
-    """
-    try:
-        return TrialResult.from_status(trial, json.loads(folder.status.read_text(encoding="utf-8")))
-    except _UNREADABLE as error:
-        raise ValueError(_first_line(error)) from error
-
-
-def read_plan(folder: StudyFolder) -> dict[str, Any]:
-    """Read `plan.yaml` as plain values.
-
-    raises: StudyError, if it isn't there or isn't a plan
-    """
-    try:
-        plan: dict[str, Any] = yaml.load(folder.plan.read_text(encoding="utf-8"), Loader=_Loader)
-        if not isinstance(plan, dict) or not isinstance(plan.get("identity"), dict) or not plan.get("study_id"):
-            raise ValueError("it has no identity and study_id")
-        return plan
-    except (*_UNREADABLE, yaml.YAMLError) as error:
-        raise StudyError(
-            f"{folder.plan} can't be read as a plan ({_first_line(error)}), so what was studied there is unknown. "
-            "Put it back as it was, or take another --name."
-        ) from error
-
-
-def trials_wanted(plan: Mapping[str, Any]) -> int:
-    """Return the number of trials that a study is to have, those of its confirmation included.
-
-    plan: as `plan.yaml` has it
-    """
-    confirm = plan.get("confirm")
-    return int(plan["search"]["trials"]) + ((confirm["top"] + 1) * confirm["seeds"] if confirm else 0)
-
-
 def differences(there: Any, here: Any, path: str = "") -> list[str]:
-    """Where two trees of plain values differ, one line each."""
+    """Describe where two trees of plain values differ, a line for each place."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         keys = list(dict.fromkeys([*there, *here]))
         return [
@@ -370,48 +298,8 @@ def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
             lines = "\n".join(f"  {line}" for line in different)
             raise StudyError(f"{folder.path} was made by a different plan:\n{lines}\nTake another --name for this one.")
         plain["study_id"] = before["study_id"]
-    write_whole(folder.environment, json.dumps(_environment(), indent=2) + "\n")
+    write_whole(folder.environment, json.dumps(environment(), indent=2) + "\n")
     write_whole(folder.plan, _yaml(plain))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _environment() -> dict[str, Any]:
-    installed = {name: _version(name) for name in LIBRARIES}
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": _command(),
-        "folder": os.getcwd(),
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": platform.node(),
-        "cpus": os.cpu_count(),
-        "libraries": installed,
-    }
-
-
-def _command() -> list[str]:
-    """The command line without passwords."""
-    return [without_passwords(word) for word in sys.argv]
-
-
-def _version(library: str) -> str | None:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """Of the working folder, where it is in a git repository."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _yaml(value: Any) -> str:
@@ -419,7 +307,7 @@ def _yaml(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON would give it back: tuples become lists."""
+    """Return the value as JSON gives it back: tuples become lists."""
     return json.loads(json.dumps(value, ensure_ascii=False))
 
 

@@ -16,8 +16,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import chain_in_words, stages_in_words
 from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
-from tunexfer.record.ending import StudyStatus
-from tunexfer.record.record import read_ended, read_plan, read_trial, trials_wanted
+from tunexfer.record.folder import StudyStatus, read_ended, read_plan, read_trial, trials_wanted
 from tunexfer.record.score_table import read_scores, score_table
 
 if TYPE_CHECKING:
