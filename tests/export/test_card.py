@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import yaml
 from record.made_up import PLAN, chain, run, trial
@@ -22,7 +21,7 @@ from tunexfer.data.rows import Rows
 from tunexfer.errors import StudyError
 from tunexfer.export.card import ExportedTarget, write_card
 from tunexfer.export.heads import FORMATS, format_of
-from tunexfer.record.record import Record, write_result
+from tunexfer.record.record import Record
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, load_suite
 
@@ -152,8 +151,8 @@ def scored(record: Record, of: Chain) -> TrialResult:
         Score(target=target.name, language="de", split="test", metric="m", value=50.0, main=True, unseen=True)
         for target in of.targets
     )
-    write_result(record.folder.trial(0), scores, pa.table({"id": ["a"]}))
-    return record.finish(TrialResult(trial=began, state="complete", started=0.0, seconds=1.0, objective=50.0))
+    result = TrialResult(trial=began, state="complete", started=0.0, seconds=1.0, objective=50.0, scores=scores)
+    return record.finish(result)
 
 
 @pytest.mark.parametrize("kind", TARGET_KINDS)

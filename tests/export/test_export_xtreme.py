@@ -18,7 +18,7 @@ from tunexfer.cli.main import app, main
 from tunexfer.core.chain import Chain, Target
 from tunexfer.core.files import StudyFolder
 from tunexfer.export.xtreme_scores import XTREME_TASKS, score_folders
-from tunexfer.record.record import Record, write_result
+from tunexfer.record.record import Record
 from tunexfer.tasks.kinds import ROWS_SCHEMA
 
 
@@ -53,9 +53,8 @@ def study(path: Path, made: list[dict[str, Any]] = ALL, *, best: int = 1, of: Ch
     """Trials 0 and 1 are complete, with the same rows; 2 failed; 3 was begun."""
     with Record.drive(StudyFolder(path), PLAN) as record:
         for number in (0, 1):
-            run(record, trial(number, of=of or chain()), 60.0 if number == best else 50.0)
-            kept = record.scores(number)
-            write_result(record.folder.trial(number), kept, pa.Table.from_pylist(made, schema=ROWS_SCHEMA))
+            result = run(record, trial(number, of=of or chain()), 60.0 if number == best else 50.0)
+            record.finish(result, [pa.Table.from_pylist(made, schema=ROWS_SCHEMA)])
         run(record, trial(2, of=chain()), state="failed")
         record.begin(trial(3, of=chain()))
     return path

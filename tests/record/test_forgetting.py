@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from record.made_up import PLAN, stage, trial
@@ -21,7 +20,7 @@ from tunexfer.core.scores import FORGETTING, Score
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.mlflow.runs import metrics, params
 from tunexfer.record.findings import Findings
-from tunexfer.record.record import Record, write_result
+from tunexfer.record.record import Record
 
 FIRST = Target(task="news", stage=stage("kinnews", "news", "kin"))
 
@@ -47,8 +46,8 @@ def scores(before: float, after: float, lost: float) -> tuple[Score, ...]:
 
 def run(record: Record, of: Trial, *values: float) -> None:
     record.begin(of)
-    write_result(record.folder.trial(of.number), scores(*values), pa.table({"id": ["a"]}))
-    record.finish(TrialResult(trial=of, state="complete", started=1000.0, seconds=5.0, objective=values[0]))
+    own = scores(*values)
+    record.finish(TrialResult(trial=of, state="complete", started=1.0, seconds=5.0, objective=values[0], scores=own))
 
 
 @pytest.fixture

@@ -105,14 +105,13 @@ def test_a_damaged_plan_is_an_error_that_names_it(folder: StudyFolder, damage: s
     assert folder.plan.read_text() == damage
 
 
-def test_results_that_cannot_be_read_back_fail_the_trial(folder: StudyFolder) -> None:
+def test_a_complete_trial_without_scores_is_a_failed_one(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
-        run(record, trial(1))
-        folder.trial(1).scores.write_text("{")
-        again = record.finish(record.ended[0])
-    assert again.state == "failed"
-    assert again.failure
-    assert "read back" in again.failure.message
+        record.begin(trial(1))
+        failed = record.finish(TrialResult(trial=trial(1), state="complete", started=1.0, seconds=2.0))
+    assert failed.state == "failed"
+    assert failed.failure
+    assert "read back" in failed.failure.message
 
 
 def test_scores_and_rows_given_to_the_record_are_written_as_they_are(folder: StudyFolder) -> None:

@@ -22,7 +22,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.graph import fingerprint
 from tunexfer.core.scores import Score, Split
 from tunexfer.core.trial import Failure, JobRun, Phase, State, Trial, TrialResult
-from tunexfer.record.record import Record, write_result
+from tunexfer.record.record import Record
 from tunexfer.tasks.kinds import ROWS_SCHEMA
 
 TRAIN = "en"
@@ -204,7 +204,6 @@ class MadeUp:
             )
             return record.finish(ended)
         scores, rows = self._scored(trial)
-        write_result(record.folder.trial(trial.number), scores, rows)
         chosen = [score.value for score in scores if score.split == "validation" and score.main]
         return record.finish(
             TrialResult(
@@ -214,7 +213,9 @@ class MadeUp:
                 seconds=seconds,
                 objective=sum(chosen) / len(chosen),
                 jobs=stages,
-            )
+                scores=scores,
+            ),
+            [rows],
         )
 
     def _scored(self, trial: Trial) -> tuple[tuple[Score, ...], pa.Table]:

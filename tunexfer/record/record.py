@@ -139,18 +139,19 @@ class Record:
     def finish(self, result: TrialResult, rows: Iterable[pa.Table] = ()) -> TrialResult:
         """Write how a trial ended: its scores, its scored rows and, last, the status that makes it count.
 
-        result:  with the scores of a complete trial; without any, they are read from the trial's folder
+        result:  with the scores of a complete trial
         rows:    the columns of `rows.parquet`, `target` first; each table is written as it comes
-        returns: the result with its scores; `failed`, if the files of a complete trial can't be written or read back
+        returns: the same result; `failed`, if the files of a complete trial can't be written or read back
         """
         self._table = None
         folder = self.folder.trial(result.trial.number)
         if result.state == "complete":
             try:
-                if result.scores:
-                    _write_scores(folder, result.scores)
-                    _write_rows(folder.rows, rows)
-                result = replace(result, scores=_read_back(folder, result.scores))
+                _write_scores(folder.scores, result.scores)
+                _write_rows(folder.rows, rows)
+                pq.read_metadata(folder.rows)
+                if read_trial_scores(folder) != result.scores:
+                    raise ValueError("other scores were read than were written")
             except UNREADABLE as error:
                 message = f"its results can't be written or read back: {first_line(error)}"
                 failure = Failure(kind="bug", message=message, detail=traceback.format_exc())
@@ -238,14 +239,8 @@ class Record:
         self.damaged.append(f"{folder.path}: the record of this trial is damaged ({reason}): it is run again.")
 
 
-def write_result(folder: TrialFolder, scores: tuple[Score, ...], rows: pa.Table) -> None:
-    """Write a complete trial's scores and scored rows from a worker, before `Record.finish` reads them."""
-    _write_scores(folder, scores)
-    _write_rows(folder.rows, [rows])
-
-
-def _write_scores(folder: TrialFolder, scores: Iterable[Score]) -> None:
-    write_whole(folder.scores, "".join(json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in scores))
+def _write_scores(path: Path, scores: Iterable[Score]) -> None:
+    write_whole(path, "".join(json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in scores))
 
 
 def _write_rows(path: Path, tables: Iterable[pa.Table]) -> None:
@@ -255,15 +250,6 @@ def _write_rows(path: Path, tables: Iterable[pa.Table]) -> None:
     with whole(path) as draft, pq.ParquetWriter(draft, first.schema, compression="zstd") as writer:
         for table in itertools.chain([first], tables):
             writer.write_table(table)
-
-
-def _read_back(folder: TrialFolder, written: tuple[Score, ...]) -> tuple[Score, ...]:
-    """raises: ValueError or OSError, if a complete trial's files aren't whole or aren't what was written"""
-    pq.read_metadata(folder.rows)
-    scores = read_trial_scores(folder)
-    if written and scores != written:
-        raise ValueError(f"{folder.scores} doesn't hold the scores that were written")
-    return scores
 
 
 def differences(there: Any, here: Any, path: str = "") -> list[str]:
