@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from statsmodels.stats.multitest import multipletests
 
 from tunexfer.report.paired import Draws, Sums, draw, holm, mean_draws
 from tunexfer.report.row_sums import NUMBERS, TEXTS, row_sums
@@ -152,6 +153,11 @@ def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_falls() -
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
     assert holm([0.02, np.nan]) == pytest.approx([0.02, np.nan], nan_ok=True)
     assert np.isnan(holm([np.nan])).all()
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    p_values = np.random.default_rng(10).uniform(0, 0.2, size=40)
+    assert holm(p_values).tolist() == multipletests(p_values, method="holm")[1].tolist()
 
 
 def rows(**columns: Any) -> dict[str, Any]:

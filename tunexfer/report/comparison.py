@@ -192,9 +192,10 @@ def _rows(run: Run, columns: Sequence[str]) -> _Rows:
     own_id = (table["id"] == table["cluster"]).to_numpy()
     table.loc[own_id, "cluster"] ^= _task_hashes(run, table["target"])[own_id]
     numbers = [name for name in columns if name in NUMBERS]
-    table[numbers] = table[numbers].astype("float64")
-    parts = table.sort_values("id", kind="stable").groupby([*PART], sort=False, observed=True)
-    return {key: {name: part[name].to_numpy() for name in columns} for key, part in parts}
+    table = table.astype(dict.fromkeys(numbers, "float64")).sort_values("id", kind="stable")
+    values = {name: table[name].to_numpy() for name in columns if name not in PART}
+    parts = table.groupby([*PART], observed=True).indices
+    return {key: {name: column[places] for name, column in values.items()} for key, places in parts.items()}
 
 
 def _task_hashes(run: Run, targets: pd.Series[Any]) -> Hashes:

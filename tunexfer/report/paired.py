@@ -170,11 +170,15 @@ def mean_draws(parts: Sequence[Draws]) -> Draws:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Adjust the p-values of a family by Holm 1979, which bounds the chance of any false discovery; NaN stays NaN."""
-    from statsmodels.stats.multitest import multipletests
+    """Adjust the p-values of a family, which bounds the chance of any false discovery; NaN stays NaN.
 
+    With m p-values in rising order, p'(i) is the largest of min(1, (m - j + 1) p(j)) over j up to i. The same as
+    `statsmodels.stats.multitest.multipletests`, which collects garbage at each call: seconds in a large study.
+
+    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+    """
     adjusted = np.array(p_values, dtype=np.float64)
-    known = ~np.isnan(adjusted)
-    if known.any():
-        adjusted[known] = multipletests(adjusted[known], method="holm")[1]
+    order = np.argsort(adjusted)[: np.count_nonzero(~np.isnan(adjusted))]  # NaN comes last
+    raised = np.maximum.accumulate(adjusted[order] * np.arange(len(order), 0, -1))
+    adjusted[order] = np.minimum(1.0, raised)
     return adjusted
