@@ -28,6 +28,7 @@ from tunexfer.tasks.kinds import ROWS_SCHEMA
 TRAIN = "en"
 KIND_OF = ("label", "chunks", "retrieval", "answers")
 """What the targets are, in turn: accuracy; chunk F1; retrieval, which nothing is trained for; F1 and exact match."""
+_SCHEMA = ROWS_SCHEMA.set(0, pa.field("target", pa.string()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +235,7 @@ class MadeUp:
                     metrics = _metrics(_kind(at), value)
                     if self.rows:
                         columns, metrics = self._rows(at, place, split, value)
-                        rows.append({"task": target, "language": language, "split": split} | columns)
+                        rows.append({"target": target, "language": language, "split": split} | columns)
                     main = next(iter(metrics))
                     words: dict[str, Any] = {"target": target, "language": language, "split": split, "unseen": unseen}
                     scores += [
@@ -257,7 +258,7 @@ class MadeUp:
         return {"correct": one}, _metrics(kind, shares[0])
 
     def _table(self, parts: Sequence[dict[str, Any]]) -> pa.Table:
-        """Rows of many targets, languages and splits, as `rows.parquet` has them."""
+        """Rows of many targets, languages and splits, as the driver writes them to `rows.parquet`."""
         numbers = range(self.rows)
         same = {
             "id": [f"row{n}" for n in numbers],
@@ -267,15 +268,15 @@ class MadeUp:
         }
         nothing = np.full(self.rows, np.nan)
         columns: list[Any] = []
-        for field in ROWS_SCHEMA:
+        for field in _SCHEMA:
             if field.name in same:
                 values = same[field.name] * len(parts)
-            elif field.name in ("task", "language", "split"):
+            elif field.name in ("target", "language", "split"):
                 values = [word for part in parts for word in [part[field.name]] * self.rows]
             else:
                 values = np.concatenate([np.empty(0), *(part.get(field.name, nothing) for part in parts)])
             columns.append(pa.array(values, field.type, from_pandas=True))
-        return pa.Table.from_arrays(columns, schema=ROWS_SCHEMA)
+        return pa.Table.from_arrays(columns, schema=_SCHEMA)
 
 
 @lru_cache(maxsize=2000)

@@ -8,29 +8,34 @@ from made_up_study import MadeUp
 
 from tunexfer import Study
 from tunexfer.report.answer import answer
+from tunexfer.report.languages import candidates
 
 
-def test_the_answer_says_how_the_chain_was_selected_what_is_unseen_and_how_certain_it_is(tmp_path: Path) -> None:
+def test_the_answer_says_what_the_scored_rows_show_and_what_is_unseen(tmp_path: Path) -> None:
     study = Study.load(MadeUp(trials=8, rows=20, objective="train").write(tmp_path))
-    text = " ".join(answer(study))
-    assert "Mean gain over all targets: " in text
-    assert "training languages only (zero-shot protocol)" in text
-    assert "Seen in training: intent in en; slots in en." in text
-    assert "one seed, the one it was selected with" in text
-    assert "subject to selection bias" in text
+    sentences = list(answer(study))
+    assert "Seen in training: intent in en; slots in en. Every other language of a target is unseen." in sentences
+    text = " ".join(sentences)
+    assert f"Trial {candidates(study)[0].trial} and the baseline compared over the scored rows." in text
+    assert "All targets: " in text
     assert "With one seed, significance is over the scored rows only" in text
     assert "Significant gains in" not in text
-    every = " ".join(answer(Study.load(MadeUp(name="all", trials=8, objective="all").write(tmp_path))))
-    assert "selection uses target-language validation data" in every
 
 
-def test_a_study_in_which_nothing_beats_the_baseline_says_so(tmp_path: Path) -> None:
-    made_up = MadeUp(trials=3, intermediate=("questions",), sources=("zh",), target_rates=("0.0003",), noise=0.0)
-    text = " ".join(answer(Study.load(made_up.write(tmp_path))))
-    assert "Best chain" not in text
-    assert "No chain beat the baseline" in text
+def test_of_a_confirmed_chain_the_rows_of_the_fresh_seeds_are_compared(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=4, rows=4, seeds=2).write(tmp_path))
+    assert "compared over the scored rows of 2 fresh seeds." in " ".join(answer(study))
+
+
+def test_the_answer_begins_with_the_findings_and_ends_with_their_warnings(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=4, states=((3, "failed"),)).write(tmp_path))
+    sentences = list(answer(study, named=True))
+    expected = (study.findings.headline, *study.findings.sentences)
+    assert sentences[: len(expected)] == [f"made_up: {expected[0]}", *expected[1:]]
+    assert tuple(sentences[-len(study.findings.warnings) :]) == study.findings.warnings
+    assert sentences[-1] == "1 trial failed (3): it broke"
 
 
 def test_a_study_without_a_baseline_has_nothing_to_compare_with(tmp_path: Path) -> None:
-    [sentence] = answer(Study.load(MadeUp(trials=3, states=((0, "failed"),)).write(tmp_path)), named=True)
-    assert sentence.startswith("made_up: There is nothing to compare yet: the baseline (trial 0) is missing.")
+    study = Study.load(MadeUp(trials=1, states=((0, "failed"),)).write(tmp_path))
+    assert next(answer(study)).startswith("There is nothing to compare yet: the baseline (trial 0)")

@@ -77,7 +77,7 @@ def test_languages_with_other_rows_are_left_out_and_said(tmp_path: Path) -> None
     a, b = study(tmp_path, "a"), study(tmp_path, "b")
     path = b.folder.trial(b.best() or 0).rows
     rows = pq.read_table(path).to_pandas()
-    rows.loc[(rows["language"] == "sw") & (rows.iloc[:, 0] == "intent"), "id"] += "x"
+    rows.loc[(rows["language"] == "sw") & (rows["target"] == "intent"), "id"] += "x"
     rows.to_parquet(path)
     compared = compare_studies(a, b)
     cells = set(zip(compared.comparison.languages["target"], compared.comparison.languages["language"], strict=True))
@@ -92,7 +92,7 @@ def test_rows_with_nothing_to_find_that_only_one_has_do_not_make_the_rows_unlike
     a, b = study(tmp_path, "a"), study(tmp_path, "b")
     path = b.folder.trial(b.best() or 0).rows
     rows = pq.read_table(path).to_pandas()
-    found = (rows.iloc[:, 0] == "slots") & (rows["language"] == "sw") & (rows["split"] == "test")
+    found = (rows["target"] == "slots") & (rows["language"] == "sw") & (rows["split"] == "test")
     more = rows[found].head(1).assign(id="more", cluster="more", tp=0, predicted=0, gold_count=0)
     pd.concat([rows, more], ignore_index=True).to_parquet(path)
     compared = compare_studies(a, b)

@@ -153,17 +153,13 @@ def test_rows_with_nothing_to_find_may_be_there_in_one_chain_alone(tmp_path: Pat
     names = [f"extra{n}" for n in range(30)]
     more = own.head(30).assign(id=names, cluster=names, tp=0, predicted=1, gold_count=0)
     f1 = 200 * own["tp"].sum() / (own["predicted"].sum() + own["gold_count"].sum() + 30)
-    _edited(study, 1, lambda table: _joined(table, more))
+    _edited(study, 1, lambda table: pd.concat([table, more], ignore_index=True))
     _rescored(study, 1, {("slots", "de"): f1})
     alone = Study.load(study.folder.path).compare(1, 0)
-    _edited(study, 0, lambda table: _joined(table, more.assign(predicted=0)))
+    _edited(study, 0, lambda table: pd.concat([table, more.assign(predicted=0)], ignore_index=True))
     both = Study.load(study.folder.path).compare(1, 0)
     assert alone["low"].notna().all()
     pd.testing.assert_frame_equal(alone, both)
-
-
-def _joined(table: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([table, more.set_axis(table.columns, axis=1)], ignore_index=True)
 
 
 def test_targets_that_share_clusters_are_resampled_together(tmp_path: Path) -> None:
@@ -190,9 +186,8 @@ def test_targets_that_share_clusters_are_resampled_together(tmp_path: Path) -> N
 
 
 def _topic_like_intent(table: pd.DataFrame) -> pd.DataFrame:
-    target = table.columns[0]
-    own = table[table[target] == "intent"]
-    return pd.concat([table[table[target] != "topic"], own.assign(**{target: "topic"})], ignore_index=True)
+    own = table[table["target"] == "intent"]
+    return pd.concat([table[table["target"] != "topic"], own.assign(target="topic")], ignore_index=True)
 
 
 def test_seeds_that_disagree_on_the_sign_make_no_verdict(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from tunexfer.core.trial import Failure
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
 
@@ -18,11 +17,13 @@ def section(studies: Sequence[Study]) -> Section:
     """Tabulate studies and trials; note why trials failed."""
     notes: dict[str, str] = {}
     for study in studies:
-        for failure, numbers in _failures(study).items():
-            listed = ", ".join(map(str, numbers[:MOST_TRIALS])) + (" ..." if len(numbers) > MOST_TRIALS else "")
+        details = {result.trial.number: result.failure.detail for result in study.ended if result.failure}
+        for failure in study.findings.failures:
+            numbers = failure["trials"]
+            listed = ", ".join(map(str, numbers[:MOST_TRIALS])) + (", ..." if len(numbers) > MOST_TRIALS else "")
             trials = f"Trial {listed}" if len(numbers) == 1 else f"{len(numbers)} trials ({listed})"
             prefix = f"{study.name}: " if len(studies) > 1 else ""
-            notes[f"{prefix}{trials} failed: {failure.message}"] = failure.detail
+            notes[f"{prefix}{trials} failed: {failure['message']}"] = details.get(numbers[0], "")
     return Section(
         key="trials",
         title="Every trial",
@@ -32,15 +33,6 @@ def section(studies: Sequence[Study]) -> Section:
             "Trials": pd.concat([_trial_rows(study) for study in studies], ignore_index=True),
         },
     )
-
-
-def _failures(study: Study) -> dict[Failure, list[int]]:
-    """Group failed trials by their message, under the failure of the first of them."""
-    failures: dict[str, tuple[Failure, list[int]]] = {}
-    for result in study.ended:
-        if result.state == "failed" and result.failure:
-            failures.setdefault(result.failure.message, (result.failure, []))[1].append(result.trial.number)
-    return dict(failures.values())
 
 
 def _study_row(study: Study) -> dict[str, object]:

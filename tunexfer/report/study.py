@@ -16,7 +16,8 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import chain_in_words, stages_in_words
 from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
-from tunexfer.record.folder import StudyStatus, read_ended, read_plan, read_trial, trials_wanted
+from tunexfer.record.findings import Findings
+from tunexfer.record.folder import StudyStatus, first_line, read_ended, read_plan, read_trial, trials_wanted
 from tunexfer.record.score_table import read_scores, score_table
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ class Study:
     def ended(self) -> list[TrialResult]:
         """Every trial that is complete, failed or stopped, without its scores."""
         return list(self._ended.values())
+
+    @cached_property
+    def findings(self) -> Findings:
+        """The conclusions that the terminal, MLflow and the model card print as well."""
+        return Findings.of(self.ended, self.scores(), self.plan)
 
     def chain(self, trial: int) -> Chain:
         """Look up the trial's chain.
@@ -192,7 +198,7 @@ class Study:
             rows: pd.DataFrame = table.to_pandas().rename(columns={target: "target"})
             return rows
         except (OSError, ValueError) as error:
-            raise StudyError(f"{path} can't be read ({_first_line(error)}).") from error
+            raise StudyError(f"{path} can't be read ({first_line(error)}).") from error
 
     def compare(self, a: int, b: int) -> pd.DataFrame:
         """Compute how far trial `a` is ahead of trial `b`, one row per target and language, then their means.
@@ -247,7 +253,7 @@ class Study:
             try:
                 pq.read_metadata(self.folder.trial(number).rows)
             except (OSError, ValueError) as error:
-                why = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read ({_first_line(error)})"
+                why = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read ({first_line(error)})"
                 self.problems.append(f"Trial {number}: rows.parquet {why}, so its scores have no intervals.")
 
     @cached_property
@@ -296,7 +302,3 @@ def with_distinct_names(studies: Sequence[Study]) -> list[Study]:
         length = next(n for n in lengths if len({parts[-n:] for parts in alike}) == len(alike))
         renamed.append(study._renamed(Path(*path.parts[-length:]).as_posix()))
     return renamed
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
