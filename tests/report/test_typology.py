@@ -1,177 +1,243 @@
+"""Gain against distance, and other sources against English: against scipy, hand calculations and planted effects."""
+
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import metadata
-from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from report.made_up_study import MadeUp
+import scipy.stats
+from report.frames import Frames, chain, stage
 
 from tunexfer.core.chain import Chain
 from tunexfer.report import typology
-from tunexfer.report.distances import MEASURES, distances
-from tunexfer.report.source_gains import resamples
-from tunexfer.report.study import Study, with_distinct_names
-from tunexfer.report.typology import Findings, draw_pairs, findings
-
-XTREME = (
-    "en af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr ur vi "
-    "yo zh"
-).split()
-
-
-@pytest.fixture(scope="module")
-def matrices() -> dict[str, pd.DataFrame]:
-    return distances(XTREME)
-
-
-@pytest.fixture(scope="module")
-def report(
-    matrices: dict[str, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Findings | None]:
-    """What is found about a study whose gains are as a function of source, target language and matrices says."""
-
-    def made(gain: Callable[[str, str], float], **how: object) -> Findings | None:
-        class Planted(MadeUp):
-            def gain(self, chain: Chain, target: str, language: str) -> float:
-                sources = {source.language for stage in chain.stages for source in stage.mixture.sources}
-                return float(np.mean([gain(source, language) for source in sources])) if sources else 0.0
-
-        usual = {
-            "trials": 16,
-            "noise": 0.0,
-            "targets": ("intent",),
-            "languages": tuple(XTREME),
-            "intermediate": ("nli",),
-        }
-        study = Study.load(Planted(**(usual | how)).write(tmp_path_factory.mktemp("runs")))
-        with pytest.MonkeyPatch.context() as patch:  # so that it takes a tenth of the time
-            patch.setattr(typology, "resamples", lambda languages: resamples(languages)[:500])
-            patch.setattr(typology, "distances", lambda codes: {m: matrices[m].loc[codes, codes] for m in MEASURES})
-            return findings([study])
-
-    return made
-
-
-@pytest.fixture(scope="module")
-def near(report: Callable[..., Findings], matrices: dict[str, pd.DataFrame]) -> Findings:
-    """Of a study where gain falls with syntactic distance, in all 40 languages of XTREME."""
-    return report(lambda source, language: 10 - 10 * matrices["syntactic"].loc[source, language])
-
-
-def test_gain_that_falls_with_distance_is_correlated_by_minus_one(near: Findings) -> None:
-    table = near.correlations
-    own = table[(table["sources"] == "en") & (table["measure"] == "syntactic")].iloc[0]
-    assert own[["rho", "low", "high"]].tolist() == pytest.approx([-1.0, -1.0, -1.0])
-    assert own["languages"] == 39
-    other = table[(table["sources"] == "en") & (table["measure"] == "phonological")].iloc[0]
-    assert -1 < other["low"] < other["rho"] < other["high"] < 1
-
-
-def test_each_language_is_marked_by_script_and_family(near: Findings) -> None:
-    table = near.pairs
-    rows = table[table["sources"] == "en"].set_index("language")
-    assert rows.loc["de", ["script", "family", "same_script", "same_family"]].tolist() == [
-        "Latin",
-        "Indo-European",
-        True,
-        True,
-    ]
-    assert rows.loc["hi", ["script", "same_script", "same_family"]].tolist() == ["Devanagari", False, True]
-    assert rows.loc["tr", ["family", "same_script", "same_family"]].tolist() == ["Turkic", True, False]
-
-
-def test_another_source_that_is_ahead_in_distant_languages_alone_is_found(
-    report: Callable[..., Findings], matrices: dict[str, pd.DataFrame]
-) -> None:
-    apart = matrices["syntactic"].loc["en"].drop("en")
-    distant = set(apart.index[apart > apart.median()])
-    found = report(lambda source, language: 3.0 if source == "zh" and language in distant else 1.0)
-    table = found.halves
-    halves = table[table["measure"] == "syntactic"].set_index("languages_are")["advantage"]
-    assert halves.to_dict() == pytest.approx({"nearer half": 0.0, "further half": 2.0, "further minus nearer": 2.0})
-    assert any("Yes, in this study" in words and "+2.0 [+2.0, +2.0]" in words for words in found.words)
-    means = found.means.iloc[0]
-    assert means["advantage"] == pytest.approx(2.0 * len(distant) / 39)
-
-
-def test_where_english_is_ahead_the_answer_is_no(report: Callable[..., Findings]) -> None:
-    found = report(lambda source, language: 2.0 if source == "en" else 0.5)
-    assert any("No: in this study English helps them more" in words for words in found.words)
-
-
-@pytest.mark.parametrize(
-    ("sources", "why"),
-    [(("de", "zh"), "no trial has English as its only source"), (("en",), "every trial has English")],
+from tunexfer.report.distances import MEASURES
+from tunexfer.report.transfer import transfer
+from tunexfer.report.typology import (
+    ADVANTAGE,
+    ALL,
+    CORRELATIONS,
+    FAR,
+    NEAR,
+    PAIRS,
+    against_english,
+    language_pairs,
+    rank_correlations,
+    rho,
+    section,
+    source_gains,
 )
-def test_a_study_that_cannot_compare_with_english_says_why(
-    report: Callable[..., Findings], sources: tuple[str, ...], why: str
-) -> None:
-    found = report(lambda source, language: 1.0, sources=sources)
-    assert any("can't be answered here" in words and why in words for words in found.words)
+
+CODES = "af ar de el es fi fr he hi hu id ja ko ru sw ta tr vi".split()
 
 
-def test_a_handful_of_languages_gives_no_correlation(report: Callable[..., Findings]) -> None:
-    found = report(lambda source, language: 1.0, languages=("en", "de", "ru", "sw"))
-    assert any("need 8 unseen languages" in words for words in found.words)
-    assert found.correlations.empty
+def of(*studies: Frames) -> pd.DataFrame:
+    return source_gains(transfer(studies))  # type: ignore[arg-type]
 
 
-def test_without_a_baseline_there_is_no_such_section(report: Callable[..., Findings | None]) -> None:
-    assert report(lambda source, language: 1.0, states=((0, "failed"),), languages=("en", "de")) is None
+def matrix(**from_english: float) -> pd.DataFrame:
+    """Distances of 0.5, but those given from English."""
+    codes = sorted({"en", "zh", *CODES, *from_english})
+    table = pd.DataFrame(0.5, codes, codes)
+    for code, value in from_english.items():
+        table.loc["en", code] = table.loc[code, "en"] = value
+    return table
 
 
-def test_studies_of_the_same_name_are_kept_apart(
-    tmp_path: Path, matrices: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    studies = [
-        Study.load(MadeUp(languages=tuple(XTREME[:12]), seed=seed).write(tmp_path / str(seed))) for seed in (1, 2)
+def prefixes(*sources: str, per_source: int = 1, task: str = "nli") -> list[Chain]:
+    """Chains with different stages for each of the sources, `en` or `en_zh` (half of each)."""
+    chains = []
+    for source in sources:
+        codes = source.split("_")
+        shares = {f"{task}_{code}": 1 / len(codes) for code in codes}
+        chains += [chain(stage("mid", 1e-5 * (1 + n), **shares)) for n in range(per_source)]
+    return chains
+
+
+def test_rank_correlations_are_spearmans_along_any_axis() -> None:
+    draw = np.random.default_rng(3)
+    x, y = draw.integers(0, 6, (5, 20)).astype(float), draw.normal(size=(5, 20))
+    expected = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
+    assert rho(x, y) == pytest.approx(expected)
+    assert rho(x.T, y.T, axis=0) == pytest.approx(expected)
+    assert rho(np.ones(9), np.arange(9.0)) == 0.0
+
+
+def test_a_source_is_not_its_own_target() -> None:
+    gains = {(1, "intent", code): 1.0 for code in ("de", "zh", "ru")}
+    assert set(of(Frames([chain(), *prefixes("en_zh")], gains))["language"]) == {"de", "ru"}
+
+
+def test_several_sources_are_as_far_as_their_mean_by_rows() -> None:
+    gains = {(trial, "intent", "sw"): 1.0 for trial in (1, 2)}
+    matrices = dict.fromkeys(MEASURES, matrix(sw=0.9))
+    pairs = language_pairs(of(Frames([chain(), *prefixes("en", "en_zh")], gains)), matrices)
+    assert pairs.set_index("sources")["syntactic"].to_dict() == {"en": 0.9, "en+zh": pytest.approx(0.7)}
+    unknown = matrix(sw=0.9)
+    unknown.loc["zh", "sw"] = np.nan
+    pairs = language_pairs(of(Frames([chain(), *prefixes("en", "en_zh")], gains)), dict.fromkeys(MEASURES, unknown))
+    assert pairs.set_index("sources")["syntactic"].isna().to_dict() == {"en": False, "en+zh": True}
+
+
+def test_a_language_scored_on_an_easy_target_alone_is_not_ahead_for_it() -> None:
+    """`slots` gains 10 more than `intent` in every language; `sw` is scored on `slots` alone."""
+    two = {"targets": ("intent", "slots")}
+    gains = {(1, "intent", "de"): 0.0, (1, "intent", "ru"): 2.0, (1, "slots", "de"): 10.0, (1, "slots", "ru"): 12.0}
+    gains[1, "slots", "sw"] = 11.0
+    staged = chain(stage("mid", nli_en=1.0), **two)  # type: ignore[arg-type]
+    pairs = language_pairs(of(Frames([chain(**two), staged], gains)), dict.fromkeys(MEASURES, matrix()))  # type: ignore[arg-type]
+    # The targets' levels are 1 and 11, of which the mean is 6.
+    assert pairs.set_index("language")["gain"].to_dict() == pytest.approx({"de": 5.0, "ru": 7.0, "sw": 6.0})
+
+
+def pairs_of(**columns: object) -> pd.DataFrame:
+    table = {"study": "s", "sources": "en", **dict.fromkeys(MEASURES, np.nan), **columns}
+    return pd.DataFrame(table, index=range(len(CODES)))
+
+
+def test_correlations_have_the_value_interval_and_p_of_scipy() -> None:
+    draw = np.random.default_rng(1)
+    x, y = draw.uniform(size=len(CODES)), draw.normal(size=len(CODES))
+    [found] = rank_correlations(pairs_of(syntactic=x, gain=y)).itertuples()
+    assert found.rho == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+    assert found.p == pytest.approx(scipy.stats.spearmanr(x, y).pvalue, abs=0.03)  # a permutation test, by t there
+    theirs = scipy.stats.bootstrap(
+        (x, y), lambda x, y: scipy.stats.spearmanr(x, y).statistic, paired=True, vectorized=False,
+        method="percentile", n_resamples=499, rng=5,
+    ).confidence_interval  # fmt: skip
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.1)
+    assert (found.measure, found.languages) == ("syntactic", len(CODES))
+
+
+def test_gain_that_falls_with_distance_has_a_correlation_of_minus_one() -> None:
+    x = np.linspace(0.1, 0.9, len(CODES))
+    [found] = rank_correlations(pairs_of(genetic=x, gain=-x)).itertuples()
+    assert (found.rho, found.low, found.high) == pytest.approx((-1.0, -1.0, -1.0))
+    assert found.p < 0.01
+
+
+def test_measures_that_tell_less_than_three_languages_from_the_rest_are_left_out() -> None:
+    gain = np.arange(float(len(CODES)))
+    two, three = np.ones(len(CODES)), np.ones(len(CODES))
+    two[:2] = three[:3] = 0.5
+    assert rank_correlations(pairs_of(genetic=two, syntactic=three, gain=gain))["measure"].tolist() == ["syntactic"]
+    few = pairs_of(genetic=np.linspace(0, 1, len(CODES)), gain=gain).head(7)
+    assert rank_correlations(few).empty
+
+
+DISTANT = dict.fromkeys(CODES[9:], 0.8) | dict.fromkeys(CODES[:9], 0.3)
+
+
+def planted(zh: float, en: float, noise: float = 0.0, per_source: int = 4, seed: int = 0) -> Frames:
+    """Points in distant languages by source; 1 in near ones; each stage has its own level on top."""
+    chains = [chain(), *prefixes("en", "zh", per_source=per_source)]
+    level = np.random.default_rng(seed).normal(0, noise, len(chains)) if noise else np.zeros(len(chains))
+    gains = {
+        (trial, "intent", code): (1.0 if DISTANT[code] < 0.5 else (en if trial <= per_source else zh)) + level[trial]
+        for trial in range(1, len(chains))
+        for code in CODES
+    }
+    return Frames(chains, gains)
+
+
+def english(study: Frames) -> pd.DataFrame:
+    return against_english(of(study), matrix(**DISTANT)["en"]).set_index("languages_are")
+
+
+def test_the_advantage_over_english_is_the_difference_of_means_with_the_interval_of_a_t_test_over_stages() -> None:
+    study = planted(zh=3.0, en=1.0, noise=1.0)
+    found = english(study).loc[FAR]
+    gains = of(study).query("language in @CODES[9:]").groupby(["sources", "prefix"])["gain"].mean()
+    theirs = scipy.stats.ttest_ind(gains["zh"], gains["en"])
+    interval = theirs.confidence_interval()
+    assert found[["languages", "prefixes", "prefixes_english"]].tolist() == [9, 4, 4]
+    assert found[["advantage", "low", "high"]].tolist() == pytest.approx(
+        [gains["zh"].mean() - gains["en"].mean(), interval.low, interval.high]
+    )
+
+
+def test_another_source_that_is_ahead_in_distant_languages_alone_is_told() -> None:
+    table = english(planted(zh=3.0, en=1.0, noise=0.1))
+    assert table["advantage"].to_dict() == pytest.approx({ALL: 1.0, NEAR: 0.0, FAR: 2.0}, abs=0.2)
+    assert "Yes, in this study: in the 9 languages further from English" in typology._verdict(table.reset_index())
+    table = english(planted(zh=0.0, en=2.0, noise=0.1))
+    assert "No, in this study English helps them more" in typology._verdict(table.reset_index())
+
+
+def test_languages_that_agree_make_no_verdict_where_stages_differ() -> None:
+    """Chinese is ahead by 1 point in every single language, but stages from one source differ by up to 8."""
+    study = planted(zh=1.0, en=1.0)
+    level = [0.0, 4.0, -4.0, 2.0, 1.0, 5.0, -3.0, 3.0]
+    study.gains = {(trial, *rest): gain + level[trial - 1] for (trial, *rest), gain in study.gains.items()}  # type: ignore[misc]
+    table = english(study)
+    assert table["advantage"].to_dict() == pytest.approx({ALL: 1.0, NEAR: 1.0, FAR: 1.0})
+    assert "cannot be told, as the interval includes 0" in typology._verdict(table.reset_index())
+
+
+def test_fewer_than_three_stages_on_a_side_make_no_verdict() -> None:
+    table = english(planted(zh=9.0, en=1.0, per_source=2))
+    assert table["advantage"][FAR] == pytest.approx(8.0)
+    assert table[["low", "high"]].isna().all(axis=None)
+    assert "cannot be told: it takes 3 different stages on each side; there are 2" in typology._verdict(
+        table.reset_index()
+    )
+
+
+def test_only_stages_on_the_same_tasks_are_compared() -> None:
+    chains = [chain(), *prefixes("en", per_source=3), *prefixes("zh", per_source=3, task="qa")]
+    gains = {(trial, "intent", code): 1.0 for trial in range(1, 7) for code in CODES}
+    table = against_english(of(Frames(chains, gains)), matrix(**DISTANT)["en"])
+    assert table.empty
+    assert "This cannot be answered" in typology._verdict(table)
+
+
+def test_without_stages_the_train_language_is_the_source() -> None:
+    chains = [chain(train=code, rate=rate) for code in ("en", "zh") for rate in (1e-4, 2e-4, 3e-4)]
+    gains = {(trial, "intent", code): float(trial >= 3) for trial in range(6) for code in CODES}
+    table = english(Frames(chains, gains))
+    assert table.loc[FAR, ["advantage", "prefixes", "prefixes_english"]].tolist() == pytest.approx([1.0, 3, 3])
+
+
+def test_the_figure_and_the_words_are_of_the_tables() -> None:
+    made = section([planted(zh=3.0, en=1.0, noise=0.1)])  # type: ignore[list-item]
+    assert made is not None
+    assert list(made.tables) == [CORRELATIONS, ADVANTAGE, PAIRS]
+    [figure] = made.figures.values()
+    pairs, shown = made.tables[PAIRS], made.tables[CORRELATIONS]["measure"].unique()
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_xlabel() for axes in panels] == [f"{measure} distance" for measure in shown]
+    for axes, measure in zip(panels, shown, strict=True):
+        drawn = np.vstack([part.get_offsets() for part in axes.collections if part.get_label().startswith("from")])
+        table = pairs[[measure, "gain"]].dropna().to_numpy()
+        np.testing.assert_allclose(drawn[np.lexsort(drawn.T)], table[np.lexsort(table.T)])
+    first = made.tables[CORRELATIONS].iloc[0]
+    assert f"from {first['sources']}, {first['measure']} {first['rho']:+.2f}" in made.words[1]
+    assert pairs.set_index("language").loc["hi", ["name", "script", "family"]].iloc[0].tolist() == [
+        "Hindi",
+        "Devanagari",
+        "Indo-European",
     ]
-    monkeypatch.setattr(typology, "distances", lambda codes: matrices)
-    found = findings(with_distinct_names(studies))
-    assert found is not None
-    assert set(found.pairs["study"]) == {"1/made_up", "2/made_up"}
 
 
-def test_without_the_extra_the_section_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_languages_that_uriel_does_not_know_make_no_figure() -> None:
+    gains = {(1, "intent", f"x{letter}"): 1.0 for letter in "abcdefghijk"}
+    made = section([Frames([chain(), *prefixes("en")], gains)])  # type: ignore[list-item]
+    assert made is not None
+    assert not made.figures
+    assert any("4 of 4 correlations are left out" in words for words in made.words)
+
+
+def test_without_a_gain_there_is_no_such_section() -> None:
+    assert section([Frames([chain()], {(0, "intent", "ru"): 0.0})]) is None  # type: ignore[list-item]
+
+
+def test_without_the_extra_the_section_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> metadata.Distribution:
         raise metadata.PackageNotFoundError(name)
 
-    study = Study.load(MadeUp().write(tmp_path))
     monkeypatch.setattr(metadata, "distribution", missing)
-    section = typology.section([study])
-    assert section is not None
-    assert not section.tables
-    assert "pip install 'tunexfer[typology]'" in section.words[0]
-
-
-def test_no_label_of_forty_languages_is_over_another(near: Findings) -> None:
-    figure = draw_pairs(near.pairs[near.pairs["sources"] == "en"])
-    FigureCanvasAgg(figure).draw()
-    for axes in figure.axes:
-        boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
-        assert len(boxes) >= 15
-        assert [pair for pair in combinations(boxes, 2) if boxes[pair[0]].overlaps(boxes[pair[1]])] == []
-
-
-def test_every_figure_of_the_section_is_of_a_table_beside_it(tmp_path: Path) -> None:
-    section = typology.section([Study.load(MadeUp(languages=tuple(XTREME[:12])).write(tmp_path))])
-    assert section is not None
-    assert list(section.figures) == [
-        *(f"Gain against distance, from {sources}" for sources in ("en", "en+zh", "zh")),
-        "Advantage over English against distance from English",
-        "Rank correlation of gain and distance",
-    ]
-    assert {"Gain and distance of each language", "Advantage over English in each language"} < section.tables.keys()
-
-
-def test_languages_that_uriel_does_not_know_make_no_empty_figures(tmp_path: Path) -> None:
-    made_up = ("en", *(f"l{number:02}" for number in range(10)))
-    section = typology.section([Study.load(MadeUp(languages=made_up, targets=("intent",)).write(tmp_path))])
-    assert section is not None
-    assert not section.figures
-    assert any("URIEL knows too little for some of the distances of: l00, l01" in words for words in section.words)
+    made = section([planted(1.0, 1.0)])  # type: ignore[list-item]
+    assert made is not None
+    assert not made.tables
+    assert "pip install 'tunexfer[typology]'" in made.words[0]
