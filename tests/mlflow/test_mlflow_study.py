@@ -83,8 +83,6 @@ def test_the_description_of_the_parent_run_holds_the_findings(folder: StudyFolde
     findings = findings_of(folder)
     for sentence in (findings.headline, *findings.sentences, *findings.warnings):
         assert sentence in plain
-    # unseen is ru alone: the stage trained intent in de, the target in en
-    assert "| intent | accuracy, test | 1 | 48.0 | 51.0 | +3.0 | en de ru |  |" in text
 
 
 def test_a_description_escapes_what_markdown_would_read(folder: StudyFolder) -> None:
@@ -94,8 +92,8 @@ def test_a_description_escapes_what_markdown_would_read(folder: StudyFolder) -> 
 def test_a_description_is_never_longer_than_mlflow_takes(folder: StudyFolder) -> None:
     findings = findings_of(folder)
     many = {f"target{number}": findings.targets["intent"] for number in range(300)}
-    text = description("toy", "running", replace(findings, targets=many))
-    assert len(text) < 8000
+    text = description("toy", "running", replace(findings, targets=many, confirmation=[]))
+    assert 7000 < len(text) < 8000
 
 
 def test_the_parent_run_has_plan_scores_and_report_as_files(client: Any, runs: dict[str, Any]) -> None:

@@ -20,7 +20,9 @@ from tunexfer.tasks.installed import build, encoder_provider
 if TYPE_CHECKING:
     from tunexfer.core.graph import Contents
     from tunexfer.record.environment import Dataset
+    from tunexfer.record.findings import Findings
     from tunexfer.record.folder import How
+    from tunexfer.search.loop import Outcome
     from tunexfer.training.executor import Executor
 
 GIGABYTE = 10**9
@@ -46,11 +48,11 @@ def launch(
     concurrent: int | None = None,
     address: str | None = None,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> tuple[Findings, Outcome]:
     """Run the trials that the study lacks.
 
     console: for progress and warnings
-    returns: `study`, `folder`, `state`, `seconds` and the findings in plain values
+    returns: the findings, and how the search ended
     raises: TunexferError, with what to do about it
     """
     from tunexfer.cli.live import LiveView
@@ -95,9 +97,7 @@ def launch(
             raise
         finally:
             mirror.close(state)
-        about = {"study": folder.name, "folder": str(folder.path), "state": state}
-        findings = Findings.of(record.ended, record.score_table(), plan.as_dict())
-        return about | findings.as_dict() | {"seconds": round(outcome.seconds, 1)}
+        return Findings.of(record.ended, record.score_table(), plan.as_dict()), outcome
 
 
 def draw_report(folder: StudyFolder, to: Path) -> None:

@@ -167,6 +167,9 @@ class Feed:
         self.results: dict[int, TrialResult] = {}
         self.progress: dict[int, TrialProgress] = {}
         self._stamps: dict[int, tuple[int, int]] = {}
+        """When the files of each trial were written."""
+        self._complete: dict[int, int] = {}
+        """When the folders of ended trials were, which is enough to know of the many that are complete."""
         self._means: dict[int, Mapping[str, float]] = {}
         self._fresh: list[TrialResult] = []
         """Those that ended after the first look: the times to extrapolate from."""
@@ -179,7 +182,7 @@ class Feed:
         started = _modified(self.folder.plan)  # a search writes the plan when it starts
         for folder in self.folder.all_trials():
             known = self.results.get(folder.number)
-            if known and known.state == "complete":
+            if known and known.state == "complete" and _modified(folder.path) == self._complete.get(folder.number):
                 continue
             stamp = _modified(folder.chain), _modified(folder.status)
             if stamp == self._stamps.get(folder.number):
@@ -195,6 +198,7 @@ class Feed:
                 self.begun.pop(trial.number, None)
                 self.running.pop(trial.number, None)
                 self.results[trial.number] = result
+                self._complete[trial.number] = _modified(folder.path)
                 self._fresh.append(result)
                 news.append(result)
                 continue

@@ -281,12 +281,14 @@ def search(
     uri = tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
     places = Places(runs=runs, cache=cache_folder(), store=store_location(store), tracking_uri=uri)
     screen, name = console(stderr=True), name or loaded.name
-    summary = launch(loaded, places, screen, name=name, concurrent=concurrent, address=address, quiet=quiet)
+    findings, end = launch(loaded, places, screen, name=name, concurrent=concurrent, address=address, quiet=quiet)
+    folder = runs / name
     if json_:
-        print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
+        about = {"study": name, "folder": str(folder), "state": end.state, "seconds": round(end.seconds, 1)}
+        print(json.dumps(about | findings.as_dict(), indent=2, ensure_ascii=False), flush=True)
     else:
-        show_summary(summary, console())
-    if summary["state"] == "interrupted":
+        show_summary(findings, console(), folder=folder, state=end.state, seconds=end.seconds)
+    if end.state == "interrupted":
         raise typer.Exit(130)
 
 

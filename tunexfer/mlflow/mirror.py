@@ -7,6 +7,7 @@ it finished or failed, which comes last; until then it is found by its tags and 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import threading
 import time
@@ -65,9 +66,8 @@ class Mirror(Listener):
         self._best: TrialResult | None = None
         self._state: How = "interrupted"
         self._warned = False
-        self._beats = 0
-        """Grows as long as sending gets on."""
-        self._drawing = False
+        self._beat = 0.0
+        """When sending last got on: monotonic time; infinite while a report is drawn."""
         self._lock, self._wake, self._closing = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
 
@@ -99,10 +99,9 @@ class Mirror(Listener):
         self._state = state
         self._closing.set()
         self._wake.set()
-        beats = -1
-        while self._thread.is_alive() and (beats != self._beats or self._drawing):
-            beats = self._beats
-            self._thread.join(PATIENCE_S)
+        self._beat = time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - self._beat < PATIENCE_S:
+            self._thread.join(1.0)
         if self._thread.is_alive():
             self._warn_once("it does not answer")
 
@@ -144,7 +143,7 @@ class Mirror(Listener):
                 with self._lock:
                     if self._unsent.get(number) is result:
                         del self._unsent[number]
-                self._beats += 1
+                self._beat = time.monotonic()
         if closing:
             self._end_parent()
         elif sent:
@@ -161,7 +160,7 @@ class Mirror(Listener):
         """Open the tracker, and look up by tag what is already there."""
         from mlflow import MlflowClient
 
-        self._beats += 1
+        self._beat = time.monotonic()
         with alone(self.uri, self.record.folder.path.resolve().parent) as artifacts:
             client = MlflowClient(tracking_uri=self.uri)
             name = self.record.folder.name
@@ -173,7 +172,7 @@ class Mirror(Listener):
                 self._experiment = experiment.experiment_id
                 if experiment.lifecycle_stage == "deleted":
                     client.restore_experiment(experiment.experiment_id)
-        self._beats += 1
+        self._beat = time.monotonic()
         self._take_up(client, study_runs(client, self._experiment, self._tags[STUDY]))
         self._client = client
 
@@ -266,7 +265,7 @@ class Mirror(Listener):
 
         self.record.write_scores()
         table, results, now = self.record.score_table(), self.record.ended, _ms(time.time())
-        self._beats += 1
+        self._beat = time.monotonic()
         best, baseline = (
             self.record.best(),
             next((r for r in self.record.complete if r.trial.phase == "baseline"), None),
@@ -291,20 +290,20 @@ class Mirror(Listener):
         """Attach what shows the whole study to its parent run; no report after Ctrl-C, as that takes a while."""
         folder = self.record.folder
         with tempfile.TemporaryDirectory(prefix="tunexfer-mlflow-") as name:
-            drawn, self._drawing = Path(name), True
+            drawn, self._beat = Path(name), math.inf
             try:
                 if self._state != "interrupted":
                     self._draw(drawn)
             except Exception as error:
                 self.warn(f"MLflow has no report of {folder.name}: {error}. Run `tunexfer report {folder.path}`.")
             finally:
-                self._drawing = False
+                self._beat = time.monotonic()
             for path in (folder.environment, folder.scores):
                 if path.is_file():
                     self._client.log_artifact(self._parent, str(path))
             if any(drawn.iterdir()):
                 self._client.log_artifacts(self._parent, str(drawn))
-            self._beats += 1
+            self._beat = time.monotonic()
 
 
 def _study_tags(record: Record) -> dict[str, str]:

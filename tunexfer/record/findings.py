@@ -21,6 +21,8 @@ from tunexfer.record.seeds import spread
 
 MAX_REASONS = 3
 """Distinct reasons of failed trials that the warnings give."""
+MAX_LANGUAGES = 8
+"""Languages that a sentence names; of more it gives the number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,16 +231,16 @@ def _sentences(findings: Findings) -> Iterator[str]:
             f"Of the {len(findings.confirmation) + 1} confirmed chains, baseline included, it has the highest mean "
             f"objective over {_counted(best['fresh_seeds'], 'fresh seed')}."
         )
+    confirmed = next((chain for chain in findings.confirmation if chain["trial"] == shown["trial"]), None)
     for name, target in findings.targets.items():
         if target["all"] and shown["trial"] != 0:
-            yield _gain(name, target)
+            yield _gain(name, target) + (_over_seeds(confirmed, name) if confirmed else "") + "."
         if "forgetting" in target:
             yield _forgetting(name, target["forgetting"])
-    if len(findings.targets) > 1:
-        for name, own in findings.best_per_target.items():
-            if own["trial"] != shown["trial"]:
-                yield f"Best for {name} alone: trial {own['trial']} (validation {own['value']:.1f})."
-    yield from _confirmed(findings.confirmation)
+    others = {name: own for name, own in findings.best_per_target.items() if own["trial"] != shown["trial"]}
+    if others and len(findings.targets) > 1:
+        best_alone = (f"{name} trial {own['trial']} ({own['value']:.1f})" for name, own in others.items())
+        yield f"Other trials have the best validation scores for a single target: {', '.join(best_alone)}."
 
 
 def _selection(objective: Mapping[str, Any]) -> str:
@@ -252,12 +254,25 @@ def _selection(objective: Mapping[str, Any]) -> str:
 
 
 def _gain(name: str, target: Mapping[str, Any]) -> str:
-    mean, kind = (target["unseen"], "unseen ") if target["unseen"] else (target["all"], "")
-    deltas = [row["delta"] for row in target["languages"].values()]
+    mean, kind = (target["unseen"], "unseen language") if target["unseen"] else (target["all"], "language")
+    better, worse = (
+        [language for language, row in target["languages"].items() if sign * row["delta"] > 0] for sign in (1, -1)
+    )
     return (
-        f"{name}: {mean['delta']:+.1f} points in {_counted(mean['languages'], f'{kind}language')} "
-        f"({mean['baseline']:.1f} to {mean['best']:.1f}, {target['metric']}, {target['split']}); of all "
-        f"{len(deltas)}, {sum(delta > 0 for delta in deltas)} improve, {sum(delta < 0 for delta in deltas)} get worse."
+        f"{name}: {mean['delta']:+.1f} points in {_counted(mean['languages'], kind)} ({mean['baseline']:.1f} to "
+        f"{mean['best']:.1f}, {target['metric']}, {target['split']}); better in {_listed(better)}, worse in "
+        f"{_listed(worse)}"
+    )
+
+
+def _over_seeds(confirmed: Mapping[str, Any], target: str) -> str:
+    gain = confirmed["unseen_delta"][target]
+    if not gain or gain["sd"] is None:
+        return ""
+    sure = "" if gain["beyond"] else ", not beyond the spread over seeds"
+    return (
+        f"; over {confirmed['seeds']} fresh seeds {gain['mean']:+.2f} ± {gain['sd']:.2f} in unseen languages (95 % "
+        f"interval {gain['low']:+.2f} to {gain['high']:+.2f}{sure})"
     )
 
 
@@ -267,24 +282,6 @@ def _forgetting(name: str, languages: Mapping[str, Mapping[str, Any]]) -> str:
         for language, row in languages.items()
     )
     return f"Forgetting of {name}, in % of its score (negative: it improved): {', '.join(lost)}."
-
-
-def _confirmed(confirmation: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """For each target, the confirmed chain with the largest gain that seeds don't explain."""
-    if not confirmation or confirmation[0]["seeds"] < 2:
-        return
-    for target in confirmation[0]["unseen_delta"]:
-        gains = {chain["trial"]: chain["unseen_delta"][target] for chain in confirmation}
-        sure = {trial: gain for trial, gain in gains.items() if gain and gain["beyond"] and gain["mean"] > 0}
-        if not sure:
-            yield f"{target}, confirmation: no chain's gain in unseen languages exceeds the spread over seeds."
-            continue
-        trial, gain = max(sure.items(), key=lambda item: item[1]["mean"])
-        yield (
-            f"{target}, confirmation: trial {trial} gains {gain['mean']:+.2f} ± {gain['sd']:.2f} points in unseen "
-            f"languages over {confirmation[0]['seeds']} fresh seeds (95 % interval {gain['low']:+.2f} to "
-            f"{gain['high']:+.2f})."
-        )
 
 
 def _warnings(findings: Findings) -> Iterator[str]:
@@ -303,6 +300,12 @@ def _warnings(findings: Findings) -> Iterator[str]:
         yield f"{_counted(len(numbers), 'trial')} failed ({listed}): {failure['message']}"
     if more := sum(len(failure["trials"]) for failure in findings.failures[MAX_REASONS:]):
         yield f"{_counted(more, 'more trial')} failed for other reasons."
+
+
+def _listed(languages: Sequence[str]) -> str:
+    if len(languages) > MAX_LANGUAGES:
+        return f"{len(languages)} languages"
+    return " ".join(languages) or "none"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""What sharing stages saved."""
+"""The training time that sharing saved."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 from tunexfer.core.trial import TrialResult
 
 
-def seconds_saved(ended: Iterable[TrialResult]) -> dict[str, float]:
-    """Name of each stage that was reused -> the seconds that training it again would have taken, over all trials.
+def seconds_saved(results: Iterable[TrialResult]) -> dict[str, float]:
+    """Map the name of each reused training to the seconds that running it again would have taken, over all trials.
 
-    A run counts with what training that stage took where these trials trained it; where another study did, with its
-    steps at the mean pace of all that these trials trained, and with nothing where they trained nothing.
+    A training counts with the seconds it took where these trials ran it; if another study ran it, with its steps at
+    the mean pace of all that these trials trained, or with 0 if they trained nothing.
     """
-    runs = [run for one in ended for run in one.trainings]
-    trained = {run.key: run for run in runs if not run.reused}
-    steps = sum(run.steps for run in trained.values())
-    pace = sum(run.seconds for run in trained.values()) / steps if steps else 0.0
+    jobs = [job for result in results for job in result.trainings]
+    trained = {job.key: job for job in jobs if not job.reused}
+    steps = sum(job.steps for job in trained.values())
+    pace = sum(job.seconds for job in trained.values()) / steps if steps else 0.0
     saved: Counter[str] = Counter()
-    for run in runs:
-        if run.reused:
-            known = trained.get(run.key)
-            saved[run.name] += known.seconds if known else run.steps * pace  # type: ignore[assignment]
+    for job in jobs:
+        if job.reused:
+            known = trained.get(job.key)
+            saved[job.name] += known.seconds if known else job.steps * pace  # type: ignore[assignment]
     return dict(saved)
