@@ -1,9 +1,9 @@
-"""How long `tunexfer report` takes over a large study: seconds, memory and the page's size.
+"""Measure `tunexfer report` on a large study: seconds, memory and the page's size.
 
     python benchmarks/report.py [--trials 1000] [--targets 9] [--languages 40] [--rows 50]
 
-The record is made up and written to a temporary folder by tunexfer's own code; nothing was trained. The report is then
-made by the command itself, in a process of its own. What must hold: under 20 s, 1 GiB and 10 MB.
+The study is made up and written to a temporary folder by tunexfer's own record; nothing is trained. The report is then
+written by the command, in a process of its own. Targets: under 20 s, 1 GiB and 10 MB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LANGUAGES = (
     "en af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr ur vi "
     "yo zh"
 ).split()
-"""Those of XTREME, the train language first."""
+"""Those of XTREME, the training language first."""
 TASKS = ("nli", "paraphrase", "questions", "common_sense", "tags", "names", "choices", "cloze", "toxicity")
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=9)
     parser.add_argument("--languages", type=int, default=40, choices=range(2, 41), metavar="2-40")
     parser.add_argument("--rows", type=int, default=50, help="scored rows per target, language and split")
-    parser.add_argument("--runs", type=Path, help="folder to make the record in, and keep it; else a temporary one")
+    parser.add_argument("--runs", type=Path, help="folder to write the study to and keep; a temporary one by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         runs = given.runs or Path(scratch)
@@ -65,7 +65,7 @@ def made_up(given: argparse.Namespace) -> MadeUp:
 
 
 def measure(folder: Path, out: Path) -> dict[str, float | int]:
-    """Of `tunexfer report`: wall and processor seconds, peak memory, and sizes."""
+    """Run `tunexfer report` and measure wall and processor seconds, peak memory, and sizes."""
     command = [
         sys.executable,
         "-c",

@@ -32,9 +32,9 @@ def shown(compared: Compared) -> str:
 def test_the_best_trials_of_two_studies_stand_side_by_side(tmp_path: Path) -> None:
     a, b = study(tmp_path, "a"), study(tmp_path, "b", trials=8)
     table = compare_studies(a, b).table().set_index(["target", "language"])
-    for name, one in (("a", a), ("b", b)):
-        scores = one.scores()
-        own = scores[(scores["trial"] == one.best()) & scores["main"] & (scores["split"] == "test")]
+    for name, own_study in (("a", a), ("b", b)):
+        scores = own_study.scores()
+        own = scores[(scores["trial"] == own_study.best()) & scores["main"] & (scores["split"] == "test")]
         expected = own.astype({"target": str, "language": str}).set_index(["target", "language"])["value"]
         assert table.loc[expected.index, name].to_dict() == pytest.approx(expected.to_dict())
     cells = table[table["metric"].notna()]
@@ -44,17 +44,17 @@ def test_the_best_trials_of_two_studies_stand_side_by_side(tmp_path: Path) -> No
 
 
 def test_a_large_difference_is_marked_for_the_one_that_is_ahead(tmp_path: Path) -> None:
-    one = study(tmp_path, "a", rows=400, trials=12, noise=0.0, languages=("en", "de"), targets=("intent",))
-    gains = one.scores().query("main and split == 'test' and language == 'de'").set_index("trial")["value"]
-    compared = compare_studies(one, one, int(gains.idxmin()), int(gains.idxmax()))
+    study_a = study(tmp_path, "a", rows=400, trials=12, noise=0.0, languages=("en", "de"), targets=("intent",))
+    gains = study_a.scores().query("main and split == 'test' and language == 'de'").set_index("trial")["value"]
+    compared = compare_studies(study_a, study_a, int(gains.idxmin()), int(gains.idxmax()))
     german = compared.table().set_index("language").loc["de"]
     assert (german["ahead"], german["p_holm"] < 0.05, german["low"] > 0) == ("b, one seed", True, True)
-    turned = compare_studies(one, one, int(gains.idxmax()), int(gains.idxmin()))
+    turned = compare_studies(study_a, study_a, int(gains.idxmax()), int(gains.idxmin()))
     assert turned.table()["ahead"].tolist().count("a, one seed") == 1
-    said = " ".join(shown(turned).split())
-    assert "A, one seed" in said
-    assert "With one seed, significance is over the scored rows only" in said
-    assert "confirm: {top: 3, seeds: 3}" in said
+    text = " ".join(shown(turned).split())
+    assert "A, one seed" in text
+    assert "With one seed, significance is over the scored rows only" in text
+    assert "confirm: {top: 3, seeds: 3}" in text
 
 
 def test_what_the_plans_have_different_is_told(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_rows_with_nothing_to_find_that_only_one_has_do_not_make_the_rows_unlike
     a, b = study(tmp_path, "a"), study(tmp_path, "b")
     path = b.folder.trial(b.best() or 0).rows
     rows = pq.read_table(path).to_pandas()
-    found = (rows["target"] == "slots") & (rows["language"] == "sw") & (rows["split"] == "test")
-    more = rows[found].head(1).assign(id="more", cluster="more", tp=0, predicted=0, gold_count=0)
+    test_rows = (rows["target"] == "slots") & (rows["language"] == "sw") & (rows["split"] == "test")
+    more = rows[test_rows].head(1).assign(id="more", cluster="more", tp=0, predicted=0, gold_count=0)
     pd.concat([rows, more], ignore_index=True).to_parquet(path)
     compared = compare_studies(a, b)
     assert compared.left_out == ()
@@ -127,13 +127,13 @@ def test_confirmed_chains_are_compared_by_the_seeds_of_both(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("trials", "says"),
+    ("trials", "message"),
     [((0, 0), "compared with itself"), ((99, 0), "no trial 99"), ((3, 0), r"trial 3 has no scores.*0, 1, 2")],
 )
-def test_a_choice_that_makes_no_sense_is_refused(tmp_path: Path, trials: tuple[int, int], says: str) -> None:
-    one = study(tmp_path, "a", states=((3, "failed"),))
-    with pytest.raises(StudyError, match=says):
-        compare_studies(one, one, *trials)
+def test_a_choice_that_makes_no_sense_is_refused(tmp_path: Path, trials: tuple[int, int], message: str) -> None:
+    study_a = study(tmp_path, "a", states=((3, "failed"),))
+    with pytest.raises(StudyError, match=message):
+        compare_studies(study_a, study_a, *trials)
 
 
 def test_the_command_prints_tables_and_writes_every_number(tmp_path: Path) -> None:

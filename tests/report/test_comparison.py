@@ -38,11 +38,11 @@ def _staged(study: Study, task: str) -> int:
 
 
 def test_before_after_and_delta_are_the_recorded_scores(study: Study) -> None:
-    found = study.compare(1, 0)
+    result = study.compare(1, 0)
     scores = study.scores()
     main = scores[(scores["trial"] == 1) & scores["main"] & (scores["split"] == "test")]
     expected = main.set_index(["target", "language"])["delta"]
-    mine = found[found["metric"].notna()].set_index(["target", "language"])["delta"]
+    mine = result[result["metric"].notna()].set_index(["target", "language"])["delta"]
     assert mine.to_dict() == pytest.approx(expected.to_dict(), abs=1e-6)
     assert len(mine) == 4 * 5 - 1  # retrieval has no English
 
@@ -51,8 +51,8 @@ def test_a_helpful_and_a_harmful_task_are_told_from_an_idle_one(study: Study) ->
     """By 4 to 5 and -5 to -6 points over 300 rows that are as hard for both; English never changes."""
     for task, verdict in (("nli", "gain"), ("questions", "loss")):
         languages = study.compare(_staged(study, task), 0).query("metric.notna()")
-        told = languages[languages["target"].isin(["slots", "qa"]) & languages["unseen"]]
-        assert (told["verdict"] == f"{verdict}, one seed").all()
+        changed = languages[languages["target"].isin(["slots", "qa"]) & languages["unseen"]]
+        assert (changed["verdict"] == f"{verdict}, one seed").all()
         english = languages[languages["language"] == "en"]
         assert (english["verdict"] == "").all()
         assert ((english["low"] <= 0) & (english["high"] >= 0)).all()
@@ -68,14 +68,14 @@ def test_the_true_gain_lies_within_the_intervals_of_the_means(study: Study) -> N
 
 
 def test_a_confirmed_chain_is_beside_the_baseline_of_the_same_fresh_seeds(study: Study) -> None:
-    found = candidates(study)
+    result = candidates(study)
     trials = study.trials()
-    assert [one.fresh for one in found] == [True, True]
-    assert found[0].objective >= found[1].objective
-    for one in found:
-        for (_, after), (_, before) in one.pairs:
+    assert [candidate.fresh for candidate in result] == [True, True]
+    assert result[0].objective >= result[1].objective
+    for candidate in result:
+        for (_, after), (_, before) in candidate.pairs:
             assert trials.loc[after, "seed"] == trials.loc[before, "seed"] != trials.loc[0, "seed"]
-            assert study.chain(after) == study.chain(one.trial)
+            assert study.chain(after) == study.chain(candidate.trial)
             assert study.chain(before) == study.chain(0)
 
 
@@ -98,9 +98,9 @@ def test_a_gain_that_its_spread_over_seeds_does_not_explain_is_called_one(tmp_pa
     made_up = MadeUp(trials=4, rows=300, rows_per_cluster=1, noise=0.0, seed=1, targets=("intent", "slots"))
     study = Study.load(made_up.write(tmp_path))
     pair = (Run(study, _staged(study, "nli")), Run(study, 0))
-    found = compare_runs([pair, pair], resamples=1000).languages.query("target == 'slots' and unseen")
-    assert (found["p_holm"] < 0.05).all()
-    assert (found["verdict"] == "gain").all()
+    result = compare_runs([pair, pair], resamples=1000).languages.query("target == 'slots' and unseen")
+    assert (result["p_holm"] < 0.05).all()
+    assert (result["verdict"] == "gain").all()
 
 
 def test_seeds_of_one_sign_whose_spread_is_wide_make_no_verdict(tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_seeds_of_one_sign_whose_spread_is_wide_make_no_verdict(tmp_path: Path) 
     points = study.coordinates()
     half = points.index[points["stages[0].mixing[nli+paraphrase]"] == "2/2"]
     wide = [(Run(study, _staged(study, "nli")), Run(study, 0)), (Run(study, int(half[0])), Run(study, 0))]
-    found = compare_runs(wide, resamples=1000).languages.query("unseen")
-    assert (found["delta"] > found["sd"]).all()
-    assert (found["p_holm"] < 0.05).any()
-    assert (found["verdict"] == "").all()
+    result = compare_runs(wide, resamples=1000).languages.query("unseen")
+    assert (result["delta"] > result["sd"]).all()
+    assert (result["p_holm"] < 0.05).any()
+    assert (result["verdict"] == "").all()
 
 
 def _edited(study: Study, trial: int, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
@@ -136,17 +136,17 @@ def test_no_verdict_on_a_target_without_test_rows(tmp_path: Path) -> None:
     for trial in range(4):
         path = study.folder.trial(trial).scores
         lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(one for one in lines if ('"slots"' in one) <= ('"validation"' in one)))
+        path.write_text("".join(line for line in lines if ('"slots"' in line) <= ('"validation"' in line)))
     again = Study.load(study.folder.path)
-    found = again.compare(_staged(again, "nli"), 0).query("metric.notna() and target == 'slots' and unseen")
-    assert (found["split"] == "validation").all()
-    assert (found["p_holm"] < 0.05).all()
-    assert (found["verdict"] == "").all()
-    assert any("no test rows for slots" in one and "winner's curse" in one for one in answer(again))
+    result = again.compare(_staged(again, "nli"), 0).query("metric.notna() and target == 'slots' and unseen")
+    assert (result["split"] == "validation").all()
+    assert (result["p_holm"] < 0.05).all()
+    assert (result["verdict"] == "").all()
+    assert any("no test rows for slots" in line and "winner's curse" in line for line in answer(again))
 
 
 def test_rows_with_nothing_to_find_may_be_there_in_one_chain_alone(tmp_path: Path) -> None:
-    """As mining leaves them: thirty sentences without a translation for which one chain found one."""
+    """As mining leaves them: thirty sentences without a translation that are recorded for a single chain."""
     study = Study.load(MadeUp(trials=2, rows=60, targets=("intent", "slots"), seed=1).write(tmp_path))
     rows = study.rows(1)
     own = rows[(rows["target"] == "slots") & (rows["language"] == "de") & (rows["split"] == "test")]
@@ -176,8 +176,8 @@ def test_targets_that_share_clusters_are_resampled_together(tmp_path: Path) -> N
         for trial in (0, 1):
             _edited(study, trial, change)
         again = Study.load(study.folder.path)
-        found = compare_runs([(Run(again, 1), Run(again, 0))], cells=cells)
-        means = found.means[found.means["language"] == "mean of unseen languages"].set_index("target")
+        result = compare_runs([(Run(again, 1), Run(again, 0))], cells=cells)
+        means = result.means[result.means["language"] == "mean of unseen languages"].set_index("target")
         width = means["high"] - means["low"]
         widths.append(width["mean of targets"] / width["intent"])
     templates, rows_of_a_task = widths
@@ -196,19 +196,19 @@ def test_seeds_that_disagree_on_the_sign_make_no_verdict(tmp_path: Path) -> None
     study = Study.load(made_up.write(tmp_path))
     helped, hurt = _staged(study, "nli"), _staged(study, "questions")
     pairs = [(Run(study, helped), Run(study, 0)), (Run(study, hurt), Run(study, 0))]
-    found = compare_runs(pairs, resamples=1000).languages
-    assert (found["verdict"] == "").all()
-    assert found["sd"].notna().all()
+    result = compare_runs(pairs, resamples=1000).languages
+    assert (result["verdict"] == "").all()
+    assert result["sd"].notna().all()
 
 
 def test_a_lost_file_of_rows_costs_the_intervals_and_is_told(tmp_path: Path) -> None:
     folder = MadeUp(trials=3, rows=20).write(tmp_path)
     StudyFolder(folder).trial(1).rows.unlink()
     study = Study.load(folder)
-    found = compare_runs([(Run(study, 1), Run(study, 0))])
-    assert found.languages["delta"].notna().all()
-    assert found.languages[["low", "high", "p", "p_holm"]].isna().all(axis=None)
-    assert "rows.parquet can't be read" in found.remarks[0]
+    result = compare_runs([(Run(study, 1), Run(study, 0))])
+    assert result.languages["delta"].notna().all()
+    assert result.languages[["low", "high", "p", "p_holm"]].isna().all(axis=None)
+    assert "rows.parquet can't be read" in result.remarks[0]
 
 
 def test_a_seed_whose_rows_are_damaged_is_left_out_and_the_others_keep_their_intervals(tmp_path: Path) -> None:
@@ -216,13 +216,13 @@ def test_a_seed_whose_rows_are_damaged_is_left_out_and_the_others_keep_their_int
     whole = candidates(Study.load(folder))[0]
     assert [run.trial for _, run in whole.pairs] == [6, 8, 10]
     StudyFolder(folder).trial(8).rows.write_bytes(b"PAR1")
-    found = candidates(Study.load(folder))[0].comparison
+    result = candidates(Study.load(folder))[0].comparison
     wanted = compare_runs([whole.pairs[0], whole.pairs[2]])
-    pd.testing.assert_frame_equal(found.languages, wanted.languages)
-    pd.testing.assert_frame_equal(found.means, wanted.means)
-    assert found.languages["low"].notna().all()
-    assert set(found.languages["seeds"]) == {2}
-    [remark] = found.remarks
+    pd.testing.assert_frame_equal(result.languages, wanted.languages)
+    pd.testing.assert_frame_equal(result.means, wanted.means)
+    assert result.languages["low"].notna().all()
+    assert set(result.languages["seeds"]) == {2}
+    [remark] = result.remarks
     assert remark.startswith("Seed 1001 is left out of scores and intervals: ")
     assert "0008/rows.parquet can't be read" in remark
 
@@ -234,11 +234,11 @@ def test_rows_that_do_not_give_the_recorded_score_have_no_interval(tmp_path: Pat
     table.loc[table["language"] == "de", "correct"] = 0.0
     table.to_parquet(path)
     study = Study.load(folder)
-    found = compare_runs([(Run(study, 1), Run(study, 0))])
-    without = found.languages[found.languages["low"].isna()]
+    result = compare_runs([(Run(study, 1), Run(study, 0))])
+    without = result.languages[result.languages["low"].isna()]
     assert without["language"].tolist() == ["de"]
-    assert found.remarks == ("intent, de: no interval, because its rows don't give the recorded score.",)
-    assert found.means["low"].isna().all()  # the mean over unseen languages has German in it
+    assert result.remarks == ("intent, de: no interval, because its rows don't give the recorded score.",)
+    assert result.means["low"].isna().all()  # the mean over unseen languages has German in it
 
 
 def test_chains_scored_on_different_rows_have_no_interval(tmp_path: Path) -> None:
@@ -248,8 +248,8 @@ def test_chains_scored_on_different_rows_have_no_interval(tmp_path: Path) -> Non
     table["id"] = "other" + table["id"].astype(str)
     table.to_parquet(path)
     study = Study.load(folder)
-    found = compare_runs([(Run(study, 1), Run(study, 0))])
-    assert {remark.partition(": ")[2] for remark in found.remarks} == {
+    result = compare_runs([(Run(study, 1), Run(study, 0))])
+    assert {remark.partition(": ")[2] for remark in result.remarks} == {
         "no interval, because the two chains weren't scored on the same rows."
     }
 
@@ -264,10 +264,10 @@ def test_comparing_with_a_trial_without_scores_is_an_error(tmp_path: Path) -> No
 
 def test_without_confirmation_the_best_three_of_the_search_are_looked_at(tmp_path: Path) -> None:
     study = Study.load(MadeUp(trials=8).write(tmp_path))
-    found = candidates(study)
+    result = candidates(study)
     objectives = study.trials().loc[1:, "objective"].sort_values(ascending=False)
-    assert [one.trial for one in found] == objectives.index[:3].tolist()
-    assert not any(one.fresh for one in found)
+    assert [candidate.trial for candidate in result] == objectives.index[:3].tolist()
+    assert not any(candidate.fresh for candidate in result)
 
 
 def test_comparisons_of_the_same_runs_are_the_same_to_the_last_digit(study: Study) -> None:

@@ -21,10 +21,10 @@ from tunexfer.core.trial import Failure
 from tunexfer.record.record import Record
 from tunexfer.report import overview, typology
 from tunexfer.report.answer import answer
+from tunexfer.report.figures import new_figure
 from tunexfer.report.page import LONG, MOST_COLUMNS, MOST_ROWS, SECTIONS, write_page, write_report
 from tunexfer.report.section import Section
 from tunexfer.report.study import with_distinct_names
-from tunexfer.report.style import new_figure
 
 
 class Page(HTMLParser):

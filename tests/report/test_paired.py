@@ -108,8 +108,8 @@ def test_chance_alone_passes_for_a_difference_one_time_in_twenty() -> None:
     rng = np.random.default_rng(9)
     hard = rng.uniform(size=(400, 80))
     sides = [(hard + rng.normal(0, 0.3, size=hard.shape) < 0.5).astype(float) for _ in range(2)]
-    found = [only(accuracy_sums(a, b), resamples=400).p < 0.05 for a, b in zip(*sides, strict=True)]
-    assert 0.02 <= np.mean(found) <= 0.075
+    result = [only(accuracy_sums(a, b), resamples=400).p < 0.05 for a, b in zip(*sides, strict=True)]
+    assert 0.02 <= np.mean(result) <= 0.075
 
 
 def test_rows_of_one_cluster_count_together(right: tuple[Any, Any]) -> None:
@@ -124,7 +124,7 @@ def test_rows_of_one_cluster_count_together(right: tuple[Any, Any]) -> None:
 
 
 def test_parallel_rows_are_drawn_together_in_all_languages(right: tuple[Any, Any]) -> None:
-    """Two languages with the same rows tell no more than one; two with rows of their own tell more."""
+    """The mean over two languages with the same rows is no more certain than either; with rows of their own it is."""
     sums = accuracy_sums(*right)
     other = Sums(clusters=sums.clusters + 1000, after=sums.after, before=sums.before, score=percent)
     alike = mean_draws([*draw({"de": sums, "ru": sums}).values()])
@@ -135,16 +135,16 @@ def test_parallel_rows_are_drawn_together_in_all_languages(right: tuple[Any, Any
 
 
 def test_several_seeds_give_the_interval_of_their_mean(right: tuple[Any, Any]) -> None:
-    one = accuracy_sums(*right)
+    single = accuracy_sums(*right)
     none = accuracy_sums(right[1], right[1])
     both = Sums(
-        clusters=one.clusters,
-        after=np.concatenate([one.after, none.after], axis=2),
-        before=np.concatenate([one.before, none.before], axis=2),
+        clusters=single.clusters,
+        after=np.concatenate([single.after, none.after], axis=2),
+        before=np.concatenate([single.before, none.before], axis=2),
         score=percent,
     )
-    assert only(both).delta == pytest.approx(only(one).delta / 2)
-    assert only(both).interval == pytest.approx(tuple(end / 2 for end in only(one).interval))
+    assert only(both).delta == pytest.approx(only(single).delta / 2)
+    assert only(both).interval == pytest.approx(tuple(end / 2 for end in only(single).interval))
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_falls() -> None:
@@ -180,19 +180,19 @@ def rows(**columns: Any) -> dict[str, Any]:
     ],
 )
 def test_a_metric_is_made_of_sums_over_rows(metric: str, columns: dict[str, Any], score: float) -> None:
-    found = row_sums(metric, rows(**columns))
-    assert found is not None
-    assert float(found[1](found[0].sum(axis=1))) == pytest.approx(score)
+    result = row_sums(metric, rows(**columns))
+    assert result is not None
+    assert float(result[1](result[0].sum(axis=1))) == pytest.approx(score)
 
 
 def test_macro_f1_of_any_drawn_rows_is_the_metrics_own() -> None:
     gold, predicted = list("aabbcab"), list("abbbcca")
-    found = row_sums("macro_f1", rows(gold=gold, prediction=predicted))
-    assert found is not None
+    result = row_sums("macro_f1", rows(gold=gold, prediction=predicted))
+    assert result is not None
     for drawn in ([0, 1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 5], [4, 4, 4], [2, 3, 6, 6]):
         weights = np.bincount(drawn, minlength=7).astype(float)
         expected = macro_f1([gold[n] for n in drawn], [predicted[n] for n in drawn])
-        assert float(found[1](found[0] @ weights)) == pytest.approx(100 * expected)
+        assert float(result[1](result[0] @ weights)) == pytest.approx(100 * expected)
 
 
 def test_rows_that_lack_what_a_metric_is_made_of_give_nothing() -> None:

@@ -13,6 +13,7 @@ from report.frames import chain, stage
 from tunexfer import Study
 from tunexfer.core.chain import Chain
 from tunexfer.core.trial import JobRun, Phase, Trial, TrialResult
+from tunexfer.report.figures import svg
 from tunexfer.report.section import Section
 from tunexfer.report.spending import (
     BY_JOB,
@@ -27,7 +28,6 @@ from tunexfer.report.spending import (
     section,
     spent,
 )
-from tunexfer.report.style import svg
 
 
 @pytest.fixture(scope="module")

@@ -122,10 +122,10 @@ def test_what_is_no_trial_among_the_trials_is_passed_over(folder: Path, study: S
     for stray in ("0003_old", "3", "0004 (copy)"):
         shutil.copytree(trials / "0002", trials / stray)
     (trials / "0099").touch()
-    found = Study.load(tmp_path / "copy")
-    assert found.problems == study.problems
-    pd.testing.assert_frame_equal(found.trials(), study.trials())
-    assert [one.trial.number for one in Record(found.folder).ended] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    copied = Study.load(tmp_path / "copy")
+    assert copied.problems == study.problems
+    pd.testing.assert_frame_equal(copied.trials(), study.trials())
+    assert [result.trial.number for result in Record(copied.folder).ended] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
 
 
 def test_studies_of_the_same_name_are_told_apart_by_as_much_of_their_paths_as_it_takes(tmp_path: Path) -> None:

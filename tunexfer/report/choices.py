@@ -17,9 +17,9 @@ from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from tunexfer.core.chain import Chain, Stage
 from tunexfer.core.trial import TrialResult
+from tunexfer.report.figures import BLUE, INK, WIDTH, new_figure, styled
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
-from tunexfer.report.style import BLUE, INK, WIDTH, new_figure, styled
 
 LARGE = 100
 """Trials from which on importances are estimated: PED-ANOVA has hardly any power below."""

@@ -19,9 +19,9 @@ from tunexfer.report.comparison import (
     untested_in_words,
     verdict_in_words,
 )
+from tunexfer.report.figures import BLUE, INK, VERMILION, WIDTH, new_figure, styled
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
-from tunexfer.report.style import BLUE, INK, VERMILION, WIDTH, new_figure, styled
 
 SHOWN = 3
 """Chains of a search without confirmation."""

@@ -17,9 +17,9 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 import tunexfer
 from tunexfer.core.files import write_whole
 from tunexfer.report import answer, choices, languages, overview, spending, transfer, typology
+from tunexfer.report.figures import inline, png, svg
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study, with_distinct_names
-from tunexfer.report.style import inline, png, svg
 
 PAGE = "report.html"
 BESIDE = "report_files"

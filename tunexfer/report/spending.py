@@ -14,9 +14,9 @@ from tunexfer.core.chain import Stage
 from tunexfer.core.phrases import rate
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.savings import seconds_saved
+from tunexfer.report.figures import BLUE, INK, ORANGE, WIDTH, new_figure, scatter, styled
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
-from tunexfer.report.style import BLUE, INK, ORANGE, WIDTH, new_figure, scatter, styled
 
 MINUTE, HOUR = 60, 3600
 MOST_JOBS = 24

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from tunexfer.core.chain import Chain, Stage
 from tunexfer.errors import StudyError
+from tunexfer.report.figures import DIVERGING, new_figure, styled
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
-from tunexfer.report.style import DIVERGING, new_figure, styled
 
 ANY = "any"
 """The source language of a row about a task in all its source languages together."""

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from tunexfer.errors import DataError
 from tunexfer.report.distances import MEASURES, distances, language
+from tunexfer.report.figures import INK, PALETTE, new_figure, styled
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
-from tunexfer.report.style import INK, PALETTE, new_figure, styled
 from tunexfer.report.transfer import NO_STAGE, Transfer, transfer
 
 ENGLISH = "en"

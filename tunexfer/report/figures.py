@@ -1,4 +1,4 @@
-"""How every figure of the report looks: colours, sizes, and how it becomes SVG and PNG."""
+"""Style figures of the report, and turn them into SVG and PNG."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from numpy.typing import ArrayLike
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9",
 )  # fmt: skip
-"""Safe for the colour-blind (Okabe and Ito 2008), without its yellow and black: one is lost on white, one on black."""
+"""Safe for colour-blind readers (Okabe and Ito 2008); without yellow, which is lost on white, and black, on black."""
 INK = "#6e7781"
-"""Text and axes: readable on white and on near-black; in the page its own text colour takes the place."""
+"""Text and axes: readable on white and on near-black; the page replaces it by its own text colour."""
 DIVERGING = "RdBu"
-"""Colour map of deltas, white at 0: losses red, gains blue."""
-SEQUENTIAL = "viridis"
+"""Colour map of deltas: losses red, gains blue, white at 0."""
 
 WIDTH = 7.2
-"""Inches of a figure that takes the page's whole width."""
+"""Width of the page, in inches."""
 MANY_POINTS = 200
-"""Of more points a figure keeps an image, not a shape each: a page has to stay small."""
+"""More points are drawn as an image rather than as shapes, to keep the page small."""
 DPI = 150
 
 STYLE: dict[Any, Any] = {
@@ -65,16 +64,16 @@ STYLE: dict[Any, Any] = {
 }
 
 styled = matplotlib.rc_context(STYLE)
-"""Decorates a function that draws: matplotlib reads most of the style as it makes each part of a figure."""
+"""Decorator of functions that draw, as matplotlib reads most of the style when it creates the parts of a figure."""
 
 
 def new_figure(width: float = WIDTH, height: float = 3.0) -> Figure:
-    """An empty figure of that many inches that makes room for its labels by itself."""
+    """Create an empty figure, in inches, that makes room for its labels."""
     return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
 
 
 def scatter(axes: Axes, x: ArrayLike, y: ArrayLike, **look: Any) -> PathCollection:
-    """Points; as one image where there are many."""
+    """Draw points, as one image where there are many."""
     points = axes.scatter(x, y, **{"linewidths": 0, "zorder": 2, **look})
     points.set_rasterized(len(points.get_offsets()) > MANY_POINTS)  # type: ignore[arg-type]
     return points
@@ -82,7 +81,7 @@ def scatter(axes: Axes, x: ArrayLike, y: ArrayLike, **look: Any) -> PathCollecti
 
 @matplotlib.rc_context(STYLE)
 def svg(figure: Figure) -> str:
-    """The figure as an SVG element: the same text for the same figure; text stays text."""
+    """Convert to an SVG element, the same for the same figure; text stays text."""
     file, dpi = io.StringIO(), figure.dpi
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     FigureCanvasSVG(figure).print_svg(file, metadata=nothing)  # not `savefig`, which draws everything twice
@@ -91,9 +90,9 @@ def svg(figure: Figure) -> str:
 
 
 def inline(text: str, key: str) -> str:
-    """What `svg` gave, to be put into a page: text in the page's own font and colour, as wide as there is room.
+    """Prepare an SVG element for a page: text in the page's font and colour, as wide as there is room.
 
-    key: unlike that of any other figure in the page, as ids are the whole page's
+    key: unique in the page; prefixes the ids, which a page shares among its figures
     """
     text = re.sub(r'(?<=\bid=")|(?<=href="#)|(?<=url\(#)', f"{key}-", text)
     text = re.sub(r"font-family: [^;\"]+; ?", "", text)
@@ -102,7 +101,7 @@ def inline(text: str, key: str) -> str:
 
 @matplotlib.rc_context(STYLE)
 def png(figure: Figure) -> bytes:
-    """The figure on white, as PNG."""
+    """Convert to PNG, on white."""
     file, face = io.BytesIO(), figure.get_facecolor()
     figure.set_facecolor("white")
     FigureCanvasAgg(figure).print_png(file)

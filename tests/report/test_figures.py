@@ -6,7 +6,7 @@ import re
 
 from matplotlib.figure import Figure
 
-from tunexfer.report.style import INK, MANY_POINTS, inline, new_figure, png, scatter, styled, svg
+from tunexfer.report.figures import INK, MANY_POINTS, inline, new_figure, png, scatter, styled, svg
 
 
 @styled
@@ -31,11 +31,11 @@ def test_in_a_page_text_takes_the_pages_colour_and_font() -> None:
 
 
 def test_two_figures_in_a_page_share_no_id_and_each_finds_its_own() -> None:
-    one, two = (inline(svg(drawn()), key) for key in ("one", "two"))
-    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (one, two)]
+    first, second = (inline(svg(drawn()), key) for key in ("one", "two"))
+    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (first, second)]
     assert not ids[0] & ids[1]
-    assert set(re.findall(r'href="#([^"]+)"', one)) <= ids[0]
-    assert set(re.findall(r"url\(#([^)]+)\)", one)) <= ids[0]
+    assert set(re.findall(r'href="#([^"]+)"', first)) <= ids[0]
+    assert set(re.findall(r"url\(#([^)]+)\)", first)) <= ids[0]
 
 
 def test_many_points_are_an_image() -> None:
