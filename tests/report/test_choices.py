@@ -26,6 +26,7 @@ from tunexfer.report.choices import (
     optuna_study,
     section,
 )
+from tunexfer.report.section import Section
 
 
 def coded(**columns: list[float]) -> pd.DataFrame:
@@ -129,9 +130,19 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study.load(MadeUp(trials=LARGE, targets=("intent",)).write(tmp_path_factory.mktemp("runs")))
 
 
-def test_the_known_effects_are_found_and_significant(large: Study) -> None:
+@pytest.fixture(scope="module")
+def made(large: Study) -> Section:
+    from matplotlib import pyplot as plt
+
+    before, figures = dict(plt.rcParams), plt.get_fignums()
     made = section([large])
     assert made is not None
+    assert dict(plt.rcParams) == before, "drawing with Optuna changed pyplot's settings"
+    assert plt.get_fignums() == figures
+    return made
+
+
+def test_the_known_effects_are_found_and_significant(made: Section) -> None:
     table = made.tables[EFFECTS].set_index("option")
     # Validation covers five languages, of which four are unseen.
     assert table.loc["nli", "low"] < 4.0 * 4 / 5 < table.loc["nli", "high"]
@@ -141,7 +152,7 @@ def test_the_known_effects_are_found_and_significant(large: Study) -> None:
     assert set(made.alts) == set(made.figures) == {EFFECTS, IMPORTANCES}
 
 
-def test_importances_are_those_of_an_optuna_study_with_the_same_trials(large: Study) -> None:
+def test_importances_are_those_of_an_optuna_study_with_the_same_trials(large: Study, made: Section) -> None:
     plain = optuna.create_study(direction="maximize")
     points, objective = large.coordinates().loc[1:], large.trials()["objective"]
     options = {name: CategoricalDistribution(sorted(points[name].dropna().unique())) for name in points}
@@ -150,8 +161,6 @@ def test_importances_are_those_of_an_optuna_study_with_the_same_trials(large: St
         distributions = {name: options[name] for name in params}
         plain.add_trial(optuna.create_trial(params=params, distributions=distributions, value=objective[trial]))
     common = [name for name in points if points[name].notna().sum() >= 10]
-    made = section([large])
-    assert made is not None
     found = made.tables[IMPORTANCES].set_index("coordinate")
     with pytest.warns(UserWarning, match="less than 2 trials"):  # one trial alone has no stage
         expected = optuna.importance.get_param_importances(plain, params=common)
@@ -175,15 +184,6 @@ def test_numbers_keep_their_scale_in_optuna() -> None:
         "decay": FloatDistribution(decays.min(), decays.max()),
     }
     assert importances(study)["coordinate"].tolist() == ["rate", "decay"]
-
-
-def test_drawing_with_optuna_leaves_pyplot_as_it_was(large: Study) -> None:
-    from matplotlib import pyplot as plt
-
-    before, figures = dict(plt.rcParams), plt.get_fignums()
-    section([large])
-    assert dict(plt.rcParams) == before
-    assert plt.get_fignums() == figures
 
 
 def test_several_studies_stand_side_by_side() -> None:

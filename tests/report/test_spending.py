@@ -165,7 +165,7 @@ def test_every_point_of_the_curve_is_in_its_table(study: Study, made: Section) -
 
 def test_every_number_in_the_words_is_in_the_tables(study: Study, tmp_path: Path) -> None:
     """Seconds may be minutes or hours, shares percent."""
-    found = section([study, Study.load(MadeUp(name="other", trials=40).write(tmp_path))])
+    found = section([study, Study.load(MadeUp(name="other", trials=5).write(tmp_path))])
     assert found
     values = found.tables[COST].select_dtypes("number").to_numpy().ravel().tolist()
     known = {f"{value:,.0f}" for value in values} | {f"{100 * value:.0f}" for value in values}

@@ -126,14 +126,6 @@ def test_every_gain_and_count_of_the_figure_is_in_its_table(tmp_path: Path) -> N
     assert set(made.alts) == set(made.figures)
 
 
-def test_the_known_effects_are_seen(tmp_path: Path) -> None:
-    table = by_target(transfer([Study.load(MadeUp(trials=40, noise=0.1).write(tmp_path))]))
-    whole = table[table["source_language"] == ANY].set_index(["task", "target"])["delta"]
-    for target in ("intent", "slots", "retrieval"):
-        assert whole["nli", target] > whole["paraphrase", target] > whole["questions", target]
-        assert whole["questions", target] < 0
-
-
 def test_a_heat_map_of_many_rows_shows_tasks_alone() -> None:
     stages = [stage("first", **{f"task{n}_{language}": 1.0}) for n in range(15) for language in ("en", "de")]
     study = Frames([chain(), *map(chain, stages)], {(n, "intent", "ru"): 1.0 for n in range(1, 31)})

@@ -115,6 +115,7 @@ def test_gain_that_falls_with_distance_has_a_correlation_of_minus_one() -> None:
     [found] = rank_correlations(pairs_of(genetic=x, gain=-x)).itertuples()
     assert (found.rho, found.low, found.high) == pytest.approx((-1.0, -1.0, -1.0))
     assert found.p < 0.01
+    assert found.p_holm == found.p  # it is the only correlation
 
 
 def test_measures_that_tell_less_than_three_languages_from_the_rest_are_left_out() -> None:
@@ -221,8 +222,12 @@ def test_the_figure_and_the_words_are_of_the_tables() -> None:
     ]
 
 
-def test_languages_that_uriel_does_not_know_make_no_figure() -> None:
+def test_languages_that_uriel_does_not_know_make_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     gains = {(1, "intent", f"x{letter}"): 1.0 for letter in "abcdefghijk"}
+    unknown = {measure: pd.DataFrame(np.nan, ["en", *"ab"], ["en", *"ab"]) for measure in MEASURES}
+    monkeypatch.setattr(
+        typology, "distances", lambda codes: {m: t.reindex(codes, columns=codes) for m, t in unknown.items()}
+    )
     made = section([Frames([chain(), *prefixes("en")], gains)])  # type: ignore[list-item]
     assert made is not None
     assert not made.figures

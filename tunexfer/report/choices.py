@@ -57,10 +57,10 @@ def section(studies: Sequence[Study]) -> Section | None:
             figures[EFFECTS + suffix], alts[EFFECTS + suffix] = draw_effects(table), _alt(table)
         if len(trials) >= LARGE:
             rebuilt = optuna_study(trials, study.plan.get("coordinates") or {})
-            found = importances(rebuilt)
-            tables.setdefault(IMPORTANCES, []).append(found.assign(study=study.name))
-            figures[IMPORTANCES + suffix] = _draw_importances(rebuilt, found)
-            highest = ", ".join(f"{row.coordinate} {row.importance:.0%}" for row in found.head(3).itertuples())
+            ranked = importances(rebuilt)
+            tables.setdefault(IMPORTANCES, []).append(ranked.assign(study=study.name))
+            figures[IMPORTANCES + suffix] = _draw_importances(rebuilt, ranked)
+            highest = ", ".join(f"{row.coordinate} {row.importance:.0%}" for row in ranked.head(3).itertuples())
             alts[IMPORTANCES + suffix] = f"Bars of the importance of each coordinate. Highest: {highest}."
             words.append(f"{name}Highest importances (PED-ANOVA by Optuna, shares of 100 %): {highest}.")
     if not tables:
@@ -156,11 +156,13 @@ def effects(choices: pd.DataFrame, objective: pd.Series[float], prefixes: pd.Ser
     rest = (objective - choices.loc[:, inner] @ coefficients).groupby(prefixes).mean()
     means = choices.loc[:, ~inner].groupby(prefixes).mean()
     _, between = _least_squares(means - means.mean(), rest - rest.mean(), spent=1)
-    found = pd.concat([table.assign(units=len(choices)), between.assign(units=units)]).loc[choices.columns]
-    known = found["p"].notna()
-    corrected = multipletests(found.loc[known, "p"], method="holm")[1] if known.any() else []
-    found.insert(4, "p_holm", pd.Series(corrected, index=found.index[known], dtype=float).reindex(found.index))
-    return found.reset_index()
+    estimates = pd.concat([table.assign(units=len(choices)), between.assign(units=units)]).loc[choices.columns]
+    known = estimates["p"].notna()
+    corrected = multipletests(estimates.loc[known, "p"], method="holm")[1] if known.any() else []
+    estimates.insert(
+        4, "p_holm", pd.Series(corrected, index=estimates.index[known], dtype=float).reindex(estimates.index)
+    )
+    return estimates.reset_index()
 
 
 def _least_squares(x: pd.DataFrame, y: pd.Series[float], spent: int) -> tuple[Any, pd.DataFrame]:

@@ -66,7 +66,7 @@ def distances(codes: Sequence[str]) -> dict[str, pd.DataFrame]:
     """
     folder = _folder()
     wanted = list(dict.fromkeys(codes))
-    found = {}
+    matrices = {}
     for measure, (file, prefix) in _FILES.items():
         with np.load(folder / file, allow_pickle=False) as arrays:
             places = {str(code): at for at, code in enumerate(arrays["langs"])}
@@ -75,8 +75,8 @@ def distances(codes: Sequence[str]) -> dict[str, pd.DataFrame]:
         for row, code in enumerate(wanted):
             if (uriel := language(code).uriel) in places:
                 features[row] = data[places[uriel]][own].max(axis=-1)  # the union of URIEL's sources
-        found[measure] = pd.DataFrame(angular(features), index=wanted, columns=wanted)
-    return found
+        matrices[measure] = pd.DataFrame(angular(features), index=wanted, columns=wanted)
+    return matrices
 
 
 def angular(features: Array) -> Array:

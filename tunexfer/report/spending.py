@@ -40,8 +40,8 @@ def section(studies: Sequence[Study]) -> Section | None:
         words.append(f"{study.name}: {_sentence(total)}")
         by_job = costs(ran)
         by_job["seconds_saved"] = by_job["name"].map(saved).fillna(0.0).where(by_job["kind"] == "train", 0.0)
-        found = {COST: pd.DataFrame([total]), BY_JOB: by_job, JOBS: tree, CURVE: curve}
-        for title, table in found.items():
+        parts = {COST: pd.DataFrame([total]), BY_JOB: by_job, JOBS: tree, CURVE: curve}
+        for title, table in parts.items():
             tables[title].append(pd.concat([pd.Series(study.name, table.index, name="study"), table], axis=1))
         if len(tree) > 1:
             figures[JOBS + suffix] = draw_jobs(tree)

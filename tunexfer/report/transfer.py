@@ -113,20 +113,20 @@ def _shares(stages: Sequence[Stage]) -> pd.DataFrame:
     return table.groupby(["task", "source_language"], as_index=False).sum()
 
 
-def by_target(found: Transfer) -> pd.DataFrame:
+def by_target(results: Transfer) -> pd.DataFrame:
     """Average over prefixes, each with its mean over the target's unseen languages.
 
     returns: one row a task, source language (or `ANY`) and target: delta, sd over prefixes (NaN with one), prefixes,
         and own_baseline, the number of these that are compared with chains of their own target values
     """
-    unseen = found.gains[found.gains["unseen"]]
+    unseen = results.gains[results.gains["unseen"]]
     cells = unseen.groupby(["study", "prefix", "target"], as_index=False, sort=False)
-    return _averages(cells.agg(gain=("gain", "mean"), own=("own", "all")), found.sources, ["target"])
+    return _averages(cells.agg(gain=("gain", "mean"), own=("own", "all")), results.sources, ["target"])
 
 
-def by_language(found: Transfer) -> pd.DataFrame:
+def by_language(results: Transfer) -> pd.DataFrame:
     """Average in every language, seen ones too: the columns of `by_target`, with language and unseen."""
-    return _averages(found.gains, found.sources, ["target", "language", "unseen"])
+    return _averages(results.gains, results.sources, ["target", "language", "unseen"])
 
 
 def _averages(gains: pd.DataFrame, sources: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -144,19 +144,19 @@ def _averages(gains: pd.DataFrame, sources: pd.DataFrame, by: list[str]) -> pd.D
 
 def section(studies: Sequence[Study]) -> Section | None:
     """Make the heat map of tasks and targets with its tables; None where there is nothing to compare."""
-    found = transfer(studies)
-    means = by_target(found)
+    results = transfer(studies)
+    means = by_target(results)
     if means.empty:
         return None
     figure = "Mean gain by intermediate task and target"
     tables = {
         "Gain by intermediate task": means,
-        "Gain by intermediate task in each language": by_language(found),
+        "Gain by intermediate task in each language": by_language(results),
     }
     return Section(
         key="transfer",
         title="What helps and what hurts",
-        words=tuple(_words(studies, found, means)),
+        words=tuple(_words(studies, results, means)),
         tables=tables,
         figures={figure: _draw_targets(means)},
         alts={figure: f"Heat map of the mean gain by intermediate task and target. {_extremes(means)}"},
@@ -165,20 +165,20 @@ def section(studies: Sequence[Study]) -> Section | None:
     )
 
 
-def _words(studies: Sequence[Study], found: Transfer, means: pd.DataFrame) -> Iterator[str]:
+def _words(studies: Sequence[Study], results: Transfer, means: pd.DataFrame) -> Iterator[str]:
     yield (
         "Mean gain in points over the chains that trained on a task, alone or in a mixture, in the languages unseen "
-        "both in the chain and in the one it is compared with. Trials with the same encoder and stages count once; "
-        "under each gain is the number of different ones." + (" All studies are pooled." if len(studies) > 1 else "")
+        "both in the chain and in the one it is compared with. Trials with the same prefix (encoder and stages) count "
+        "once; under each gain is the number of prefixes." + (" All studies are pooled." if len(studies) > 1 else "")
     )
-    own = found.gains.groupby(["study", "prefix", "target"])["own"].all()
+    own = results.gains.groupby(["study", "prefix", "target"])["own"].all()
     yield (
         f"{int(own.sum())} of {len(own)} pairs of stages and target are compared with the chain without a stage that "
         "has the same target values (own_baseline in the tables), the others with the baseline; there, the effect of "
         "another learning rate or train language of the target is part of the gain."
     )
     yield f"{int((_whole(means)['delta'] < 0).sum())} of {len(_whole(means))} cells are below 0. {_extremes(means)}"
-    if left_out := sorted(set(found.gains["target"]) - set(means["target"])):
+    if left_out := sorted(set(results.gains["target"]) - set(means["target"])):
         yield f"Left out, as no language is unseen in both chains: {', '.join(left_out)}."
 
 
@@ -203,8 +203,8 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
 
     raises: StudyError, if there is no gain to draw or no such target
     """
-    found = transfer(studies)
-    means = by_target(found)
+    results = transfer(studies)
+    means = by_target(results)
     if means.empty:
         raise StudyError(
             "There is nothing to draw yet: it takes a complete baseline and a complete trial with an intermediate "
@@ -214,7 +214,7 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
         return _draw_targets(means)
     if target not in (names := means["target"].unique()):
         raise StudyError(f"There is no target {target!r}. Targets: {', '.join(names)}.")
-    languages = by_language(found)
+    languages = by_language(results)
     return heat_map(_whole(languages[languages["target"] == target]), ["language"], ["task", "source_language"])
 
 
