@@ -67,16 +67,19 @@ def distances(codes: Sequence[str]) -> dict[str, pd.DataFrame]:
     folder = _folder()
     wanted = list(dict.fromkeys(codes))
     matrices = {}
-    for measure, (file, prefix) in _FILES.items():
+    for file in dict.fromkeys(file for file, _ in _FILES.values()):
         with np.load(folder / file, allow_pickle=False) as arrays:
             places = {str(code): at for at, code in enumerate(arrays["langs"])}
-            own, data = np.char.startswith(arrays["feats"], prefix), arrays["data"]
-        features = np.full((len(wanted), own.sum()), float(_UNKNOWN))
+            names, data = arrays["feats"], arrays["data"]
+        features = np.full((len(wanted), len(names)), float(_UNKNOWN))
         for row, code in enumerate(wanted):
             if (uriel := language(code).uriel) in places:
-                features[row] = data[places[uriel]][own].max(axis=-1)  # the union of URIEL's sources
-        matrices[measure] = pd.DataFrame(angular(features), index=wanted, columns=wanted)
-    return matrices
+                features[row] = data[places[uriel]].max(axis=-1)  # the union of URIEL's sources
+        for measure, (own, prefix) in _FILES.items():
+            if own == file:
+                angles = angular(features[:, np.char.startswith(names, prefix)])
+                matrices[measure] = pd.DataFrame(angles, index=wanted, columns=wanted)
+    return {measure: matrices[measure] for measure in MEASURES}
 
 
 def angular(features: Array) -> Array:

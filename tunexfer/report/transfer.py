@@ -6,7 +6,7 @@ are averaged first and count once.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +49,8 @@ def transfer(studies: Sequence[Study]) -> Transfer:
     The comparison is with the no-stage chain that has the trial's own target values where the study ran one, else with
     the baseline. Scores are of the test split where the target has one, else of validation.
     """
-    gains, sources = [], []
+    gains: list[pd.DataFrame] = []
+    sources: list[tuple[str, int, str, str, float]] = []
     for study in studies:
         scores = _main_scores(study)
         chains = {int(trial): study.chain(int(trial)) for trial in scores["trial"].unique()}
@@ -58,8 +59,9 @@ def transfer(studies: Sequence[Study]) -> Transfer:
         for trial, target, stages, key in _prefixes(chains):
             if key not in numbers:
                 numbers[key] = len(numbers)
-                made = _shares(stages).assign(study=study.name, prefix=numbers[key])
-                sources.append(made if chains[trial].stages else made.assign(task=NO_STAGE))
+                for (task, language), share in _shares(stages).items():
+                    task = task if chains[trial].stages else NO_STAGE
+                    sources.append((study.name, numbers[key], task, language, share))
             rows.append((trial, target, numbers[key], bool(chains[trial].stages)))
         prefixes = pd.DataFrame(rows, columns=["trial", "target", "prefix", "staged"])
         kinds: dict[str, Any] = {"trial": "int64", "target": str, "prefix": "int64", "staged": bool}
@@ -73,14 +75,14 @@ def transfer(studies: Sequence[Study]) -> Transfer:
         )
         made = grouped.agg(gain=("gain", "mean"), unseen=("unseen", "all"), own=("own", "all"))
         gains.append(made.astype({"unseen": bool, "own": bool}))
-    none = _shares(()).assign(study="", prefix=0)
-    return Transfer(pd.concat(gains, ignore_index=True), pd.concat(sources or [none], ignore_index=True))
+    columns = ["study", "prefix", "task", "source_language", "share"]
+    return Transfer(pd.concat(gains, ignore_index=True), pd.DataFrame(sources, columns=columns))
 
 
 def _main_scores(study: Study) -> pd.DataFrame:
     scores = study.scores().astype({"target": str, "language": str, "split": str})
     scores = scores[scores["main"] & (scores["phase"] != "confirm") & scores["delta"].notna()]
-    tested = scores["target"].isin(scores.loc[scores["split"] == "test", "target"])
+    tested = scores["target"].isin(scores.loc[scores["split"] == "test", "target"].unique())
     return scores[scores["split"] == np.where(tested, "test", "validation")]
 
 
@@ -101,16 +103,13 @@ def _prefixes(chains: dict[int, Chain]) -> Iterator[tuple[int, str, tuple[Stage,
                 yield trial, target.name, (target.stage,), (chain.encoder, chain.line(target.name))
 
 
-def _shares(stages: Sequence[Stage]) -> pd.DataFrame:
-    """Tabulate each source's share of the rows that the stages see."""
-    rows = [
-        (source.task, source.language, share * stage.steps * stage.batch_size)
-        for stage in stages
-        for source, share in zip(stage.mixture.sources, stage.mixture.shares, strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=["task", "source_language", "share"])
-    table["share"] /= table["share"].sum()
-    return table.groupby(["task", "source_language"], as_index=False).sum()
+def _shares(stages: Sequence[Stage]) -> dict[tuple[str, str], float]:
+    """Map each task and language to its share of the rows that the stages see."""
+    rows: Counter[tuple[str, str]] = Counter()
+    for stage in stages:
+        for source, share in zip(stage.mixture.sources, stage.mixture.shares, strict=True):
+            rows[source.task, source.language] += share * stage.steps * stage.batch_size  # type: ignore[assignment]
+    return {source: count / rows.total() for source, count in rows.items()}
 
 
 def by_target(results: Transfer) -> pd.DataFrame:

@@ -97,14 +97,19 @@ def language_pairs(gains: pd.DataFrame, matrices: Mapping[str, pd.DataFrame]) ->
     """
     counts = gains.drop_duplicates(["study", "prefix"]).value_counts(["study", "sources"], sort=True)
     gains = gains.merge(counts.head(MOST_SOURCES).rename("prefixes").reset_index(), on=["study", "sources"])
-    apart = {
-        measure: [
-            sum(share * matrix.at[source, code] for source, share in weights)
-            for weights, code in zip(gains["weights"], gains["language"], strict=True)
-        ]
-        for measure, matrix in matrices.items()
-    }
-    cells = gains.assign(**apart).groupby(["study", "sources", "prefixes", "target", "language"], as_index=False)
+    codes, mixtures = pd.factorize(gains["weights"])
+    apart = [
+        pd.DataFrame(
+            {
+                measure: sum(share * matrix.loc[source] for source, share in weights)
+                for measure, matrix in matrices.items()
+            }
+        )
+        for weights in mixtures
+    ]
+    far = pd.concat(apart, keys=range(len(mixtures)), names=["weights", "language"]).reset_index()
+    placed = gains.assign(weights=codes).merge(far, on=["weights", "language"])
+    cells = placed.groupby(["study", "sources", "prefixes", "target", "language"], as_index=False)
     means = cells[["gain", *MEASURES]].mean()
     means["gain"] -= means.groupby(["study", "sources", "target"])["gain"].transform("mean")
     level = gains.groupby(["study", "sources", "target"])["gain"].mean().groupby(["study", "sources"]).mean()
