@@ -24,10 +24,12 @@ import typer
 from by_hand import ByHand, difference, job_of
 from rich.console import Console
 
-from tunexfer.cli.launch import make_runner, prepare_all
+from tunexfer.cli.launch import contents_of, make_executor, prepare_all
 from tunexfer.cli.main import cache_folder
 from tunexfer.core.chain import Chain
+from tunexfer.core.graph import ancestors, jobs_of
 from tunexfer.plan.plan import Plan
+from tunexfer.tasks.kinds import KINDS
 
 GRID = Path(__file__).parent / "grid.yaml"
 Scores = dict[str, float]
@@ -43,9 +45,15 @@ def by_tunexfer(chain: Chain, seed: int) -> Scores:
     plan = Plan.load(GRID, cache=cache_folder())
     prepared = prepare_all(plan, cache_folder(), Console(quiet=True))
     with tempfile.TemporaryDirectory() as store:
-        runner = make_runner(prepared, store, store_bytes=10**10, device="cpu", threads=1)
-        result = runner.run(chain, seed=seed, on_progress=lambda _: None)
-    return {f"{s.split}/{s.target}/{s.language}": s.value for s in result.scores if s.main}
+        executor = make_executor(prepared, store, store_bytes=10**10, device="cpu", threads=1)
+        jobs = jobs_of(chain, seed=seed, contents=contents_of(plan, prepared)[chain.encoder.identity])
+        results = {job.key: executor.run(job, ancestors(job, jobs)) for job in jobs}
+    metrics = {job: results[job.key].metrics for job in jobs if job.target}
+    return {
+        f"{split}/{job.name}/{language}": values[KINDS[plan.suite.tasks[job.tasks[0]].kind].main_metric]
+        for job, own in metrics.items()
+        for language, split, values in own
+    }
 
 
 def main(

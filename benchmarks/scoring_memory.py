@@ -18,14 +18,15 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow.parquet as pq
 import typer
 
 from tunexfer.cli.main import cache_folder
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
-from tunexfer.core.files import TrialFolder
+from tunexfer.core.graph import ancestors, jobs_of
 from tunexfer.data.checkpoint import resolve_encoder
 from tunexfer.data.prepare import Prepared, prepare
-from tunexfer.record.record import write_result
+from tunexfer.tasks.kinds import ROWS_SCHEMA
 from tunexfer.tasks.suite import Suite, TaskBlock
 
 MIB = 2**20
@@ -87,16 +88,23 @@ def the_chain(encoder: Path) -> Chain:
 
 
 def run_trial(prepared: Path, folder: Path) -> None:
-    """In a process of its own; prints what `resident` says."""
-    from tunexfer.store import StageStore
-    from tunexfer.training.executor import ChainRunner
+    """Run the chain's jobs in a process of its own, write its rows as a search does, and print `resident`."""
+    from tunexfer.store import ROWS, StageStore
+    from tunexfer.training.executor import Executor
 
     loaded = Prepared.load(prepared)
-    runner = ChainRunner(loaded, StageStore(folder / "store"), device="cpu", threads=1)
-    result = runner.run(the_chain(loaded.encoder), seed=0)
-    trial = TrialFolder(folder / "0000")
-    trial.path.mkdir()
-    write_result(trial, result.scores, result.rows)
+    chain = the_chain(loaded.encoder)
+    store = StageStore(folder / "store")
+    executor = Executor({chain.encoder.identity: prepared}, store, device="cpu", threads=1)
+    jobs = jobs_of(chain, seed=0, contents=loaded.contents)
+    for job in jobs:
+        executor.run(job, ancestors(job, jobs))
+    entries = (store.get(job.key) for job in jobs if job.kind == "evaluate")
+    with pq.ParquetWriter(folder / "rows.parquet", ROWS_SCHEMA) as writer:
+        for entry in entries:
+            assert entry
+            for batch in pq.ParquetFile(entry.files[ROWS]).iter_batches(65536):
+                writer.write_batch(batch)
     print(*resident())
 
 

@@ -85,21 +85,23 @@ def _loopback() -> Iterator[None]:
             os.environ[MANY_NODES] = before
 
 
-def capacity(*, cpus: int, gpus: float) -> int:
-    """How many trials fit on the cluster at once.
+def capacity(device: Mapping[str, float]) -> int:
+    """Count the devices that fit on the cluster.
 
-    raises: StudyError, if not even one does
+    device: Ray's names of resources -> what a device takes
+    raises: StudyError, if not even one fits
     """
     there: dict[str, float] = ray.cluster_resources()
-    fits = int(there.get("CPU", 0) // cpus)
-    if gpus:
-        nodes = [node["Resources"].get("GPU", 0) for node in _nodes()]
-        fits = min(fits, sum(int(count) * int(1 / gpus) for count in nodes))
+    fits = min(int(there.get(name, 0) // amount) for name, amount in device.items() if amount and name != "GPU")
+    if share := device.get("GPU"):
+        counts = [node["Resources"].get("GPU", 0) for node in _nodes()]
+        fits = min(fits, sum(int(count) * int(1 / share) for count in counts))
     if fits < 1:
-        raise StudyError(
-            f"a trial wants {cpus} CPUs and {gpus:g} GPUs, but the cluster has {there.get('CPU', 0):g} and "
-            f"{there.get('GPU', 0):g}. Lower resources.cpus or resources.gpus."
+        wanted, found = (
+            " and ".join(f"{resources.get(name, 0):g} {name}" for name, amount in device.items() if amount)
+            for resources in (device, there)
         )
+        raise StudyError(f"a job needs {wanted}, but the cluster has {found}. Lower resources.cpus or resources.gpus.")
     return fits
 
 

@@ -201,6 +201,7 @@ class Dispatcher:
             self.error = error
         finally:
             self.devices.close()
+            self.loop.device_seconds = self.devices.held_s
 
     def _turn(self) -> None:
         with self._lock:

@@ -45,12 +45,27 @@ class Executor(Protocol):
         """
 
 
+class Trials(Protocol):
+    """Where trials come from; `search.schedule.Schedule` is the usual one."""
+
+    exhausted: bool
+    """Whether there were fewer chains than trials asked for."""
+
+    def next(self) -> Trial | Literal["wait", "done"]:
+        """Return the next trial; `wait` while it depends on trials that still run."""
+
+    def ended(self, result: TrialResult) -> None:
+        """Take note of how a trial ended."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a search ended."""
 
     state: SearchState
     seconds: float
+    device_seconds: float = 0.0
+    """Seconds that devices were held, summed over devices; 0 where the search ran in this process."""
 
 
 @dataclass
@@ -82,21 +97,24 @@ class SearchLoop:
         contents: Mapping[str, Contents],
         listeners: Sequence[Listener] = (),
         *,
+        schedule: Trials | None = None,
         rule: StoppingRule = never,
         on_report: Callable[[int, dict[str, Any]], None] = lambda number, report: None,
     ) -> None:
         """
         contents:   encoder's identity -> what its trials read
+        schedule:   trials to run; those that the plan's sampler draws if not given
         rule:       asked after each finished job of a trial whether the trial goes on
         on_report:  called after each finished job of a trial with its number, scores and cost so far, and at its end
         """
         self.plan, self.record, self.store, self.contents = plan, record, store, contents
         self.listeners, self._rule, self._on_report = list(listeners), rule, on_report
-        self.schedule, self.queue = Schedule(plan, record), JobQueue()
+        self.schedule, self.queue = schedule or Schedule(plan, record), JobQueue()
         self._first: Trial | Literal["wait", "done"] | None = self.schedule.next()
         self.state: SearchState = "finished"
         self.error: StudyError | None = None
         self.stopping = False
+        self.device_seconds = 0.0
         self.cancelled: set[str] = set()
         """Keys of running jobs that no trial needs any more."""
         self._started = time.monotonic()
@@ -141,7 +159,7 @@ class SearchLoop:
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self.state, time.monotonic() - self._started)
+        return Outcome(self.state, time.monotonic() - self._started, self.device_seconds)
 
     @property
     def idle_for_good(self) -> bool:
@@ -155,9 +173,9 @@ class SearchLoop:
 
         warm: keys of the models that the device has in memory
         """
-        job = self.queue.take(warm)
+        job = self.queue.take(warm, last=self.idle_for_good)
         while job is None and self._draw():
-            job = self.queue.take(warm)
+            job = self.queue.take(warm, last=self.idle_for_good)
         return job
 
     def line(self, job: Job) -> tuple[Job, ...]:

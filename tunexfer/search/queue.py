@@ -11,7 +11,8 @@ class JobQueue:
     """The jobs of the trials that have begun: those that wait for a parent, those that are ready, those that run.
 
     A job that several trials need is in the queue once. Among ready jobs a device takes first what continues the model
-    that it has in memory, then what belongs to the trial that began first; within a trial, the longest line of jobs.
+    that it has in memory, then what belongs to the trial that began first, so that its scores come soon; within a
+    trial, the longest line of jobs. Once all trials are drawn their scores teach nobody: the longest line goes first.
     """
 
     def __init__(self) -> None:
@@ -43,19 +44,22 @@ class JobQueue:
                 length += job.row_count
                 self._length[job.key] = max(self._length[job.key], length)
 
-    def take(self, warm: Collection[str] = ()) -> Job | None:
+    def take(self, warm: Collection[str] = (), *, last: bool = False) -> Job | None:
         """Take the next ready job for a device; None if no job is ready.
 
         warm: keys of the models that the device has in memory
+        last: whether all trials have been drawn
         """
         if not self._ready:
             return None
-        key = min(self._ready, key=lambda key: self._rank(key, warm))
+        key = min(self._ready, key=lambda key: self._rank(key, warm, last))
         self._ready.remove(key)
         self.running.add(key)
         return self._jobs[key]
 
-    def _rank(self, key: str, warm: Collection[str]) -> tuple[bool, int, int, str]:
+    def _rank(self, key: str, warm: Collection[str], last: bool) -> tuple[bool, int, int, str]:
+        if last:
+            return False, -self._length[key], self._users[key][0], key
         job = self._jobs[key]
         continues = job.kind == "evaluate" and any(parent in warm for parent in job.parents)
         return not continues, self._users[key][0], -self._length[key], key

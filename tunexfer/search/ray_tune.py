@@ -32,7 +32,7 @@ from tunexfer.record.record import Record
 from tunexfer.search.cluster import capacity, check_shared, cluster
 from tunexfer.search.gauges import StudyMetrics
 from tunexfer.search.jobs import Devices, Dispatcher, MakeExecutor
-from tunexfer.search.loop import Outcome, SearchLoop
+from tunexfer.search.loop import Outcome, SearchLoop, Trials
 from tunexfer.search.stopping import StoppingRule, never
 from tunexfer.store import StageStore
 
@@ -44,6 +44,9 @@ TUNE_SETTINGS = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a study resumes from its own record; Tune's grows with the trials
 }
+MAX_ACTORS = 4
+"""Trials that Tune shows as running at once. Each is a process, which the search doesn't need; what begins meanwhile
+runs all the same, and Tune catches up on its reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,8 @@ class SearchOptions:
     shared: Mapping[str, Path] = field(default_factory=dict)
     """Folders that every node must see, by what they are: checked on an existing cluster."""
     rule: StoppingRule = never
+    device: Mapping[str, float] = field(default_factory=dict)
+    """Ray's names of the resources that a device takes; the CPUs and GPUs of the plan's `resources:` if not given."""
 
 
 def run_search(
@@ -67,6 +72,7 @@ def run_search(
     make_executor: MakeExecutor,
     options: SearchOptions,
     listeners: Sequence[Listener] = (),
+    schedule: Trials | None = None,
 ) -> Outcome:
     """Run what the study still lacks. Trials that are complete in the record are not run again.
 
@@ -82,6 +88,7 @@ def run_search(
         store,
         contents,
         [trials, *listeners],
+        schedule=schedule,
         rule=options.rule,
         on_report=lambda *report: reports.put(report),
     )
@@ -111,12 +118,9 @@ def _fit(
             loop.notify("info", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
         if options.address:
             check_shared(options.shared)
-        capacity(cpus=wants.cpus, gpus=wants.gpus)  # raises where not even one device fits
-        devices = Devices(
-            make_executor,
-            {"CPU": wants.cpus, "GPU": wants.gpus},
-            lambda: min(limit, capacity(cpus=wants.cpus, gpus=wants.gpus)),
-        )
+        device = options.device or {"CPU": wants.cpus, "GPU": wants.gpus}
+        capacity(device)  # raises where not even one fits
+        devices = Devices(make_executor, device, lambda: min(limit, capacity(device)))
         metrics = StudyMetrics(loop.record)
         loop.listeners.append(metrics)
         with metrics, Dispatcher(loop, devices).running() as dispatcher:
@@ -226,17 +230,23 @@ class _Trials(_Hook, Searcher):
     def __init__(self, dispatcher: Dispatcher, trials: _TrialQueue) -> None:
         super().__init__()
         self._dispatcher, self._trials = dispatcher, trials
+        self._shown = 0
 
     def suggest(self, trial_id: str) -> Any:
-        over = not self._dispatcher.alive
+        if not self._dispatcher.alive:
+            return Searcher.FINISHED
+        if self._shown >= MAX_ACTORS:
+            return None
         try:
             trial = self._trials.begun.get_nowait()
         except queue.Empty:
-            return Searcher.FINISHED if over else None
+            return None
+        self._shown += 1
         return {"number": trial.number, "phase": trial.phase, "seed": trial.seed, **trial.point}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The search loop has told the sampler already."""
+        """Make room for the next trial; the search loop has told the sampler already."""
+        self._shown -= 1
 
     def save(self, checkpoint_path: str) -> None:
         """A study continues from its own record, never from Ray's."""
