@@ -1,4 +1,4 @@
-"""StudyStatus-ins small enough for a test: a real encoder of 2 layers and a suite of five tasks in a handful of words.
+"""Stand-ins small enough for a test: a real encoder of 2 layers and a suite of five tasks in a handful of words.
 
 Everything in the suite can be learnt from single words or marks that languages share, so that a few dozen steps move
 the scores, and nothing needs a download.
