@@ -125,7 +125,7 @@ def _rows(place: Place, language: str, split: Split, collection: Path | None) ->
 
 
 def _write_tagged(place: Place, folder: Path) -> None:
-    """StudyStatus-ins for a set of two text files, with its labels in a third."""
+    """Stand-ins for a set of two text files, with its labels in a third."""
     rows = stand_ins(place, "en", "train", ROWS["train"])
     labels = sorted({tag for row in rows for tag in row["tags"]})
     texts = {
