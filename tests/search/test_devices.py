@@ -1,0 +1,86 @@
+"""Jobs on real Ray devices: rules that stop trials, processes that die, devices that are kept warm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import drive
+import pytest
+from fake_executor import CONTENTS, FakeExecutor
+
+from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import TrialResult
+from tunexfer.record.listener import Listener
+from tunexfer.record.record import Record
+from tunexfer.search.ray_tune import SearchOptions, run_search
+from tunexfer.search.stopping import after_jobs
+from tunexfer.store import StageStore
+
+pytestmark = pytest.mark.slow
+
+STAGE = drive.SPACE["stages"][0] | {"tasks": ["match"], "languages": ["en"]}
+STAGE["learning_rate"] = {"choice": [1.0e-3, 2.0e-3, 3.0e-3]}
+TARGETS = [drive.SPACE["targets"][0] | {"learning_rate": 1.0e-3}]
+
+
+class Killer(Listener):
+    """Kills the device that has begun a training last, once."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.killed = store, 0
+
+    def finished(self, result: TrialResult) -> None:
+        if result.trial.number == 0:
+            threading.Thread(target=self._kill, daemon=True).start()
+
+    def _kill(self) -> None:
+        while not self.killed:
+            lines = (self.store / "runs.log").read_text().splitlines()
+            process, _, kind, _ = lines[-1].split()
+            if kind == "train":
+                self.killed = int(process)
+                os.kill(self.killed, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+def search(root: Path, *listeners: Listener, step_s: float = 0.0, **options: Any) -> Record:
+    search = {"trials": 4, "seed": 3, "algorithm": "grid"}
+    plan = drive.plan_in(root, stages=[STAGE], targets=TARGETS, search=search)
+    contents = {encoder.identity: CONTENTS for encoder in plan.encoders}
+    make = lambda: FakeExecutor(root / "store", step_s)  # noqa: E731
+    with Record.drive(StudyFolder(root / "runs" / "fake"), plan.as_dict()) as record:
+        run_search(plan, record, StageStore(root / "store"), contents, make, SearchOptions(**options), listeners)
+    return record
+
+
+def test_a_rule_stops_trials_on_devices_and_what_they_trained_stays(tmp_path: Path) -> None:
+    record = search(tmp_path, rule=after_jobs(1))
+    assert [result.state for result in record.ended] == ["complete", "stopped", "stopped", "stopped"]
+    stages = [job.key for result in record.ended for job in result.jobs if job.name == "intermediate"]
+    assert len(stages) == 3
+    assert all(StageStore(tmp_path / "store").has(key) for key in stages)
+
+
+def test_a_device_that_dies_costs_the_job_it_was_on_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    killer = Killer(tmp_path / "store")
+    record = search(tmp_path, killer, step_s=0.2)
+    assert killer.killed
+    assert [result.state for result in record.ended] == ["complete"] * 4
+    jobs = 2 + 3 * 3
+    assert len((tmp_path / "store" / "runs.log").read_text().splitlines()) == jobs + 1
+    undisturbed = search(tmp_path / "alone")
+    tables = [study.score_table().drop(columns="study") for study in (record, undisturbed)]
+    assert tables[0].equals(tables[1])
+
+
+def test_one_process_a_device_runs_all_of_its_jobs(tmp_path: Path) -> None:
+    search(tmp_path, concurrent=1)
+    lines = [line.split() for line in (tmp_path / "store" / "runs.log").read_text().splitlines()]
+    assert len(lines) == 2 + 3 * 3
+    assert len({process for process, *_ in lines}) == 1
