@@ -80,7 +80,7 @@ def test_trained_again_it_gives_the_same_scores_and_models_bit_for_bit(made: Mad
     plan = Plan.load(export_replay(made.folder, 1, tmp_path / "again"), cache=tmp_path / "cache")
     store = StageStore(tmp_path / "store")
     [result] = run(plan, plan.every_chain() or [], store)
-    assert not any(stage.reused for stage in result.stages)
+    assert not any(stage.reused for stage in result.trainings)
     assert result.scores == Record(made.folder).scores(1)
     for stage in Record(made.folder).ended[1].trainings:
         before, again = made.store.get(stage.key), store.get(stage.key)

@@ -90,7 +90,7 @@ def told_by_the_record(folder: StudyFolder) -> Series:
     record = Record(folder)
     best = record.best()
     states = Counter(ended.state for ended in record.ended)
-    runs = Counter((run.name, run.reused) for ended in record.ended for run in ended.stages)
+    runs = Counter((run.name, run.reused) for ended in record.ended for run in ended.trainings)
     assert best is not None
     assert best.objective is not None
     return {

@@ -54,6 +54,7 @@ def others(prepared: Prepared, chain: Chain, store: Path, count: int) -> list[tu
     """Scores and trained stages of `count` processes that run the chain at the same time."""
     arguments = [sys.executable, "-c", RUN, str(prepared.path), str(store), json.dumps(chain.as_dict())]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the tests' own modules too
     processes = [subprocess.Popen(arguments, **pipes) for _ in range(count)]
     for process in processes:
         assert process.stdout is not None

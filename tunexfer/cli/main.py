@@ -257,7 +257,8 @@ def search(
         ),
     ] = None,
     concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of concurrent trials; as many as fit by default.")
+        int | None,
+        typer.Option(min=1, help="Maximum number of jobs at once, one per device; as many as fit by default."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Address of a running Ray cluster; `auto` finds one on this machine.")

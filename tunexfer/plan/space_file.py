@@ -25,7 +25,7 @@ class Search(Strict):
     minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial starts after this many minutes."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
-    """Maximum number of concurrent trials; by default as many as fit."""
+    """Maximum number of jobs at once, one on each device; by default as many as fit."""
 
 
 class Resources(Strict):
@@ -41,7 +41,7 @@ class Resources(Strict):
     @classmethod
     def _one_at_most(cls, value: float) -> float:
         if value > 1:
-            raise ValueError("a trial trains on one GPU at most; run more trials at once instead")
+            raise ValueError("a job runs on one GPU at most; with more GPUs more jobs run at once")
         return value
 
 

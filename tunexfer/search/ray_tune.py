@@ -141,12 +141,12 @@ def follow(
     board = remote.options(num_cpus=0, max_concurrency=1000).remote()
     poster = threading.Thread(target=_post, args=(board, reports), name="reports", daemon=True)
     poster.start()
-    trainable = tune.with_parameters(TrialReports, board=board)
+    trainable = tune.with_parameters(_TrialReports, board=board)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"memory": 1}),
         tune_config=tune.TuneConfig(
             search_alg=_Trials(dispatcher, trials),
-            scheduler=RuleScheduler(),  # type: ignore[no-untyped-call]
+            scheduler=_RuleScheduler(),  # type: ignore[no-untyped-call]
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_name,
@@ -192,7 +192,7 @@ class _Board:
         return report
 
 
-class TrialReports(tune.Trainable):
+class _TrialReports(tune.Trainable):
     """A trial as Ray Tune sees it: a report after each finished job, then the end. It takes no resources."""
 
     def setup(self, config: dict[str, Any], board: Any = None) -> None:
@@ -252,7 +252,7 @@ class _Trials(_Hook, Searcher):
         """A study continues from its own record, never from Ray's."""
 
 
-class RuleScheduler(_Hook, FIFOScheduler):
+class _RuleScheduler(_Hook, FIFOScheduler):
     """Tune's scheduler: it stops the trials that the search loop's rule has stopped.
 
     The rule is asked where jobs are handed out, since Tune hears of a job when the next one is running already.
