@@ -72,7 +72,7 @@ def test_a_ray_that_does_not_start_is_an_error_of_one_sentence(monkeypatch: pyte
         raise Exception("The current node timed out during startup")  # as Ray raises it
 
     monkeypatch.setattr(cluster.ray, "init", init)
-    opened = cluster.cluster(None, cpus_per_trial=1, name="toy")
+    opened = cluster.cluster(None, cpus_per_job=1, name="toy")
     with pytest.raises(StudyError, match=r"a local Ray cluster can't be used: The current node timed out"), opened:
         pass
 

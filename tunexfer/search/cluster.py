@@ -28,7 +28,7 @@ MANY_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @contextmanager
-def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[str]:
+def cluster(address: str | None, *, cpus_per_job: int, name: str) -> Iterator[str]:
     """Be connected to Ray for a while.
 
     address: of an existing cluster; None starts one on this machine, for this study alone
@@ -37,12 +37,12 @@ def cluster(address: str | None, *, cpus_per_trial: int, name: str) -> Iterator[
     raises: StudyError, if there is no cluster at that address, or none can be started
     """
     with contextlib.nullcontext() if address else _loopback():
-        yield from _connected(address, cpus_per_trial, name)
+        yield from _connected(address, cpus_per_job, name)
 
 
-def _connected(address: str | None, cpus_per_trial: int, name: str) -> Iterator[str]:
+def _connected(address: str | None, cpus_per_job: int, name: str) -> Iterator[str]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    threads = {name: str(cpus_per_trial) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads = {name: str(cpus_per_job) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     runtime = {"env_vars": {**threads, "TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}}
     job = JobConfig(metadata={"job_name": name})

@@ -113,7 +113,7 @@ def _fit(
     limit = options.concurrent or loop.plan.file.search.concurrent or 10**6
     os.environ.update(TUNE_SETTINGS)
     scratch = tempfile.TemporaryDirectory(prefix="tunexfer-ray-", ignore_cleanup_errors=True)
-    with scratch, cluster(options.address, cpus_per_trial=wants.cpus, name=name) as dashboard:
+    with scratch, cluster(options.address, cpus_per_job=wants.cpus, name=name) as dashboard:
         if dashboard:
             loop.notify("info", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
         if options.address:
