@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,8 @@ class Search:
         done = Finished(process(command, self.folder, TUNEXFER_CACHE=str(self.cache)))
         assert done.summary["trials"]["complete"] == trials
         plan = Plan.load(file, settings, cache=self.cache)
-        found = Record(StudyFolder(self.folder / "runs" / space)).complete
+        record = Record(StudyFolder(self.folder / "runs" / space))
+        found = [replace(result, scores=record.scores(result.trial.number)) for result in record.complete]
         for ended in found:
             for target in ended.trial.chain.targets:
                 for split in ("validation", "test"):
