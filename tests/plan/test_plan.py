@@ -58,7 +58,7 @@ def test_a_full_enumeration_shares_the_stages_that_chains_have_in_common(tmp_pat
 
 
 def test_expected_trials_are_no_more_than_the_space_has(tmp_path: Path) -> None:
-    assert load(tmp_path, {"search.trials": "50"}).expected_cost().chains == 10
+    assert load(tmp_path, {"search.trials": "50"}).expected_cost.chains == 10
 
 
 def test_pairs_without_rows_are_listed(tmp_path: Path) -> None:
@@ -176,4 +176,4 @@ def test_planning_imports_no_heavy_library() -> None:
 @pytest.mark.parametrize("path", shipped_spaces().values(), ids=lambda path: path.stem)
 def test_every_space_we_ship_can_be_planned(path: Path, tmp_path: Path) -> None:
     plan = Plan.load(path, cache=tmp_path)
-    assert plan.expected_cost().chains == plan.trials
+    assert plan.expected_cost.chains == plan.trials

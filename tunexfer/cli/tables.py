@@ -162,7 +162,7 @@ def _costs(plan: Plan) -> RenderableType:
     heads = ["trials", "stages without sharing", "with sharing", "steps without sharing", "with sharing"]
     table = _table("cost", [""], heads)
     costs = {
-        f"{plan.trials} random trials, mean": plan.expected_cost(),
+        f"{plan.trials} random trials, mean": plan.expected_cost,
         "all chains and baseline": plan.full_cost(),
     }
     for name, cost in costs.items():
@@ -180,7 +180,7 @@ def _estimates(plan: Plan, estimate: Estimate | None) -> list[str]:
     of = "of the space" if plan.every_chain() else f"of {plan.trials} random trials"
     lines = [f"stage store: holds {estimate.stored:,} of the {estimate.stages:,} distinct stages {of}"]
     if estimate.stage_bytes:
-        total = estimate.stage_bytes * plan.expected_cost().stages
+        total = estimate.stage_bytes * plan.expected_cost.stages
         size = _size(estimate.stage_bytes)
         lines.append(f"disk: {size} per stage, about {_size(total)} for {plan.trials} trials")
     seconds = estimate.seconds(plan)

@@ -35,7 +35,7 @@ class Estimate:
         """An estimate for the plan's trials one after the other from an empty store, expected sharing counted."""
         if self.step_seconds is None or self.scoring_seconds is None:
             return None
-        cost = plan.expected_cost()
+        cost = plan.expected_cost
         return cost.steps * self.step_seconds + cost.chains * self.scoring_seconds
 
 

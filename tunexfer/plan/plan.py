@@ -234,6 +234,7 @@ class Plan:
         chains = self.every_chain()
         return self.cost(dict.fromkeys([self.baseline[1], *chains])) if chains else None
 
+    @cached_property
     def expected_cost(self) -> Cost:
         """Compute the mean cost of a random search of as many trials as planned, over `DRAWS` searches."""
         costs = [self.cost(self.random_chains(self.trials, seed)) for seed in range(DRAWS)]
