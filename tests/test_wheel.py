@@ -54,7 +54,7 @@ def test_an_installed_wheel_brings_the_shipped_spaces_and_suites(site: Path, tmp
     shown = plan("spaces/xtreme_stilts.yaml", site, tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert f"using the shipped space {site / 'tunexfer' / 'search_spaces'}" in shown.stderr
-    assert "xtreme_stilts: suite xtreme" in shown.stdout
+    assert "suite xtreme, encoder" in shown.stdout
 
 
 @pytest.mark.slow
