@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -86,16 +87,18 @@ def candidates(study: Study) -> tuple[Candidate, ...]:
     if baseline is None:
         return ()
     trials = study.trials()
-    objectives, seeds = trials["objective"], trials["seed"].to_dict()
+    objectives, seeds = trials["objective"].to_dict(), trials["seed"].to_dict()
     baselines = {seeds[number]: number for number in study.repeats(baseline)}
-    searched = trials[(trials["phase"] == "search") & objectives.notna() & trials.index.isin(study.scores()["trial"])]
+    searched = trials[
+        (trials["phase"] == "search") & trials["objective"].notna() & trials.index.isin(study.scores()["trial"])
+    ]
     ranked = []
     for number in searched.sort_values("objective", ascending=False, kind="stable").index.tolist():
         if study.chain(number) == study.chain(baseline):
             continue
         fresh = [(n, baselines[seeds[n]]) for n in study.repeats(number) if seeds[n] in baselines]
         runs = fresh or [(number, baseline)]
-        means = (float(objectives[[*side]].mean()) for side in zip(*runs, strict=True))
+        means = (statistics.fmean(objectives[n] for n in side) for side in zip(*runs, strict=True))
         pairs = tuple((Run(study, after), Run(study, before)) for after, before in runs)
         ranked.append(Candidate(study, number, pairs, bool(fresh), *means))
     best = study.best()
