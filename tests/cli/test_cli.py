@@ -119,8 +119,8 @@ def test_the_tracking_uri_is_the_options_or_that_of_mlflows_own_variable_or_a_fi
 ) -> None:
     seen: list[str] = []
 
-    def launched(plan: Any, places: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        seen.append(places.tracking_uri)
+    def launched(*_: Any, tracking_uri: str, **__: Any) -> dict[str, Any]:
+        seen.append(tracking_uri)
         raise StudyError("far enough")
 
     monkeypatch.chdir(folder)

@@ -13,7 +13,7 @@ from record.made_up import PLAN, chain, run, scores, study, trial
 from rich.console import Console
 
 from tunexfer.cli.live import LiveView
-from tunexfer.cli.live_table import Feed
+from tunexfer.cli.live_table import LiveTable
 from tunexfer.core.files import StudyFolder, TrialFolder
 from tunexfer.record.progress import JobProgress, TrialProgress, read_progress, write_progress
 from tunexfer.record.record import Record
@@ -113,7 +113,7 @@ def test_quiet_shows_nothing_but_warnings(record: Record) -> None:
 
 
 def test_a_look_reads_only_trials_that_are_not_complete(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed = Feed(record.folder)
+    table = LiveTable(record.folder)
     looked_at: list[int] = []
     original = TrialFolder.chain.fget
     assert original
@@ -123,5 +123,5 @@ def test_a_look_reads_only_trials_that_are_not_complete(record: Record, monkeypa
         return original(self)
 
     monkeypatch.setattr(TrialFolder, "chain", property(chain_of))
-    assert feed.look() == []
+    assert table.look() == []
     assert looked_at == [2]  # the failed one, which may be begun again

@@ -17,7 +17,7 @@ from record.made_up import PLAN, chain, run, study, trial
 from rich.console import Console
 
 from tunexfer.cli.live import watch
-from tunexfer.cli.live_table import Feed, LiveTable
+from tunexfer.cli.live_table import LiveTable
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Failure
 from tunexfer.errors import StudyError
@@ -204,7 +204,7 @@ def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(fold
         record.begin(trial(5))
     time.sleep(0.01)  # the clock of the file system
     with Record.drive(folder, PLAN) as record:
-        news = Feed(folder)
+        news = LiveTable(folder)
         assert list(LiveTable.read(folder.path).running) == []
         record.begin(trial(5))
         assert list(LiveTable.read(folder.path).running) == [5]
@@ -214,7 +214,7 @@ def test_what_an_earlier_search_left_half_done_does_not_run_before_its_turn(fold
 
 def test_each_change_is_news_once_and_a_trial_that_runs_again_is_news(folder: StudyFolder) -> None:
     with Record.drive(folder, PLAN) as record:
-        news = Feed(folder)
+        news = LiveTable(folder)
         assert list(news.look()) == []
         again = trial(2, of=chain(stages=2))  # the failed one
         record.begin(again)

@@ -20,7 +20,7 @@ from tunexfer.core.trial import TrialResult
 from tunexfer.data.rows import Rows
 from tunexfer.errors import StudyError
 from tunexfer.export.card import ExportedTarget, write_card
-from tunexfer.export.heads import FORMATS, format_of
+from tunexfer.export.heads import FORMATS, auto_class
 from tunexfer.record.record import Record
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, load_suite
@@ -117,7 +117,7 @@ def test_a_label_with_a_bar_does_not_break_the_table(tmp_path: Path) -> None:
 
 def exported(name: str, kind: str, *, head_apart: bool = False) -> ExportedTarget:
     block = Suite.model_validate({"name": "toy", "tasks": TASKS}).task(name)
-    loads_with = "AutoModel" if head_apart else format_of(kind).auto_class.__name__
+    loads_with = "AutoModel" if head_apart else auto_class(kind).__name__
     return ExportedTarget(
         target=name, task=block, loads_with=loads_with, options={}, head_apart=head_apart, fingerprint=None
     )
@@ -157,9 +157,9 @@ def scored(record: Record, of: Chain) -> TrialResult:
 
 @pytest.mark.parametrize("kind", TARGET_KINDS)
 def test_every_kind_that_can_be_a_target_has_a_format(kind: str) -> None:
-    assert format_of(kind) is FORMATS[KINDS[kind].head]
+    assert auto_class(kind) is FORMATS[KINDS[kind].head][0]
 
 
 def test_a_kind_whose_head_has_no_format_is_named() -> None:
     with pytest.raises(StudyError, match="tasks of kind 'masked_lm' can't be exported: their head, 'language', has no"):
-        format_of("masked_lm")
+        auto_class("masked_lm")

@@ -29,8 +29,9 @@ from tunexfer.cli.main import app
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
+from tunexfer.export.card import ExportedTarget
 from tunexfer.export.heads import FORMATS, make_head, whole_encoder, whole_model
-from tunexfer.export.models import ExportedModels, export_transformers
+from tunexfer.export.models import export_transformers
 from tunexfer.record.record import Record
 from tunexfer.store import StageStore
 from tunexfer.training.encoder import Weights
@@ -66,7 +67,7 @@ class Case:
     made: Made
     trial: int
     to: Path
-    exported: ExportedModels
+    exported: list[ExportedTarget]
     answers: dict[str, list[Any]]
     """By target, the results of `calls` in a process without tunexfer."""
     mismatches: dict[str, list[str]]
@@ -82,12 +83,12 @@ def cases(five: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cas
     trials = {"first": (five, 1), "mean": (mean, 0)}
     folders = {name: tmp_path_factory.mktemp("exported") / name for name in trials}
     exported = {
-        name: export_transformers(made.folder, number, folders[name], made.store, cache=made.cache)
+        name: export_transformers(made.folder, number, folders[name], made.store, cache=made.cache)[1]
         for name, (made, number) in trials.items()
     }
     answers, mismatches = elsewhere(
         {str(folders[name]): calls(made, number) for name, (made, number) in trials.items()},
-        {str(folders[name]): {t.target: t.loads_with for t in done.folders} for name, done in exported.items()},
+        {str(folders[name]): {t.target: t.loads_with for t in done} for name, done in exported.items()},
     )
     return {
         name: Case(*trials[name], to, exported[name], answers[str(to)], mismatches[str(to)])
@@ -165,7 +166,7 @@ def test_without_tunexfer_the_cards_code_gives_the_predictions_that_the_trial_re
 
 
 def test_a_head_that_transformers_has_a_class_for_is_exported_as_one_model(cases: dict[str, Case]) -> None:
-    assert {t.target: (t.loads_with, t.head_apart) for t in cases["first"].exported.folders} == {
+    assert {t.target: (t.loads_with, t.head_apart) for t in cases["first"].exported} == {
         "match": ("AutoModelForSequenceClassification", False),
         "tags": ("AutoModelForTokenClassification", False),
         "choice": ("AutoModelForMultipleChoice", False),
@@ -178,7 +179,7 @@ def test_a_head_that_transformers_has_a_class_for_is_exported_as_one_model(cases
 
 def test_any_other_head_is_exported_beside_the_encoder_and_the_card_explains_it(cases: dict[str, Case]) -> None:
     """No class of BERT's reads the mean over tokens."""
-    loading = {t.target: (t.loads_with, t.head_apart) for t in cases["mean"].exported.folders}
+    loading = {t.target: (t.loads_with, t.head_apart) for t in cases["mean"].exported}
     assert loading == {"match": ("AutoModel", True), "choice": ("AutoModel", True)}
     head = load_file(cases["mean"].to / "match" / "head.safetensors")
     shapes = {name: list(value.shape) for name, value in head.items()}
@@ -188,7 +189,7 @@ def test_any_other_head_is_exported_beside_the_encoder_and_the_card_explains_it(
 
 def test_every_class_finds_all_of_its_tensors_and_no_others(cases: dict[str, Case]) -> None:
     for case in cases.values():
-        for exported in case.exported.folders:
+        for exported in case.exported:
             pooler = ["pooler.dense.bias", "pooler.dense.weight"]  # BERT makes one that nothing here reads
             assert case.mismatches[exported.target] == (pooler if exported.loads_with == "AutoModel" else [])
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tunexfer.cli.main import app
 from tunexfer.errors import StudyError
 from tunexfer.export.models import export_transformers
-from tunexfer.export.registry import Registered, register_models
+from tunexfer.export.registry import register_models
 from tunexfer.mlflow.client import default_uri
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.record.record import Record
@@ -29,16 +29,16 @@ HARMLESS = {".safetensors", ".json", ".yaml", ".md", ".txt", ""}
 class Case:
     made: Made
     uri: str
-    models: list[Registered]
+    models: dict[str, str]
 
-    def again(self) -> list[Registered]:
+    def again(self) -> dict[str, str]:
         return register_models(self.made.folder, None, "pico", self.uri, self.made.store, cache=self.made.cache)
 
-    def artifacts(self, model: Registered, to: Path) -> Path:
+    def artifacts(self, uri: str, to: Path) -> Path:
         import mlflow
 
         mlflow.set_tracking_uri(self.uri)
-        return Path(mlflow.artifacts.download_artifacts(model.uri, dst_path=str(to)))
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
 
 
 def registered(made: Made) -> Case:
@@ -61,10 +61,8 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_each_target_has_a_model_and_a_single_target_has_the_plain_name(several: Case, single: Case) -> None:
-    assert [(model.target, model.uri) for model in several.models] == [
-        (target, f"models:/pico-{target}/1") for target in TARGETS
-    ]
-    assert [model.uri for model in single.models] == ["models:/pico/1"]
+    assert several.models == {target: f"models:/pico-{target}/1" for target in TARGETS}
+    assert list(single.models.values()) == ["models:/pico/1"]
 
 
 def test_registering_again_gives_the_same_versions_of_the_same_models(several: Case) -> None:
@@ -84,8 +82,8 @@ def test_registering_again_gives_the_same_versions_of_the_same_models(several: C
 
 
 def test_logged_files_run_nothing_when_they_are_read(several: Case, tmp_path: Path) -> None:
-    for model in several.models:
-        files = [path for path in several.artifacts(model, tmp_path / model.target).rglob("*") if path.is_file()]
+    for name, uri in several.models.items():
+        files = [path for path in several.artifacts(uri, tmp_path / name).rglob("*") if path.is_file()]
         assert {path.suffix for path in files} <= HARMLESS
         assert "model.safetensors" in {path.name for path in files}
         assert "pico" in next(path for path in files if path.name == "model_card.md").read_text()
@@ -98,14 +96,14 @@ def test_every_model_loads_with_the_weights_that_were_trained(several: Case, tmp
 
     mlflow.set_tracking_uri(several.uri)
     made = several.made
-    exported = export_transformers(made.folder, None, tmp_path / "plain", made.store, cache=made.cache)
-    for folder, model in zip(exported.folders, several.models, strict=True):
+    _, exported = export_transformers(made.folder, None, tmp_path / "plain", made.store, cache=made.cache)
+    for folder, uri in zip(exported, several.models.values(), strict=True):
         plain = tmp_path / "plain" / folder.target
-        parts = mlflow.transformers.load_model(model.uri, return_type="components")
+        parts = mlflow.transformers.load_model(uri, return_type="components")
         assert type(parts["model"]) is type(getattr(transformers, folder.loads_with).from_pretrained(plain))
         state, wanted = parts["model"].state_dict(), load_file(plain / "model.safetensors")
         assert all(torch.equal(state[name], value) for name, value in wanted.items())
-        assert load_file(several.artifacts(model, tmp_path / folder.target) / "model" / "model.safetensors").keys() == (
+        assert load_file(several.artifacts(uri, tmp_path / folder.target) / "model" / "model.safetensors").keys() == (
             wanted.keys()
         )
 
@@ -122,8 +120,8 @@ def test_a_tagging_model_loads_as_a_pipeline(several: Case) -> None:
 def test_a_head_that_transformers_has_no_class_for_is_logged_beside_the_encoder(single: Case, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    [model] = single.models
-    head = load_file(single.artifacts(model, tmp_path) / "model" / "head.safetensors")
+    [uri] = single.models.values()
+    head = load_file(single.artifacts(uri, tmp_path) / "model" / "head.safetensors")
     assert {name.partition(".")[0] for name in head} == {"dense", "out_proj"}
 
 

@@ -11,7 +11,7 @@ import pytest
 from record.made_up import PLAN, chain, run, study, trial
 from rich.console import Console
 
-from tunexfer.cli.summary import show_summary
+from tunexfer.cli.tables import show_summary
 from tunexfer.core.files import StudyFolder
 from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record

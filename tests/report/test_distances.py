@@ -69,7 +69,7 @@ def test_fewer_than_ten_shared_features_give_no_distance() -> None:
 def test_script_and_family_are_known_for_every_language_of_the_shipped_suites(suite: str) -> None:
     codes = {code for task in load_suite(suite)[0].tasks.values() for code in task.rows or {}}
     assert len(codes) > 1
-    assert [code for code in codes if not (language(code).script and language(code).family)] == []
+    assert [code for code in codes if not (language(code)["script"] and language(code)["family"])] == []
 
 
 def test_the_package_is_only_read(known: Mapping[str, pd.DataFrame]) -> None:

@@ -32,7 +32,7 @@ BOTH = stage("first", nli_en=0.5, qa_de=0.5)
 
 def test_a_cell_is_the_mean_over_the_stages_that_trained_on_the_task() -> None:
     gains = {(1, "intent", "ru"): 1.0, (2, "intent", "ru"): -3.0, (3, "intent", "ru"): 4.0}
-    table = by_target(transfer([Frames([chain(), chain(NLI), chain(QA), chain(BOTH)], gains)]))
+    table = by_target(*transfer([Frames([chain(), chain(NLI), chain(QA), chain(BOTH)], gains)]))
     cells = table.set_index(["task", "source_language"])
     assert cells["delta"].to_dict() == {
         ("nli", ANY): 2.5,
@@ -50,7 +50,7 @@ def test_trials_that_share_their_stages_count_once() -> None:
     gains = {(1, "intent", "ru"): 1.0, (2, "intent", "ru"): 3.0, (3, "intent", "ru"): 8.0}
     chains = [chain(), chain(NLI), chain(NLI, rate=3e-4), chain(BOTH)]
     [cell] = (
-        by_target(transfer([Frames(chains, gains)])).query("task == 'nli' and source_language == 'any'").itertuples()
+        by_target(*transfer([Frames(chains, gains)])).query("task == 'nli' and source_language == 'any'").itertuples()
     )
     assert (cell.delta, cell.prefixes) == (5.0, 2)  # the mean of 2 and 8
 
@@ -58,7 +58,7 @@ def test_trials_that_share_their_stages_count_once() -> None:
 def test_a_gain_is_over_the_chain_with_the_same_target_values_where_there_is_one() -> None:
     gains = {(1, "intent", "ru"): 5.0, (2, "intent", "ru"): 2.0}
     study = Frames([chain(), chain(NLI, rate=3e-4), chain(BOTH, rate=1e-4)], gains, own={1: 4.0})
-    table = by_target(transfer([study])).query("source_language == 'any'").set_index("task")
+    table = by_target(*transfer([study])).query("source_language == 'any'").set_index("task")
     assert table["delta"].to_dict() == {"nli": 1.5, "qa": 2.0}  # (5 - 4 + 2) / 2, and 2 over the baseline
     assert table["own_baseline"].to_dict() == {"nli": 1, "qa": 0}
     made = section([study])
@@ -69,8 +69,8 @@ def test_a_gain_is_over_the_chain_with_the_same_target_values_where_there_is_one
 def test_seen_languages_are_in_the_table_of_languages_alone() -> None:
     gains = {(1, "intent", "en"): 9.0, (1, "intent", "ru"): 1.0, (1, "intent", "sw"): 2.0}
     found = transfer([Frames([chain(), chain(NLI)], gains)])
-    assert by_target(found)["delta"].tolist() == [1.5, 1.5]
-    languages = by_language(found).query("source_language == 'any'").set_index("language")
+    assert by_target(*found)["delta"].tolist() == [1.5, 1.5]
+    languages = by_language(*found).query("source_language == 'any'").set_index("language")
     assert languages["delta"].to_dict() == {"en": 9.0, "ru": 1.0, "sw": 2.0}
     assert languages["unseen"].to_dict() == {"en": False, "ru": True, "sw": True}
 
@@ -78,7 +78,7 @@ def test_seen_languages_are_in_the_table_of_languages_alone() -> None:
 def test_english_counts_for_a_target_from_german_only_beside_a_chain_without_it() -> None:
     chains = [chain(), chain(NLI, train="de"), chain(QA, train="de")]
     gains = {(trial, "intent", language): 1.0 for trial in (1, 2) for language in ("en", "ru")}
-    found = transfer([Frames(chains, gains, own={2: 0.0})]).gains.set_index(["prefix", "language"])["unseen"]
+    found = transfer([Frames(chains, gains, own={2: 0.0})])[0].set_index(["prefix", "language"])["unseen"]
     assert found.to_dict() == {(0, "en"): False, (0, "ru"): True, (1, "en"): True, (1, "ru"): True}
 
 
@@ -86,7 +86,7 @@ def test_without_stages_there_is_a_row_a_train_language() -> None:
     chains = [chain(), chain(train="de"), chain(train="de"), chain(train="sw")]
     gains = {(0, "intent", "ru"): 0.0, (1, "intent", "ru"): 2.0, (2, "intent", "ru"): 2.0, (3, "intent", "ru"): -1.0}
     study = Frames(chains, gains)
-    table = by_target(transfer([study]))
+    table = by_target(*transfer([study]))
     assert table[["task", "source_language", "delta", "prefixes"]].to_numpy().tolist() == [
         [NO_STAGE, "de", 2.0, 1],
         [NO_STAGE, "en", 0.0, 1],
@@ -103,7 +103,7 @@ def test_without_stages_there_is_a_row_a_train_language() -> None:
 
 def test_several_studies_are_pooled() -> None:
     studies = [Frames([chain(), chain(NLI)], {(1, "intent", "ru"): gain}, name=str(gain)) for gain in (1.0, 3.0)]
-    assert by_target(transfer(studies)).iloc[0][["delta", "prefixes"]].tolist() == [2.0, 2]
+    assert by_target(*transfer(studies)).iloc[0][["delta", "prefixes"]].tolist() == [2.0, 2]
 
 
 def test_targets_without_an_unseen_language_are_named() -> None:
@@ -129,7 +129,7 @@ def test_every_gain_and_count_of_the_figure_is_in_its_table(tmp_path: Path) -> N
 def test_a_heat_map_of_many_rows_shows_tasks_alone() -> None:
     stages = [stage("first", **{f"task{n}_{language}": 1.0}) for n in range(15) for language in ("en", "de")]
     study = Frames([chain(), *map(chain, stages)], {(n, "intent", "ru"): 1.0 for n in range(1, 31)})
-    assert len(by_target(transfer([study]))) == 45 > MOST_ROWS
+    assert len(by_target(*transfer([study]))) == 45 > MOST_ROWS
     assert len(draw_gains([study]).axes[0].get_yticklabels()) == 15  # type: ignore[list-item]
 
 

@@ -33,7 +33,7 @@ CODES = "af ar de el es fi fr he hi hu id ja ko ru sw ta tr vi".split()
 
 
 def of(*studies: Frames) -> pd.DataFrame:
-    return source_gains(transfer(studies))  # type: ignore[arg-type]
+    return source_gains(*transfer(studies))  # type: ignore[arg-type]
 
 
 def matrix(**from_english: float) -> pd.DataFrame:

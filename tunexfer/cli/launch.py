@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,30 +28,22 @@ if TYPE_CHECKING:
 GIGABYTE = 10**9
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things are read, kept and reported."""
-
-    runs: Path
-    cache: Path
-    store: str
-    """A folder or a URL."""
-    tracking_uri: str
-
-
 def launch(
     plan: Plan,
-    places: Places,
+    folder: StudyFolder,
     console: Console,
     *,
-    name: str,
+    cache: Path,
+    store: str,
+    tracking_uri: str,
     concurrent: int | None = None,
     address: str | None = None,
     quiet: bool = False,
 ) -> tuple[Findings, Outcome]:
-    """Run the trials that the study lacks.
+    """Run the trials that the study in `folder` lacks.
 
     console: for progress and warnings
+    store:   a folder or a URL
     returns: the findings, and how the search ended
     raises: TunexferError, with what to do about it
     """
@@ -63,34 +55,30 @@ def launch(
     from tunexfer.search.ray_tune import SearchOptions, run_search
     from tunexfer.store import StageStore
 
-    folder = StudyFolder(places.runs / name)
+    def draw(to: Path) -> None:  # for those who see the study in MLflow alone
+        from tunexfer.report.page import write_report
+        from tunexfer.report.study import Study
+
+        write_report([Study.load(folder.path)], to)
+
     with Record.drive(folder, plan.as_dict()) as record:
-        prepared = prepare_all(plan, places.cache, console, quiet=quiet)
-        write_datasets(folder, datasets_read(plan, prepared))
-        shared = {"cache": places.cache}
-        if "://" not in places.store:
-            shared["stage store"] = Path(places.store)
+        prepared = prepare_all(plan, cache, console, quiet=quiet)
+        contents = contents_of(plan, prepared)
+        write_datasets(folder, datasets_read(plan, contents))
+        shared = {"cache": cache} | ({} if "://" in store else {"stage store": Path(store)})
         view = LiveView(folder, quiet=quiet, console=console)
-        mirror = Mirror(record, places.tracking_uri, view.warning, draw=partial(draw_report, folder)).start()
+        mirror = Mirror(record, tracking_uri, view.warning, draw=draw).start()
         state: How = "failed"
-        wants, copies = plan.resources, places.cache / "store"
-        store_bytes = int(wants.store_gb * GIGABYTE)
+        wants = plan.resources
+        size, copies, device = int(wants.store_gb * GIGABYTE), cache / "store", "cuda" if wants.gpus else "cpu"
         executor = partial(
-            make_executor,
-            prepared,
-            places.store,
-            store_bytes=store_bytes,
-            copies=copies,
-            device="cuda" if wants.gpus else "cpu",
-            threads=wants.cpus,
+            make_executor, prepared, store, store_bytes=size, copies=copies, device=device, threads=wants.cpus
         )
-        store = StageStore(places.store, store_bytes, copies=copies)
+        stages = StageStore(store, size, copies=copies)
         options = SearchOptions(concurrent=concurrent, address=address, shared=shared)
         try:
             with view:
-                outcome = run_search(
-                    plan, record, store, contents_of(plan, prepared), executor, options, [view, mirror]
-                )
+                outcome = run_search(plan, record, stages, contents, executor, options, [view, mirror])
             state = outcome.state
         except KeyboardInterrupt:
             state = "interrupted"
@@ -100,23 +88,14 @@ def launch(
         return Findings.of(record.ended, record.score_table(), plan.as_dict()), outcome
 
 
-def draw_report(folder: StudyFolder, to: Path) -> None:
-    """The study's report, for those who see it in MLflow alone."""
-    from tunexfer.report.page import write_report
-    from tunexfer.report.study import Study
+def datasets_read(plan: Plan, contents: Mapping[str, Contents]) -> list[Dataset]:
+    """List the rows that the plan's trials can train on or are scored on.
 
-    write_report([Study.load(folder.path)], to)
-
-
-def datasets_read(plan: Plan, prepared: Mapping[str, Path]) -> list[Dataset]:
-    """Which rows the plan's trials can train on or are scored on.
-
-    prepared: as `prepare_all` returns it
+    contents: as `contents_of` returns them
     """
-    from tunexfer.data.prepare import Prepared
     from tunexfer.record.environment import Dataset
 
-    digests = {key: digest for file in prepared.values() for key, digest in Prepared.load(file).contents.rows.items()}
+    digests = {key: digest for own in contents.values() for key, digest in own.rows.items()}
     return [
         Dataset(
             task=task,
@@ -153,8 +132,7 @@ def contents_of(plan: Plan, prepared: Mapping[str, Path]) -> dict[str, Contents]
 
     contents = {name: Prepared.load(file).contents for name, file in prepared.items()}
     return {
-        name: replace(found, counts={key: plan.rows.count(*key) for key in found.rows})
-        for name, found in contents.items()
+        name: replace(own, counts={key: plan.rows.count(*key) for key in own.rows}) for name, own in contents.items()
     }
 
 
@@ -165,14 +143,14 @@ def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = Fals
     """
     from tunexfer.data.prepare import prepare
 
-    found: dict[str, Path] = {}
+    prepared: dict[str, Path] = {}
     encoders: dict[str, Encoder] = {encoder.identity: encoder for encoder in plan.encoders}
     with progress_bar(console, quiet=quiet) as show:
         plan.rows.build(show)
         for name, encoder in encoders.items():
             if provider := encoder_provider(encoder.name):
                 build(provider, cache, show)
-            done = prepare(
+            prepared[name] = prepare(
                 suite=plan.suite,
                 folder=plan.suite_folder,
                 encoder=encoder,
@@ -182,9 +160,8 @@ def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = Fals
                 precision=plan.precision,
                 cache=cache,
                 on_progress=lambda count, of, name=name: show(f"encoding rows for {name}", count / max(of, 1)),  # type: ignore[misc]
-            )
-            found[name] = done.path
-    return found
+            ).path
+    return prepared
 
 
 @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tunexfer.cli.live_table import Feed, LiveTable
+from tunexfer.cli.live_table import LiveTable
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import Score
@@ -32,27 +31,25 @@ class LiveView(Listener):
     def __init__(self, folder: StudyFolder, *, quiet: bool = False, console: Console | None = None) -> None:
         """quiet: show warnings alone"""
         self.quiet, self.console = quiet, console or Console(stderr=True)
-        self.feed = Feed(folder)
+        self.table = LiveTable(folder)
         self._jobs: set[tuple[int, str]] = set()
         """Trials and running jobs that lines were printed for."""
         self._scored: set[tuple[int, str]] = set()
         """Likewise trials and targets."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="live-view", daemon=True)
-        table = self.console.is_terminal and not quiet
-        self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=False) if table else None
+        live = Live(console=self.console, auto_refresh=False, redirect_stdout=False)
+        self._live = live if self.console.is_terminal and not quiet else None
         if self._live:
             self._live.start()
-        for number, trial in self.feed.running.items():
+        for number, trial in self.table.running.items():
             self._line(f"trial {number} is running: {chain_in_words(trial.chain)}")
 
     def __enter__(self) -> LiveView:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
         self.close()
@@ -74,17 +71,17 @@ class LiveView(Listener):
         """Look at the folder, and show what is new."""
         if self.quiet:
             return
-        before = self.feed.progress
-        for event in self.feed.look():
+        before = self.table.progress
+        for event in self.table.look():
             if isinstance(event, Trial):
                 self._line(f"trial {event.number} starts: {chain_in_words(event.chain)}")
             else:
                 self._finished(event, before.get(event.trial.number))
-        for number, progress in self.feed.progress.items():
-            if number in self.feed.running:
+        for number, progress in self.table.progress.items():
+            if number in self.table.running:
                 self._progressed(number, progress)
         if self._live:
-            self._live.update(self.feed.table().rich(self.console.height), refresh=True)
+            self._live.update(self.table.rich(self.console.height), refresh=True)
 
     def _work(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -104,13 +101,13 @@ class LiveView(Listener):
     def _finished(self, result: TrialResult, progress: TrialProgress | None) -> None:
         number, jobs = result.trial.number, result.trainings
         self._jobs = {(other, name) for other, name in self._jobs if other != number}
-        scores = self.feed.scores(number) if result.state == "complete" else progress.scores if progress else ()
+        scores = self.table.scores(number) if result.state == "complete" else progress.scores if progress else ()
         self._show_scores(number, scores, over=True)
         reused = f"; {sum(job.reused for job in jobs)} of {len(jobs)} trainings reused" if jobs else ""
         objective = "" if result.objective is None else f", objective {result.objective:.2f}"
         reason = f": {result.failure.message}" if result.failure else ""
         self._line(f"trial {number} {result.state} after {result.seconds:.0f} s{objective}{reused}{reason}")
-        self._line(self.feed.table().headline)
+        self._line(self.table.headline)
 
     def _show_scores(self, number: int, scores: Sequence[Score], *, over: bool) -> None:
         """Print the very first score at once, and a target's scores when all of them are there."""
@@ -134,7 +131,7 @@ def watch(folder: StudyFolder, console: Console) -> LiveTable:
     raises: StudyError, if there is no study
     """
     if not is_driven(folder):
-        table = LiveTable.read(folder.path)
+        table = LiveTable(folder)
         console.print(table.rich(console.height))
         return table
     view = LiveView(folder, console=console)
@@ -144,7 +141,7 @@ def watch(folder: StudyFolder, console: Console) -> LiveTable:
             time.sleep(POLL_S)
     finally:
         view.close()
-    return LiveTable.read(folder.path)
+    return view.table
 
 
 def _range(scores: Sequence[Score]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -17,12 +16,12 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult, highest
 from tunexfer.record.folder import (
-    State,
-    StudyStatus,
     read_ended,
     read_plan,
+    read_state,
     read_trial,
     read_trial_scores,
+    state_in_words,
     trials_wanted,
 )
 from tunexfer.record.progress import TrialProgress, read_progress
@@ -38,123 +37,11 @@ _IN_TERMINAL = {"running": "cyan", "failed": "red", "stopped": "dim"}
 _IN_HTML = {"running": "font-weight: bold", "failed": "font-style: italic", "stopped": "opacity: 0.6"}
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class LiveTable:
-    """The trials of a study: running ones, then ended ones, the last first.
+    """The trials of a study as its folder shows them: running ones, then ended ones, the last first.
 
     A notebook shows the object as an HTML table: `LiveTable.read("runs/multitask")`.
     """
-
-    name: str
-    """The study's."""
-    wanted: int
-    """Trials that the study is to have in the end."""
-    running: Mapping[int, Trial]
-    """Those begun and not ended; cut off, unless the study is running."""
-    progress: Mapping[int, TrialProgress]
-    ended: Sequence[TrialResult]
-    means: Callable[[int], Mapping[str, float]]
-    """Return an ended trial's mean test score for each target."""
-    status: StudyStatus
-    seconds_left: float | None = None
-
-    @classmethod
-    def read(cls, path: Path | str) -> LiveTable:
-        """Read the study in that folder, whether it is running, has ended or was killed.
-
-        raises: StudyError, if there is no study
-        """
-        return Feed(StudyFolder(Path(path))).table()
-
-    @property
-    def state(self) -> State:
-        return self.status.state
-
-    @property
-    def best(self) -> TrialResult | None:
-        """The complete trial of the search itself with the highest objective."""
-        return highest(self._complete())
-
-    @property
-    def headline(self) -> str:
-        """The number of complete trials, the best objective, and the time left."""
-        parts = [f"{len(self._complete())} of {self.wanted} trials"]
-        if self.best:
-            parts.append(f"best objective {self.best.objective:.2f} (trial {self.best.trial.number})")
-        if (left := self.seconds_left) is not None:
-            parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
-        return f"{self.name}: {' · '.join(parts)}"
-
-    @property
-    def ending(self) -> str:
-        """Whether the study is running, and what to do if it is not."""
-        return self.status.in_words(self.name)
-
-    def rich(self, height: int) -> Group:
-        """Return the table with the headline below it.
-
-        height: lines of the terminal; trials that ended first are left out if there are too many
-        """
-        table = Table(expand=True, box=None, header_style="bold", caption=CAPTION)
-        for heading in self._headings():
-            if heading == "stages":
-                table.add_column(heading, no_wrap=True, ratio=1)
-            else:
-                table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
-        for style, cells in self._rows(max(height - len(self.running) - 5, 3)):
-            table.add_row(*map(Text, cells), style=_IN_TERMINAL.get(style, ""))
-        return Group(table, Text(self.headline, style="bold"))
-
-    def __repr__(self) -> str:
-        return f"<{self.headline}>"
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(heading)}</th>" for heading in self._headings())
-        rows = "".join(
-            f'<tr style="{_IN_HTML.get(style, "")}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-            for style, cells in self._rows(MAX_IN_HTML)
-        )
-        more = f"; the last {MAX_IN_HTML} trials" if len(self.ended) > MAX_IN_HTML else ""
-        caption = f"<b>{escape(self.headline)}</b><br>{CAPTION}{more}"
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-    def _complete(self) -> list[TrialResult]:
-        return [result for result in self.ended if result.state == "complete"]
-
-    def _targets(self) -> list[str]:
-        trials = [*self.running.values(), *(result.trial for result in self.ended)]
-        return list(dict.fromkeys(target.name for trial in trials for target in trial.chain.targets))
-
-    def _headings(self) -> list[str]:
-        targets = self._targets()
-        scores = targets if len(targets) <= MAX_COLUMNS else ["scores"]
-        return ["trial", "stages", "state", *scores, "objective", "reused"]
-
-    def _rows(self, most: int) -> list[tuple[str, list[str]]]:
-        """Return the style and the cells of each row.
-
-        most: ended trials to show
-        """
-        targets, rows = self._targets(), []
-        for number, trial in sorted(self.running.items()):
-            progress = self.progress.get(number, TrialProgress())
-            style, state = "running", _state(progress)
-            if self.state != "running":
-                style, state = "stopped", f"unfinished: {state}"
-            cells = _cells(mean_scores(progress.scores), targets)
-            rows.append((style, [str(number), _stages(trial.chain), state, *cells, "", str(progress.reused or "")]))
-        for result in sorted(self.ended, key=lambda result: -(result.started + result.seconds))[:most]:
-            objective = "" if result.objective is None else f"{result.objective:.2f}"
-            jobs = result.trainings
-            reused = f"{sum(job.reused for job in jobs)} of {len(jobs)}" if jobs else ""
-            what = _stages(result.trial.chain) + (f": {result.failure.message}" if result.failure else "")
-            cells = _cells(self.means(result.trial.number), targets)
-            rows.append((result.state, [str(result.trial.number), what, result.state, *cells, objective, reused]))
-        return rows
-
-
-class Feed:
-    """The trials of a study as its folder shows them. Each look reads only what has changed since the last."""
 
     def __init__(self, folder: StudyFolder) -> None:
         """raises: StudyError, if there is no study"""
@@ -168,7 +55,7 @@ class Feed:
         self.progress: dict[int, TrialProgress] = {}
         self._stamps: dict[int, tuple[int, int]] = {}
         """When the files of each trial were written."""
-        self._complete: dict[int, int] = {}
+        self._unchanged: dict[int, int] = {}
         """When the folders of ended trials were, which is enough to know of the many that are complete."""
         self._means: dict[int, Mapping[str, float]] = {}
         self._fresh: list[TrialResult] = []
@@ -176,13 +63,21 @@ class Feed:
         self.look()
         self._fresh.clear()
 
+    @classmethod
+    def read(cls, path: Path | str) -> LiveTable:
+        """Read the study in that folder, whether it is running, has ended or was killed.
+
+        raises: StudyError, if there is no study
+        """
+        return cls(StudyFolder(Path(path)))
+
     def look(self) -> list[Trial | TrialResult]:
-        """Return the trials that have begun and those that have ended since the last look."""
+        """Read what has changed since the last look, and return the trials that have begun and those that ended."""
         news: list[Trial | TrialResult] = []
         started = _modified(self.folder.plan)  # a search writes the plan when it starts
         for folder in self.folder.all_trials():
             known = self.results.get(folder.number)
-            if known and known.state == "complete" and _modified(folder.path) == self._complete.get(folder.number):
+            if known and known.state == "complete" and _modified(folder.path) == self._unchanged.get(folder.number):
                 continue
             stamp = _modified(folder.chain), _modified(folder.status)
             if stamp == self._stamps.get(folder.number):
@@ -198,7 +93,7 @@ class Feed:
                 self.begun.pop(trial.number, None)
                 self.running.pop(trial.number, None)
                 self.results[trial.number] = result
-                self._complete[trial.number] = _modified(folder.path)
+                self._unchanged[trial.number] = _modified(folder.path)
                 self._fresh.append(result)
                 news.append(result)
                 continue
@@ -206,9 +101,33 @@ class Feed:
             if stamp[0] >= started:
                 self.running[trial.number] = trial
                 news.append(trial)
-        found = {number: read_progress(self.folder.trial(number).progress) for number in self.begun}
-        self.progress = {number: progress for number, progress in found.items() if progress}
+        read = {number: read_progress(self.folder.trial(number).progress) for number in self.begun}
+        self.progress = {number: progress for number, progress in read.items() if progress}
+        self.missing = self.wanted - len(self._complete())
+        self.state, self._reason = read_state(self.folder, self.missing)
         return news
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The complete trial of the search itself with the highest objective."""
+        return highest(self._complete())
+
+    @property
+    def headline(self) -> str:
+        """The number of complete trials, the best objective, and the time left."""
+        parts = [f"{len(self._complete())} of {self.wanted} trials"]
+        if best := self.best:
+            parts.append(f"best objective {best.objective:.2f} (trial {best.trial.number})")
+        if recent := self._fresh[-10:]:
+            pace = (time.time() - min(result.started for result in recent)) / len(recent)
+            left = max(self.missing, 0) * pace
+            parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
+        return f"{self.folder.path.resolve().name}: {' · '.join(parts)}"
+
+    @property
+    def ending(self) -> str:
+        """Whether the study is running, and what to do if it is not."""
+        return state_in_words(self.folder.path.resolve().name, self.missing, self.state, self._reason)
 
     def scores(self, number: int) -> tuple[Score, ...]:
         """Read the scores of an ended trial; none, if it has none that can be read."""
@@ -223,23 +142,71 @@ class Feed:
             self._means[number] = mean_scores(self.scores(number)) if self.results[number].state == "complete" else {}
         return self._means[number]
 
-    def table(self) -> LiveTable:
-        """Return the state of the study as of the last look."""
-        ended = [result for _, result in sorted(self.results.items())]
-        complete = sum(result.state == "complete" for result in ended)
-        status = StudyStatus.of(self.folder, self.wanted - complete)
-        recent = self._fresh[-10:]
-        pace = (time.time() - min(result.started for result in recent)) / len(recent) if recent else None
-        return LiveTable(
-            name=self.folder.path.resolve().name,
-            wanted=self.wanted,
-            running=dict(self.running if status.state == "running" else self.begun),
-            progress=self.progress,
-            ended=ended,
-            means=self.means,
-            status=status,
-            seconds_left=None if pace is None else max(self.wanted - complete, 0) * pace,
+    def rich(self, height: int) -> Group:
+        """Return the table with the headline below it.
+
+        height: lines of the terminal; trials that ended first are left out if there are too many
+        """
+        table = Table(expand=True, box=None, header_style="bold", caption=CAPTION)
+        for heading in self._headings():
+            if heading == "stages":
+                table.add_column(heading, no_wrap=True, ratio=1)
+            else:
+                table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
+        for style, cells in self._rows(max(height - len(self._not_ended()) - 5, 3)):
+            table.add_row(*map(Text, cells), style=_IN_TERMINAL.get(style, ""))
+        return Group(table, Text(self.headline, style="bold"))
+
+    def __repr__(self) -> str:
+        return f"<{self.headline}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in self._headings())
+        rows = "".join(
+            f'<tr style="{_IN_HTML.get(style, "")}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+            for style, cells in self._rows(MAX_IN_HTML)
         )
+        more = f"; the last {MAX_IN_HTML} trials" if len(self.results) > MAX_IN_HTML else ""
+        caption = f"<b>{escape(self.headline)}</b><br>{CAPTION}{more}"
+        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def _complete(self) -> list[TrialResult]:
+        return [result for _, result in sorted(self.results.items()) if result.state == "complete"]
+
+    def _not_ended(self) -> Mapping[int, Trial]:
+        """Select the running trials, or those that were cut off if the study is not running."""
+        return self.running if self.state == "running" else self.begun
+
+    def _targets(self) -> list[str]:
+        trials = [*self._not_ended().values(), *(result.trial for _, result in sorted(self.results.items()))]
+        return list(dict.fromkeys(target.name for trial in trials for target in trial.chain.targets))
+
+    def _headings(self) -> list[str]:
+        targets = self._targets()
+        scores = targets if len(targets) <= MAX_COLUMNS else ["scores"]
+        return ["trial", "stages", "state", *scores, "objective", "reused"]
+
+    def _rows(self, most: int) -> list[tuple[str, list[str]]]:
+        """Return the style and the cells of each row.
+
+        most: ended trials to show
+        """
+        targets, rows = self._targets(), []
+        for number, trial in sorted(self._not_ended().items()):
+            progress = self.progress.get(number, TrialProgress())
+            style, state = "running", _state(progress)
+            if self.state != "running":
+                style, state = "stopped", f"unfinished: {state}"
+            cells = _cells(mean_scores(progress.scores), targets)
+            rows.append((style, [str(number), _stages(trial.chain), state, *cells, "", str(progress.reused or "")]))
+        for result in sorted(self.results.values(), key=lambda result: -(result.started + result.seconds))[:most]:
+            objective = "" if result.objective is None else f"{result.objective:.2f}"
+            jobs = result.trainings
+            reused = f"{sum(job.reused for job in jobs)} of {len(jobs)}" if jobs else ""
+            what = _stages(result.trial.chain) + (f": {result.failure.message}" if result.failure else "")
+            cells = _cells(self.means(result.trial.number), targets)
+            rows.append((result.state, [str(result.trial.number), what, result.state, *cells, objective, reused]))
+        return rows
 
 
 def mean_scores(scores: Sequence[Score]) -> dict[str, float]:

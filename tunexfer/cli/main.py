@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,9 @@ from tunexfer.core.phrases import without_passwords
 from tunexfer.errors import SpaceError, StudyError, TunexferError
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import find_space
+
+if TYPE_CHECKING:
+    from tunexfer.store import StageStore
 
 app = typer.Typer(
     help="Search over intermediate-task chains for zero-shot cross-lingual transfer.",
@@ -40,10 +43,12 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the search and of all training.")]
 TrialsOption = Annotated[int | None, typer.Option(min=1, help="Number of trials to finish, including the baseline.")]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(help="Stage store: a folder, or a URL that fsspec can open."),
+StoreOption = Annotated[str | None, typer.Option(help="Stage store: a folder, or a URL that fsspec can open.")]
+SearchStoreOption = Annotated[
+    str | None, typer.Option(help="Stage store of the search, if it was not the default; for models alone.")
 ]
+StudyArgument = Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")]
+TrialOption = Annotated[int | None, typer.Option(help="Trial number; the best trial by default.")]
 TrackingOption = Annotated[
     str | None,
     typer.Option(
@@ -125,7 +130,7 @@ def score(
 
 @app.command()
 def export(
-    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
+    study: StudyArgument,
     to: Annotated[Path, typer.Option(help="Output folder; must be new or empty.")],
     format_: Annotated[
         Literal["transformers", "xtreme", "replay"],
@@ -135,10 +140,8 @@ def export(
             "predictions in the benchmark's submission format. `replay`: a space file that trains the chain again.",
         ),
     ],
-    trial: Annotated[int | None, typer.Option(help="Trial number; the best trial by default.")] = None,
-    store: Annotated[
-        str | None, typer.Option(help="transformers: stage store of the search, if it was not the default.")
-    ] = None,
+    trial: TrialOption = None,
+    store: SearchStoreOption = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="xtreme: output folder for the labels, which `score` reads; must be new or empty."),
@@ -157,34 +160,21 @@ def export(
         raise StudyError("--labels: only for --format xtreme.")
     folder = StudyFolder(study)
     if format_ == "transformers":
-        _export_models(folder, trial, to, store)
+        from tunexfer.export.models import export_transformers
+
+        number, exported = export_transformers(folder, trial, to, open_store(store), cache=cache_folder())
+        print(f"trial {number} of {folder.name}, described in {to / 'README.md'}")
+        for target in exported:
+            print(f"{to / target.target}: {target.loads_with}{', head in a separate file' * target.head_apart}")
     elif format_ == "xtreme":
-        _export_predictions(folder, trial, to, labels)
+        from tunexfer.export.xtreme import export_xtreme
+
+        number, written, remarks = export_xtreme(folder, trial, to, labels)
+        print("\n".join([f"trial {number} of {folder.name}: {', '.join(written)}", *remarks]))
     else:
         from tunexfer.export.replay import export_replay
 
         print(f"`tunexfer search {export_replay(folder, trial, to)} --store NEW_FOLDER` trains the chain again")
-
-
-def _export_models(study: StudyFolder, trial: int | None, to: Path, store: str | None) -> None:
-    from tunexfer.export.models import export_transformers
-    from tunexfer.store import StageStore
-
-    cache = cache_folder()
-    stages = StageStore(store_location(store), copies=cache / "store")
-    done = export_transformers(study, trial, to, stages, cache=cache)
-    print(f"trial {done.trial} of {study.name}, described in {to / 'README.md'}")
-    for folder in done.folders:
-        print(f"{to / folder.target}: {folder.loads_with}{', head in a separate file' if folder.head_apart else ''}")
-
-
-def _export_predictions(study: StudyFolder, trial: int | None, to: Path, labels: Path | None) -> None:
-    from tunexfer.export.xtreme import export_xtreme
-
-    done = export_xtreme(study, trial, to, labels)
-    print(f"trial {done.trial} of {study.name}: {', '.join(done.written)}")
-    for line in done.remarks:
-        print(line)
 
 
 @app.command()
@@ -275,17 +265,17 @@ def search(
     finished, 2 a mistake in the arguments or the space, 130 interrupted.
     """
     loaded = load_plan(space, set_, trials, seed)
-    from tunexfer.cli.launch import Places, launch
-    from tunexfer.cli.summary import show_summary
+    from tunexfer.cli.launch import launch
+    from tunexfer.cli.tables import show_summary
 
-    runs = runs.absolute()
-    uri = tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
-    places = Places(runs=runs, cache=cache_folder(), store=store_location(store), tracking_uri=uri)
-    screen, name = console(stderr=True), name or loaded.name
-    findings, end = launch(loaded, places, screen, name=name, concurrent=concurrent, address=address, quiet=quiet)
-    folder = runs / name
+    folder = runs.absolute() / (name or loaded.name)
+    uri = tracking_uri or f"sqlite:///{folder.parent / 'mlflow.db'}"
+    findings, end = launch(
+        loaded, StudyFolder(folder), console(stderr=True), cache=cache_folder(), store=store_location(store),
+        tracking_uri=uri, concurrent=concurrent, address=address, quiet=quiet,
+    )  # fmt: skip
     if json_:
-        about = {"study": name, "folder": str(folder), "state": end.state, "seconds": round(end.seconds, 1)}
+        about = {"study": folder.name, "folder": str(folder), "state": end.state, "seconds": round(end.seconds, 1)}
         print(json.dumps(about | findings.as_dict(), indent=2, ensure_ascii=False), flush=True)
     else:
         show_summary(findings, console(), folder=folder, state=end.state, seconds=end.seconds)
@@ -295,7 +285,7 @@ def search(
 
 @app.command()
 def watch(
-    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
+    study: StudyArgument,
 ) -> None:
     """Show the live table of STUDY while another process runs its search.
 
@@ -304,23 +294,21 @@ def watch(
     """
     from tunexfer.cli.live import watch as watch_study
 
-    study = study.resolve()
-    if not study.is_dir():
-        raise StudyError(f"{study}: there is no such folder. Give the folder of a study, for example runs/multitask.")
+    folder = open_study(study)
     try:
-        status = watch_study(StudyFolder(study), console())
+        table = watch_study(folder, console())
     except KeyboardInterrupt:
-        print(f"Stopped watching {study.name}. The search continues.", file=sys.stderr)
+        print(f"Stopped watching {folder.name}. The search continues.", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(status.ending)
+    print(table.ending)
 
 
 @app.command()
 def register(
-    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
+    study: StudyArgument,
     name: Annotated[str, typer.Argument(help="Name of the model in MLflow's registry.")],
-    trial: Annotated[int | None, typer.Option(help="Trial number; the best trial by default.")] = None,
-    store: Annotated[str | None, typer.Option(help="Stage store of the search, if it was not the default.")] = None,
+    trial: TrialOption = None,
+    store: SearchStoreOption = None,
     tracking_uri: TrackingOption = None,
 ) -> None:
     """Log the models of a trial of STUDY in MLflow, and register them as NAME.
@@ -332,17 +320,16 @@ def register(
 
     settle()
     from tunexfer.export.registry import register_models
-    from tunexfer.store import StageStore
 
-    folder, cache = StudyFolder(study.resolve()), cache_folder()
-    stages = StageStore(store_location(store), copies=cache / "store")
-    for model in register_models(folder, trial, name, find_uri(folder, tracking_uri), stages, cache=cache):
-        print(f"{model.target}: registered in MLflow as {model.uri}")
+    folder = open_study(study)
+    uri, stages = find_uri(folder, tracking_uri), open_store(store)
+    for target, model in register_models(folder, trial, name, uri, stages, cache=cache_folder()).items():
+        print(f"{target}: registered in MLflow as {model}")
 
 
 @app.command()
 def ui(
-    study: Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")],
+    study: StudyArgument,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of `mlflow ui`.")] = 5000,
     tracking_uri: TrackingOption = None,
 ) -> None:
@@ -353,9 +340,7 @@ def ui(
     """
     from tunexfer.mlflow.client import find_experiment, find_uri, is_remote, settle
 
-    folder = StudyFolder(study.resolve())
-    if not folder.path.is_dir():
-        raise StudyError(f"{study}: there is no such folder. Give the folder of a study, for example runs/multitask.")
+    folder = open_study(study)
     uri = find_uri(folder, tracking_uri)
     settle()
     address = uri.rstrip("/") if is_remote(uri) else f"http://127.0.0.1:{port}"
@@ -366,6 +351,15 @@ def ui(
         print(f"Running `{shlex.join(shown)}`; Ctrl-C ends it.", file=sys.stderr, flush=True)
         # The URI goes through the environment: every user of a machine sees the options of its processes.
         os.execve(sys.executable, [sys.executable, "-m", *command], os.environ | {"MLFLOW_BACKEND_STORE_URI": uri})
+
+
+def open_study(path: Path) -> StudyFolder:
+    """raises: StudyError, if that is no folder of a study"""
+    from tunexfer.record.folder import read_plan
+
+    folder = StudyFolder(path.resolve())
+    read_plan(folder)
+    return folder
 
 
 def load_plan(space: str, set_: list[str], trials: int | None, seed: int | None) -> Plan:
@@ -389,3 +383,9 @@ def store_location(store: str | None) -> str:
     if store is None:
         return str(cache_folder() / "stages")
     return store if "://" in store else str(Path(store).absolute())
+
+
+def open_store(store: str | None) -> StageStore:
+    from tunexfer.store import StageStore
+
+    return StageStore(store_location(store), copies=cache_folder() / "store")

@@ -1,10 +1,12 @@
-"""The tables that `plan`, `tasks` and `score` print."""
+"""What `plan`, `tasks`, `score` and `search` print."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -16,6 +18,9 @@ from tunexfer.export.xtreme_scores import score_table
 from tunexfer.plan.cost import Estimate
 from tunexfer.plan.plan import Plan
 from tunexfer.tasks.suite import SPLITS, Suite
+
+if TYPE_CHECKING:
+    from tunexfer.record.findings import Findings
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -214,3 +219,24 @@ def scores_view(scores: Mapping[str, Any]) -> RenderableType:
     for index, row in enumerate(rows):
         table.add_row(*row, end_section=index + 1 in (len(scores["tasks"]), len(rows) - 1))
     return table
+
+
+def show_summary(findings: Findings, console: Console, *, folder: Path, state: str, seconds: float) -> None:
+    """Print the findings and the commands to look further.
+
+    folder: of the study
+    state: how the search ended, after so many seconds
+    """
+    trials, steps = findings.trials, findings.steps
+    counts = ", ".join(f"{trials[state]} {state}" for state in ("complete", "failed", "stopped") if trials[state])
+    confirming = f", {trials['confirm']} for confirmation" if trials["confirm"] else ""
+    line = (
+        f"{folder.name}: {state}; {counts or 'no'} of {trials['wanted']} trials{confirming}; "
+        f"{steps['trained']} steps trained, {steps['reused']} reused; {seconds:.0f} s"
+    )
+    for text in (line, findings.headline, *findings.sentences):
+        console.print(Text(text))
+    for warning in findings.warnings:
+        console.print(Text(warning, style="yellow"))
+    for command in ("report", "ui"):
+        console.print(f"  tunexfer {command} {shlex.quote(str(folder))}", highlight=False, markup=False, soft_wrap=True)

@@ -25,10 +25,6 @@ def find_trial(study: StudyFolder, number: int | None) -> TrialResult:
 
     raises: StudyError, if there is no such study or trial, or the trial is not complete
     """
-    if not study.path.is_dir():
-        raise StudyError(
-            f"{study.path}: there is no such folder. Give the folder of a study, for example runs/multitask."
-        )
     read_plan(study)
     record = Record(study)
     complete = {result.trial.number: result for result in record.complete}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +27,17 @@ from tunexfer.tasks.kinds import KINDS
 from tunexfer.training.encoder import Weights, no_pooler, word_name
 from tunexfer.training.model import HEADS, Head, mean_vector
 
-
-@dataclass(frozen=True, slots=True)
-class HeadFormat:
-    """The counterpart of one kind of head in transformers."""
-
-    auto_class: Any
-    layouts: tuple[dict[str, str], ...] = ()
-    """Our layer -> where a model of `auto_class` keeps it, in each way that is known."""
-
-
-FORMATS: dict[str | None, HeadFormat] = {
-    "sequence": HeadFormat(
-        AutoModelForSequenceClassification,
-        (
-            {"stack.1": "classifier.dense", "stack.4": "classifier.out_proj"},  # XLM-R
-            {"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"},  # BERT
-        ),
-    ),
-    "choice": HeadFormat(AutoModelForMultipleChoice, ({"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"},)),
-    "token": HeadFormat(AutoModelForTokenClassification, ({"linear": "classifier"},)),
-    "span": HeadFormat(AutoModelForQuestionAnswering, ({"linear": "qa_outputs"},)),
-    None: HeadFormat(AutoModel),
+_BERT = {"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"}
+_XLMR = {"stack.1": "classifier.dense", "stack.4": "classifier.out_proj"}
+FORMATS: dict[str | None, tuple[Any, list[dict[str, str]]]] = {
+    "sequence": (AutoModelForSequenceClassification, [_XLMR, _BERT]),
+    "choice": (AutoModelForMultipleChoice, [_BERT]),
+    "token": (AutoModelForTokenClassification, [{"linear": "classifier"}]),
+    "span": (AutoModelForQuestionAnswering, [{"linear": "qa_outputs"}]),
+    None: (AutoModel, []),
 }
-"""By kind of head, as `tasks.kinds.base.Kind.head` names it."""
+"""Kind of head, as `tasks.kinds.base.Kind.head` names it -> the class of transformers, and where its models keep our
+layers, in each way that is known."""
 SEPARATE = {"stack.1": "dense", "stack.4": "out_proj", "linear": "linear"}
 """Our layer -> its name in a head's own file."""
 HEAD_FILE = "head.safetensors"
@@ -59,8 +45,8 @@ SAME = 1e-4
 """Largest difference between the float32 logits (each of the order of 1) of two models that compute the same."""
 
 
-def format_of(kind: str) -> HeadFormat:
-    """Look up the format of a kind of task.
+def auto_class(kind: str) -> Any:
+    """Look up the class of transformers for a kind of task.
 
     raises: StudyError, if models of this kind cannot be exported
     """
@@ -69,7 +55,7 @@ def format_of(kind: str) -> HeadFormat:
         raise StudyError(
             f"tasks of kind {kind!r} can't be exported: their head, {head!r}, has no format in tunexfer.export.heads."
         )
-    return FORMATS[head]
+    return FORMATS[head][0]
 
 
 def whole_encoder(checkpoint: Path, weights: Weights) -> PreTrainedModel:
@@ -111,13 +97,14 @@ def whole_model(
     config = _labelled(encoder.config, labels)
     if kind == "span":
         config.num_labels = 2
-    if type(config) not in FORMATS[kind].auto_class._model_mapping:
+    model_class, layouts = FORMATS[kind]
+    if type(config) not in model_class._model_mapping:
         return None
     with no_init_weights():
-        model: PreTrainedModel = FORMATS[kind].auto_class.from_config(config)
+        model: PreTrainedModel = model_class.from_config(config)
     prefix = model.base_model_prefix
     body = {f"{prefix}.{name}": value for name, value in encoder.state_dict().items()}
-    for layout in FORMATS[kind].layouts:
+    for layout in layouts:
         state = body | _renamed(head, {ours: theirs.format(encoder=prefix) for ours, theirs in layout.items()})
         if _shapes(state) == _shapes(model.state_dict()):
             model.load_state_dict(state, assign=True)

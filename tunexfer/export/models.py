@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from tunexfer.data.rows import Rows
 from tunexfer.errors import StudyError
 from tunexfer.export.card import ExportedTarget, write_card, write_manifest
 from tunexfer.export.folders import absolute_encoder, find_trial, new_folder, suite_of
-from tunexfer.export.heads import format_of, make_head, save_separately, whole_encoder, whole_model
+from tunexfer.export.heads import auto_class, make_head, save_separately, whole_encoder, whole_model
 from tunexfer.export.replay import write_replay
 from tunexfer.store import MODEL, StageStore
 from tunexfer.tasks.kinds import KINDS
@@ -35,20 +35,15 @@ from tunexfer.training.model import Trained
 UNTRAINED = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
 
 
-class ExportedModels(NamedTuple):
-    trial: int
-    folders: tuple[ExportedTarget, ...]
-    """In the order of the chain's targets."""
-
-
 def export_transformers(
     study: StudyFolder, number: int | None, to: Path, store: StageStore, *, cache: Path
-) -> ExportedModels:
+) -> tuple[int, list[ExportedTarget]]:
     """Write `<target>/` for every target of a trial, a model card, a manifest and its replay: all of it or nothing.
 
     number: of the trial; None for the best one
     to:     a folder that isn't there yet, or is empty
     cache:  the user's cache folder
+    returns: the trial's number and the folders, in the order of the chain's targets
     raises: StudyError, if there is no such trial, its models are no longer in the store, or `to` isn't empty
     """
     result = find_trial(study, number)
@@ -72,7 +67,7 @@ def export_transformers(
         write_card(draft, study, result, rows, folders, checkpoint)
         write_replay(study, result.trial, draft)
         write_manifest(draft, study, result, store, folders, encoder_content(checkpoint, cache))
-    return ExportedModels(trial=result.trial.number, folders=tuple(folders))
+    return result.trial.number, folders
 
 
 def _trained_models(result: TrialResult) -> dict[str, str | None]:
@@ -117,7 +112,7 @@ def _write_target(
         raise StudyError(f"target {target.name!r} can't be a folder's name. Rename it in the space.")
     folder, head = to / target.name, KINDS[task.kind].head
     module = whole_encoder(checkpoint, trained.weights)
-    loads_with, options = format_of(task.kind).auto_class.__name__, no_pooler(module.config)
+    loads_with, options = auto_class(task.kind).__name__, no_pooler(module.config)
     folder.mkdir()
     _write_tokenizer(folder, checkpoint, task)
     separate = False
@@ -132,14 +127,8 @@ def _write_target(
         else:
             save_separately(module, layers, labels, folder)
             loads_with, separate = "AutoModel", True
-    return ExportedTarget(
-        target=target.name,
-        task=task,
-        loads_with=loads_with,
-        options=options,
-        head_apart=separate,
-        fingerprint=fingerprint,
-    )
+    facts = {"loads_with": loads_with, "options": options, "head_apart": separate, "fingerprint": fingerprint}
+    return ExportedTarget(target=target.name, task=task, **facts)
 
 
 def _write_tokenizer(folder: Path, checkpoint: Path, task: TaskBlock) -> None:

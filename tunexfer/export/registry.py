@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import without_passwords
@@ -38,20 +38,15 @@ REQUIREMENTS = ("transformers", "torch")
 """Packages that the flavour's loader imports."""
 
 
-class Registered(NamedTuple):
-    target: str
-    uri: str
-    """The address that MLflow loads it from: `models:/name/version`."""
-
-
 def register_models(
     study: StudyFolder, number: int | None, name: str, uri: str, store: StageStore, *, cache: Path
-) -> list[Registered]:
+) -> dict[str, str]:
     """Log the models of a trial with its MLflow run, unless they are there, and register each.
 
     number: of the trial; None for the best one
     name:   of the registered model; `name-<target>` for each if the trial has several targets
     uri:    MLflow's tracking URI, also of the registry
+    returns: target -> the address that MLflow loads it from, `models:/name/version`
     raises: StudyError, if MLflow can't be used or lacks the trial, or the trial's models can't be exported
     """
     import mlflow
@@ -70,12 +65,12 @@ def register_models(
         if set(targets) - models.keys():
             with tempfile.TemporaryDirectory(prefix="tunexfer-mlflow-") as scratch:
                 exported = Path(scratch) / "exported"
-                done = export_transformers(study, result.trial.number, exported, store, cache=cache)
-                for folder in done.folders:
+                _, folders = export_transformers(study, result.trial.number, exported, store, cache=cache)
+                for folder in folders:
                     if folder.target not in models:
                         models[folder.target] = _log_model(client, run, folder, exported)
         names = {target: mlflow_name(f"{name}-{target}") if len(targets) > 1 else name for target in targets}
-        return [_register(client, target, names[target], models[target], run) for target in targets]
+        return {target: _register(client, target, names[target], models[target], run) for target in targets}
     except MlflowException as error:
         reason = f"MLflow at {uri} can't be used: {str(error).splitlines()[0][:300]}"
         raise StudyError(without_passwords(reason)) from error
@@ -157,8 +152,8 @@ def _save_flavour(exported: Path, loads_with: str, run_id: str, model_id: str, t
     model.save(str(to / "MLmodel"))
 
 
-def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> Registered:
-    """Register a new version, unless there is one of this very model."""
+def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> str:
+    """Register a new version, unless there is one of this very model, and return its address."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -176,4 +171,4 @@ def _register(client: Any, target: str, name: str, model_id: str, run: Any) -> R
         model_id=model_id,
         tags={TARGET: target, MODEL: model_id},
     )
-    return Registered(target, f"models:/{name}/{version.version}")
+    return f"models:/{name}/{version.version}"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,19 +28,15 @@ DIFFERENT_ROWS = {
 COLUMNS = ("id", "language", "gold", "prediction", "place")
 
 
-class XtremeExport(NamedTuple):
-    trial: int
-    written: tuple[str, ...]
-    """The benchmark's tasks that were exported."""
-    remarks: tuple[str, ...]
-    """A line for each task left out, then notes on those exported."""
-
-
-def export_xtreme(study: StudyFolder, number: int | None, to: Path, labels: Path | None) -> XtremeExport:
+def export_xtreme(
+    study: StudyFolder, number: int | None, to: Path, labels: Path | None
+) -> tuple[int, list[str], list[str]]:
     """Write `<task>/test-<language>.tsv` (or `.json`) for every task that a trial was scored on in all languages.
 
     number: of the trial; None for the best one
     labels: a folder of the same shape for the labels, which `score` compares the predictions with
+    returns: the trial's number, the benchmark's tasks that were exported, and remarks: a line for each task left out,
+        then notes on those exported
     raises: StudyError, if there is no such trial, its rows can't be read, or a folder isn't empty; DataError, if none
         of its rows are the benchmark's
     """
@@ -68,7 +64,7 @@ def export_xtreme(study: StudyFolder, number: int | None, to: Path, labels: Path
             notes += [f"note: {note}" for note in _notes(name, source, rows, chain)]
         if not written:
             raise DataError("\n  ".join([f"{trial.path} has no predictions for any task of the benchmark:", *left_out]))
-    return XtremeExport(result.trial.number, tuple(written), (*left_out, *notes))
+    return result.trial.number, written, left_out + notes
 
 
 def _rows(trial: TrialFolder, chain: Chain, name: str) -> tuple[str, dict[str, list[Row]]]:

@@ -21,7 +21,7 @@ Metrics = dict[str, float]
 """Percentages by the metric's name."""
 
 
-class XtremeTask(NamedTuple):
+class _XtremeTask(NamedTuple):
     """One of the benchmark's tasks."""
 
     group: str
@@ -217,14 +217,14 @@ _UDPOS = "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt r
 _TATOEBA = "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et fi hu"
 
 XTREME_TASKS = {
-    "xnli": XtremeTask("classification", "ar bg de el en es fr hi ru sw th tr ur vi zh".split(), _accuracy),
-    "pawsx": XtremeTask("classification", "de en es fr ja ko zh".split(), _accuracy),
-    "udpos": XtremeTask("tagging", _UDPOS.split(), _chunk_f1),
-    "panx": XtremeTask("tagging", f"{_PANX} et fi hu".split(), _chunk_f1),
-    "xquad": XtremeTask("qa", "en es de el ru tr ar vi th zh hi".split(), _answers("squad"), "json"),
-    "mlqa": XtremeTask("qa", "en es de ar hi vi zh".split(), _answers("mlqa"), "json"),
-    "tydiqa": XtremeTask("qa", "en ar bn fi id ko ru sw te".split(), _answers("squad"), "json"),
-    "bucc2018": XtremeTask("retrieval", "de fr ru zh".split(), _pair_f1),
-    "tatoeba": XtremeTask("retrieval", _TATOEBA.split(), _accuracy),
+    "xnli": _XtremeTask("classification", "ar bg de el en es fr hi ru sw th tr ur vi zh".split(), _accuracy),
+    "pawsx": _XtremeTask("classification", "de en es fr ja ko zh".split(), _accuracy),
+    "udpos": _XtremeTask("tagging", _UDPOS.split(), _chunk_f1),
+    "panx": _XtremeTask("tagging", f"{_PANX} et fi hu".split(), _chunk_f1),
+    "xquad": _XtremeTask("qa", "en es de el ru tr ar vi th zh hi".split(), _answers("squad"), "json"),
+    "mlqa": _XtremeTask("qa", "en es de ar hi vi zh".split(), _answers("mlqa"), "json"),
+    "tydiqa": _XtremeTask("qa", "en ar bn fi id ko ru sw te".split(), _answers("squad"), "json"),
+    "bucc2018": _XtremeTask("retrieval", "de fr ru zh".split(), _pair_f1),
+    "tatoeba": _XtremeTask("retrieval", _TATOEBA.split(), _accuracy),
 }
 """The nine tasks, in the benchmark's order."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import yaml
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.files import StudyFolder, TrialFolder, write_whole
+from tunexfer.core.files import StudyFolder, TrialFolder
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.errors import StudyError
@@ -30,6 +30,10 @@ def read_plan(folder: StudyFolder) -> dict[str, Any]:
 
     raises: StudyError, if it isn't there or isn't a plan
     """
+    if not folder.path.is_dir():
+        raise StudyError(
+            f"{folder.path}: there is no such folder. Give the folder of a study, for example runs/multitask."
+        )
     try:
         plan: dict[str, Any] = yaml.load(folder.plan.read_text(encoding="utf-8"), Loader=_Loader)
         if not isinstance(plan, dict) or not isinstance(plan.get("identity"), dict) or not plan.get("study_id"):
@@ -95,61 +99,40 @@ def read_trial_scores(folder: TrialFolder) -> tuple[Score, ...]:
     return scores
 
 
-@dataclass(frozen=True, kw_only=True)
-class StudyStatus:
-    """Whether a search is running on a study, and how the last one ended."""
+def read_state(folder: StudyFolder, missing: int) -> tuple[State, str]:
+    """Return whether a search is running on a study or how the last one ended, and the reason of one that failed.
 
-    state: State
-    missing: int
-    """Trials wanted that are not complete."""
-    reason: str = ""
-    """Of a failed search."""
-
-    @classmethod
-    def of(cls, folder: StudyFolder, missing: int) -> StudyStatus:
-        """Read it from the study folder."""
-        ending = _read_ending(folder)  # while it is there, a driver that still holds the lock only tidies up
-        if ending:
-            return cls(state=ending[0], missing=missing, reason=ending[1])
-        driven = is_driven(folder)
-        if driven is None:
-            return cls(state="unknown", missing=missing)
-        return cls(state="running" if driven else "stopped" if missing > 0 else "finished", missing=missing)
-
-    def in_words(self, study: str) -> str:
-        """Describe the state in a sentence or two, with what to do about it.
-
-        study: its name, or a word for it
-        """
-        missing = f"trials missing: {self.missing}."
-        resume = f"{missing} Rerun the same command to resume."
-        if self.state == "finished" and self.missing > 0:
-            return f"{study} has finished; {missing} Rerun the same command to retry failed trials."
-        words = {
-            "running": f"{study} is running.",
-            "finished": f"{study} has finished.",
-            "exhausted": f"{study} has finished: every chain of the space has been run; {missing}",
-            "out of time": f"{study} reached its time limit; {resume}",
-            "interrupted": f"{study} was interrupted; {resume}",
-            "failed": f"{study} failed ({next(iter(self.reason.splitlines()), 'no reason was recorded')}); {resume}",
-            "stopped": f"{study} is not running; {resume}",
-            "unknown": f"{study} may be running: its .lock can't be checked; {missing}",
-        }
-        return words[self.state]
-
-
-def write_ending(folder: StudyFolder, how: How, reason: str) -> None:
-    """Note how a search ended."""
-    write_whole(folder.ending, json.dumps({"how": how, "reason": reason}, indent=2, ensure_ascii=False) + "\n")
-
-
-def _read_ending(folder: StudyFolder) -> tuple[How, str] | None:
-    """Return None if a search is running, was killed, or left a note that can't be read."""
-    try:
+    missing: trials wanted that are not complete
+    """
+    with suppress(*UNREADABLE):  # it is absent while a search is running, and after one that was killed
         ending = json.loads(folder.ending.read_text(encoding="utf-8"))
-        return (ending["how"], str(ending["reason"])) if ending["how"] in get_args(How) else None
-    except UNREADABLE:
-        return None
+        if ending["how"] in get_args(How):  # while it is there, a driver that still holds the lock only tidies up
+            return ending["how"], str(ending["reason"])
+    driven = is_driven(folder)
+    if driven is None:
+        return "unknown", ""
+    return "running" if driven else "stopped" if missing > 0 else "finished", ""
+
+
+def state_in_words(study: str, missing: int, state: State, reason: str) -> str:
+    """Describe what `read_state` returns in a sentence or two, with what to do about it.
+
+    study: its name, or a word for it
+    """
+    trials = f"trials missing: {missing}."
+    resume = f"{trials} Rerun the same command to resume."
+    if state == "finished" and missing > 0:
+        return f"{study} has finished; {trials} Rerun the same command to retry failed trials."
+    return {
+        "running": f"{study} is running.",
+        "finished": f"{study} has finished.",
+        "exhausted": f"{study} has finished: every chain of the space has been run; {trials}",
+        "out of time": f"{study} reached its time limit; {resume}",
+        "interrupted": f"{study} was interrupted; {resume}",
+        "failed": f"{study} failed ({next(iter(reason.splitlines()), 'no reason was recorded')}); {resume}",
+        "stopped": f"{study} is not running; {resume}",
+        "unknown": f"{study} may be running: its .lock can't be checked; {trials}",
+    }[state]
 
 
 def is_driven(folder: StudyFolder) -> bool | None:

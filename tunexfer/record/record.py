@@ -30,7 +30,6 @@ from tunexfer.record.folder import (
     read_plan,
     read_trial,
     read_trial_scores,
-    write_ending,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +146,8 @@ class Record:
         folder = self.folder.trial(result.trial.number)
         if result.state == "complete":
             try:
-                _write_scores(folder.scores, result.scores)
+                lines = (json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in result.scores)
+                write_whole(folder.scores, "".join(lines))
                 _write_rows(folder.rows, rows)
                 pq.read_metadata(folder.rows)
                 if read_trial_scores(folder) != result.scores:
@@ -163,7 +163,8 @@ class Record:
 
     def end(self, how: How, reason: str = "") -> None:
         """Note how the search ended. A driver that is killed leaves no note."""
-        write_ending(self.folder, how, reason)
+        note = json.dumps({"how": how, "reason": reason}, indent=2, ensure_ascii=False)
+        write_whole(self.folder.ending, note + "\n")
 
     def best(self) -> TrialResult | None:
         """The complete trial whose chain the study recommends, as `best_of` chooses it."""
@@ -222,10 +223,10 @@ class Record:
 
     def _check(self) -> None:
         """Take complete trials whose scores or rows can't be read as not run."""
-        from tunexfer.record.score_table import damaged_scores
+        from tunexfer.record.score_table import read_scores
 
         folders = {result.trial.number: self.folder.trial(result.trial.number) for result in self.complete}
-        reasons = damaged_scores([*folders.values()])
+        _, reasons = read_scores([*folders.values()])
         for number in folders.keys() - reasons.keys():
             try:
                 pq.read_metadata(folders[number].rows)
@@ -237,10 +238,6 @@ class Record:
 
     def _is_damaged(self, folder: TrialFolder, reason: str) -> None:
         self.damaged.append(f"{folder.path}: the record of this trial is damaged ({reason}): it is run again.")
-
-
-def _write_scores(path: Path, scores: Iterable[Score]) -> None:
-    write_whole(path, "".join(json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in scores))
 
 
 def _write_rows(path: Path, tables: Iterable[pa.Table]) -> None:

@@ -123,14 +123,6 @@ def read_scores(folders: Sequence[TrialFolder]) -> tuple[pd.DataFrame, dict[int,
     return whole.to_pandas(), damaged
 
 
-def damaged_scores(folders: Sequence[TrialFolder]) -> dict[int, str]:
-    """Check that the scores of complete trials can be read. Returns the reason for each trial whose scores can't."""
-    damaged: dict[int, str] = {}
-    for _ in _tables(folders, damaged):
-        pass
-    return damaged
-
-
 def _tables(folders: Sequence[TrialFolder], damaged: dict[int, str]) -> Iterator[pa.Table]:
     """Yield the scores, many trials at a time; note in `damaged` what can't be read."""
     for start in range(0, len(folders), _TOGETHER):

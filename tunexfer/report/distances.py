@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -33,28 +32,20 @@ _UNKNOWN = -1
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Language:
-    code: str
-    uriel: str
-    """The ISO 639-3 code that URIEL uses for it."""
-    name: str
-    script: str
-    """The usual one; empty if unknown."""
-    family: str
-    """Glottolog's topmost; empty if unknown."""
+def language(code: str) -> dict[str, str]:
+    """Look up an ISO 639-1 or 639-3 code; a language that the table lacks is known by its code alone.
 
-
-def language(code: str) -> Language:
-    """Look up an ISO 639-1 or 639-3 code; a language that the table lacks is known by its code alone."""
-    return _languages().get(code) or Language(code, code, code, "", "")
+    returns: code; uriel (the ISO 639-3 code that URIEL uses); name; script (the usual one) and family (Glottolog's
+        topmost), which are empty if unknown
+    """
+    return _languages().get(code) or {"code": code, "uriel": code, "name": code, "script": "", "family": ""}
 
 
 @cache
-def _languages() -> Mapping[str, Language]:
+def _languages() -> Mapping[str, dict[str, str]]:
     text = resources.files("tunexfer.report").joinpath("languages.csv").read_text(encoding="utf-8")
-    rows = [Language(**row) for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))]
-    return {row.uriel: row for row in reversed(rows)} | {row.code: row for row in rows}
+    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    return {row["uriel"]: row for row in reversed(rows)} | {row["code"]: row for row in rows}
 
 
 def distances(codes: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -73,7 +64,7 @@ def distances(codes: Sequence[str]) -> dict[str, pd.DataFrame]:
             names, data = arrays["feats"], arrays["data"]
         features = np.full((len(wanted), len(names)), float(_UNKNOWN))
         for row, code in enumerate(wanted):
-            if (uriel := language(code).uriel) in places:
+            if (uriel := language(code)["uriel"]) in places:
                 features[row] = data[places[uriel]].max(axis=-1)  # the union of URIEL's sources
         for measure, (own, prefix) in _FILES.items():
             if own == file:

@@ -17,7 +17,15 @@ from tunexfer.core.phrases import chain_in_words, stages_in_words
 from tunexfer.core.trial import Trial, TrialResult, best_of
 from tunexfer.errors import StudyError
 from tunexfer.record.findings import Findings
-from tunexfer.record.folder import StudyStatus, first_line, read_ended, read_plan, read_trial, trials_wanted
+from tunexfer.record.folder import (
+    first_line,
+    read_ended,
+    read_plan,
+    read_state,
+    read_trial,
+    state_in_words,
+    trials_wanted,
+)
 from tunexfer.record.score_table import read_scores, score_table
 
 if TYPE_CHECKING:
@@ -82,7 +90,8 @@ class Study:
         if not self.plan:
             return f"{self.name}: {complete} trials are complete; how many were planned is unknown."
         planned = trials_wanted(self.plan)
-        words = StudyStatus.of(self.folder, planned - complete).in_words("It")
+        missing = planned - complete
+        words = state_in_words("It", missing, *read_state(self.folder, missing))
         return f"{self.name}: {complete} of {planned} trials are complete. {words}"
 
     @property

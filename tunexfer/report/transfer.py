@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,22 +31,16 @@ _DARK, _LIGHT = "#111111", "#ffffff"
 """Numbers on pale and on strong colours."""
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """Gains of every prefix and what it was trained on."""
-
-    gains: pd.DataFrame
-    """One row a prefix, target and language: study, prefix (a number), target, language; gain (points, mean over the
-    prefix's trials); unseen (in both chains); own (all compared with chains of their own target values)."""
-    sources: pd.DataFrame
-    """One row a prefix, task and source language: study, prefix, task, source_language, share (of its rows)."""
-
-
-def transfer(studies: Sequence[Study]) -> Transfer:
+def transfer(studies: Sequence[Study]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compare the search's own trials with chains of their own study, target by target and language by language.
 
     The comparison is with the no-stage chain that has the trial's own target values where the study ran one, else with
     the baseline. Scores are of the test split where the target has one, else of validation.
+
+    returns: gains, one row a prefix, target and language: study, prefix (a number), target, language; gain (points,
+        mean over the prefix's trials); unseen (in both chains); own (all compared with chains of their own target
+        values). Sources, one row a prefix, task and source language: study, prefix, task, source_language, share (of
+        the prefix's rows).
     """
     gains: list[pd.DataFrame] = []
     sources: list[tuple[str, int, str, str, float]] = []
@@ -76,7 +69,7 @@ def transfer(studies: Sequence[Study]) -> Transfer:
         made = grouped.agg(gain=("gain", "mean"), unseen=("unseen", "all"), own=("own", "all"))
         gains.append(made.astype({"unseen": bool, "own": bool}))
     columns = ["study", "prefix", "task", "source_language", "share"]
-    return Transfer(pd.concat(gains, ignore_index=True), pd.DataFrame(sources, columns=columns))
+    return pd.concat(gains, ignore_index=True), pd.DataFrame(sources, columns=columns)
 
 
 def _main_scores(study: Study) -> pd.DataFrame:
@@ -112,20 +105,20 @@ def _shares(stages: Sequence[Stage]) -> dict[tuple[str, str], float]:
     return {source: count / rows.total() for source, count in rows.items()}
 
 
-def by_target(results: Transfer) -> pd.DataFrame:
+def by_target(gains: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
     """Average over prefixes, each with its mean over the target's unseen languages.
 
     returns: one row a task, source language (or `ANY`) and target: delta, sd over prefixes (NaN with one), prefixes,
         and own_baseline, the number of these that are compared with chains of their own target values
     """
-    unseen = results.gains[results.gains["unseen"]]
+    unseen = gains[gains["unseen"]]
     cells = unseen.groupby(["study", "prefix", "target"], as_index=False, sort=False)
-    return _averages(cells.agg(gain=("gain", "mean"), own=("own", "all")), results.sources, ["target"])
+    return _averages(cells.agg(gain=("gain", "mean"), own=("own", "all")), sources, ["target"])
 
 
-def by_language(results: Transfer) -> pd.DataFrame:
+def by_language(gains: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
     """Average in every language, seen ones too: the columns of `by_target`, with language and unseen."""
-    return _averages(results.gains, results.sources, ["target", "language", "unseen"])
+    return _averages(gains, sources, ["target", "language", "unseen"])
 
 
 def _averages(gains: pd.DataFrame, sources: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -143,19 +136,19 @@ def _averages(gains: pd.DataFrame, sources: pd.DataFrame, by: list[str]) -> pd.D
 
 def section(studies: Sequence[Study]) -> Section | None:
     """Make the heat map of tasks and targets with its tables; None where there is nothing to compare."""
-    results = transfer(studies)
-    means = by_target(results)
+    gains, sources = transfer(studies)
+    means = by_target(gains, sources)
     if means.empty:
         return None
     figure = "Mean gain by intermediate task and target"
     tables = {
         "Gain by intermediate task": means,
-        "Gain by intermediate task in each language": by_language(results),
+        "Gain by intermediate task in each language": by_language(gains, sources),
     }
     return Section(
         key="transfer",
         title="What helps and what hurts",
-        words=tuple(_words(studies, results, means)),
+        words=tuple(_words(studies, gains, means)),
         tables=tables,
         figures={figure: _draw_targets(means)},
         alts={figure: f"Heat map of the mean gain by intermediate task and target. {_extremes(means)}"},
@@ -164,20 +157,20 @@ def section(studies: Sequence[Study]) -> Section | None:
     )
 
 
-def _words(studies: Sequence[Study], results: Transfer, means: pd.DataFrame) -> Iterator[str]:
+def _words(studies: Sequence[Study], gains: pd.DataFrame, means: pd.DataFrame) -> Iterator[str]:
     yield (
         "Mean gain in points over the chains that trained on a task, alone or in a mixture, in the languages unseen "
         "both in the chain and in the one it is compared with. Trials with the same prefix (encoder and stages) count "
         "once; under each gain is the number of prefixes." + (" All studies are pooled." if len(studies) > 1 else "")
     )
-    own = results.gains.groupby(["study", "prefix", "target"])["own"].all()
+    own = gains.groupby(["study", "prefix", "target"])["own"].all()
     yield (
         f"{int(own.sum())} of {len(own)} pairs of stages and target are compared with the chain without a stage that "
         "has the same target values (own_baseline in the tables), the others with the baseline; there, the effect of "
         "another learning rate or train language of the target is part of the gain."
     )
     yield f"{int((_whole(means)['delta'] < 0).sum())} of {len(_whole(means))} cells are below 0. {_extremes(means)}"
-    if left_out := sorted(set(results.gains["target"]) - set(means["target"])):
+    if left_out := sorted(set(gains["target"]) - set(means["target"])):
         yield f"Left out, as no language is unseen in both chains: {', '.join(left_out)}."
 
 
@@ -202,8 +195,8 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
 
     raises: StudyError, if there is no gain to draw or no such target
     """
-    results = transfer(studies)
-    means = by_target(results)
+    gains, sources = transfer(studies)
+    means = by_target(gains, sources)
     if means.empty:
         raise StudyError(
             "There is nothing to draw yet: it takes a complete baseline and a complete trial with an intermediate "
@@ -213,7 +206,7 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
         return _draw_targets(means)
     if target not in (names := means["target"].unique()):
         raise StudyError(f"There is no target {target!r}. Targets: {', '.join(names)}.")
-    languages = by_language(results)
+    languages = by_language(gains, sources)
     return heat_map(_whole(languages[languages["target"] == target]), ["language"], ["task", "source_language"])
 
 

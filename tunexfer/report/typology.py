@@ -17,7 +17,7 @@ from tunexfer.report.distances import MEASURES, distances, language
 from tunexfer.report.figures import INK, PALETTE, new_figure, styled
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
-from tunexfer.report.transfer import NO_STAGE, Transfer, transfer
+from tunexfer.report.transfer import NO_STAGE, transfer
 
 ENGLISH = "en"
 LANGUAGES = 8
@@ -43,7 +43,7 @@ _SETTING = ["study", "tasks", "target_alone"]
 
 def section(studies: Sequence[Study]) -> Section | None:
     """Relate gains in unseen languages to distances; None where no prefix has a gain in an unseen language."""
-    gains = source_gains(transfer(studies))
+    gains = source_gains(*transfer(studies))
     if gains.empty:
         return None
     title = "Near and distant languages"
@@ -71,19 +71,21 @@ def section(studies: Sequence[Study]) -> Section | None:
     )
 
 
-def source_gains(results: Transfer) -> pd.DataFrame:
+def source_gains(gains: pd.DataFrame, origins: pd.DataFrame) -> pd.DataFrame:
     """Select the gains in unseen languages that are not sources of their own prefix.
 
-    returns: the columns of `Transfer.gains`; sources (languages joined by `+`), weights (each language's share of the
+    gains, origins: as `transfer` returns them
+
+    returns: the columns of `gains`; sources (languages joined by `+`), weights (each language's share of the
         rows), tasks, and target_alone (the target of a chain without a stage, else empty)
     """
     rows = []
-    for (study, prefix), part in results.sources.groupby(["study", "prefix"], sort=False):
+    for (study, prefix), part in origins.groupby(["study", "prefix"], sort=False):
         weights = part.groupby("source_language")["share"].sum()
         tasks = "+".join(sorted(part["task"].unique()))
         rows.append((study, prefix, "+".join(weights.index), tuple(weights.items()), tasks))
-    origins = pd.DataFrame(rows, columns=["study", "prefix", "sources", "weights", "tasks"])
-    gains = results.gains[results.gains["unseen"]].merge(origins.astype({"study": str, "prefix": "int64"}))
+    trained = pd.DataFrame(rows, columns=["study", "prefix", "sources", "weights", "tasks"])
+    gains = gains[gains["unseen"]].merge(trained.astype({"study": str, "prefix": "int64"}))
     gains = gains.assign(target_alone=gains["target"].where(gains["tasks"] == NO_STAGE, ""))
     own = [code in sources.split("+") for code, sources in zip(gains["language"], gains["sources"], strict=True)]
     return gains[~np.array(own, dtype=bool)]
@@ -118,7 +120,7 @@ def language_pairs(gains: pd.DataFrame, matrices: Mapping[str, pd.DataFrame]) ->
     pairs["gain"] = (pairs["gain"] + levels).round(9)  # so that equal gains are ties in spite of rounding
     known = [language(code) for code in pairs["language"]]
     for at, name in enumerate(("name", "script", "family"), start=4):
-        pairs.insert(at, name, [getattr(row, name) for row in known])
+        pairs.insert(at, name, [row[name] for row in known])
     return pairs
 
 
