@@ -241,7 +241,7 @@ def test_asking_whether_a_search_is_at_work_never_makes_one_fail(folder: StudyFo
 
 
 def test_a_folder_without_a_study_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"plan\.yaml can't be read"):
+    with pytest.raises(StudyError, match=r"holds no study: there is no plan\.yaml in it"):
         watch(StudyFolder(tmp_path), Console(file=io.StringIO()))
 
 

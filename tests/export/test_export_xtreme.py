@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -189,7 +190,7 @@ def test_tasks_that_the_study_lacks_are_left_out_with_a_remark(made: Path, tmp_p
         "bucc2018", "pawsx", "tatoeba", "udpos", "xnli", "xquad",
     ]  # fmt: skip
     for task in ("panx", "mlqa", "tydiqa"):
-        assert f"left out: {task}: the study has no test rows of a task of this name" in printed
+        assert re.search(rf"left out: .*\b{task}\b.*: the study has no test rows of a task of this name", printed)
 
 
 def test_a_task_without_all_of_its_languages_is_left_out_whole(tmp_path: Path) -> None:
@@ -265,7 +266,9 @@ def test_a_folder_that_is_no_study_is_rejected(
 ) -> None:
     message = failure(monkeypatch, capsys, tmp_path / "nowhere", "--to", tmp_path / "to")
     assert "nowhere: there is no such folder. Give the folder of a study" in message
-    assert "can't be read as a plan" in failure(monkeypatch, capsys, tmp_path, "--to", tmp_path / "to")
+    assert "holds no study: there is no plan.yaml in it" in failure(
+        monkeypatch, capsys, tmp_path, "--to", tmp_path / "to"
+    )
 
 
 def test_a_study_without_a_complete_trial_has_nothing_to_export(
@@ -283,7 +286,7 @@ def test_a_study_of_other_tasks_is_rejected_with_the_reasons(
     other = [row | {"task": "nli"} for row in XNLI]
     message = failure(monkeypatch, capsys, study(tmp_path / "study", other), "--to", tmp_path / "to")
     assert "has no predictions for any task of the benchmark" in message
-    assert "xnli: the study has no test rows of a task of this name" in message
+    assert "tatoeba: the study has no test rows of a task of this name" in message
     assert not (tmp_path / "to").exists()
 
 

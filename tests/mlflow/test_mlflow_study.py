@@ -15,8 +15,8 @@ from record.made_up import study
 from tunexfer.core.files import StudyFolder
 from tunexfer.errors import StudyError
 from tunexfer.mlflow.client import default_uri, find_uri, remember
-from tunexfer.mlflow.description import NOTE, description
 from tunexfer.mlflow.mirror import Mirror
+from tunexfer.mlflow.runs import NOTE, description
 from tunexfer.record.environment import Dataset, write_datasets
 from tunexfer.record.findings import Findings
 from tunexfer.record.folder import read_plan

@@ -35,8 +35,8 @@ def export_xtreme(
 
     number: of the trial; None for the best one
     labels: a folder of the same shape for the labels, which `score` compares the predictions with
-    returns: the trial's number, the benchmark's tasks that were exported, and remarks: a line for each task left out,
-        then notes on those exported
+    returns: the trial's number, the benchmark's tasks that were exported, and remarks: a line for each reason
+        to leave tasks out, then notes on those exported
     raises: StudyError, if there is no such trial, its rows can't be read, or a folder isn't empty; DataError, if none
         of its rows are the benchmark's
     """
@@ -44,7 +44,7 @@ def export_xtreme(
         raise StudyError("--labels: choose another folder than that of the predictions (--to).")
     result = find_trial(study, number)
     trial, chain = study.trial(result.trial.number), result.trial.chain
-    written, left_out, notes = list[str](), list[str](), list[str]()
+    written, missing, notes = list[str](), dict[str, list[str]](), list[str]()
     with new_folder(to) as predicted, new_folder(labels, "--labels") if labels else nullcontext() as gold:
         for name, task in XTREME_TASKS.items():
             try:
@@ -54,7 +54,7 @@ def export_xtreme(
                     for language in task.languages
                 }
             except DataError as error:
-                left_out.append(f"left out: {name}: {error}")
+                missing.setdefault(str(error), []).append(name)
                 continue
             for language, both in texts.items():
                 for folder, text in zip((predicted, gold), both, strict=True):
@@ -62,6 +62,7 @@ def export_xtreme(
                         write_whole(folder / name / f"test-{language}.{task.suffix}", text)
             written.append(name)
             notes += [f"note: {note}" for note in _notes(name, source, rows, chain)]
+        left_out = [f"left out: {', '.join(names)}: {reason}" for reason, names in missing.items()]
         if not written:
             raise DataError("\n  ".join([f"{trial.path} has no predictions for any task of the benchmark:", *left_out]))
     return result.trial.number, written, left_out + notes

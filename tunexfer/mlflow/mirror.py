@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tunexfer.core.phrases import chain_in_words, without_passwords
 from tunexfer.core.trial import Trial, TrialResult, highest
 from tunexfer.mlflow.client import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
-from tunexfer.mlflow.description import NOTE, description
-from tunexfer.mlflow.runs import dataset_inputs, metrics, mlflow_name, params, run_name, trained_on
+from tunexfer.mlflow.runs import NOTE, dataset_inputs, description, metrics, mlflow_name, params, run_name, trained_on
 from tunexfer.record.environment import read_datasets
 from tunexfer.record.folder import How, read_plan
 from tunexfer.record.listener import Listener
@@ -266,10 +265,8 @@ class Mirror(Listener):
         self.record.write_scores()
         table, results, now = self.record.score_table(), self.record.ended, _ms(time.time())
         self._beat = time.monotonic()
-        best, baseline = (
-            self.record.best(),
-            next((r for r in self.record.complete if r.trial.phase == "baseline"), None),
-        )
+        best = self.record.best()
+        baseline = next((result for result in self.record.complete if result.trial.phase == "baseline"), None)
         values: dict[str, float] = {"best/trial": best.trial.number} if best else {}
         for name, result in (("best", best), ("baseline", baseline)):
             own = metrics(result, table[table["trial"] == result.trial.number]) if result else {}

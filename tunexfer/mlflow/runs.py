@@ -1,4 +1,4 @@
-"""What MLflow gets of one trial: name, metrics, parameters and datasets."""
+"""What MLflow gets: a trial's name, metrics, parameters and datasets, and the description of a study."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from tunexfer.record.environment import Dataset
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tunexfer.record.findings import Findings
+
 DIGITS = 4
 """Decimals of a metric, for narrow columns; the record has them all."""
 LONGEST_NAME = 60
 CONTEXTS: dict[Split, str] = {"train": "training", "validation": "validation", "test": "test"}
 """MLflow's words for splits."""
+NOTE = "mlflow.note.content"
+"""The tag that MLflow's page shows as a run's description."""
+LONGEST = 7500
+"""Characters; MLflow takes 8000."""
 
 
 def run_name(result: TrialResult) -> str:
@@ -129,3 +135,18 @@ def _source(dataset: Dataset) -> dict[str, str]:
 def mlflow_name(key: str) -> str:
     """Replace what MLflow does not take in a name."""
     return re.sub(r"[^\w\-./ :]", "_", key)
+
+
+def description(study: str, state: str, findings: Findings) -> str:
+    """Write the findings for MLflow's page, cut at `LONGEST`."""
+    counts = ", ".join(f"{count} {state}" for state, count in findings.trials.items() if count)
+    lines = [f"**{_plain(study)}**: {state}; trials: {counts}.", _plain(findings.headline)]
+    lines += map(_plain, findings.sentences)
+    lines += (f"- {_plain(warning)}" for warning in findings.warnings)
+    text = "\n\n".join(lines)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(chr(10))[0]}\n"
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown would read."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)

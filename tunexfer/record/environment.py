@@ -67,7 +67,6 @@ class Dataset:
 
 
 def write_datasets(folder: StudyFolder, datasets: Sequence[Dataset]) -> None:
-    """Write a line for each."""
     write_whole(folder.datasets, "".join(json.dumps(asdict(data), ensure_ascii=False) + "\n" for data in datasets))
 
 

@@ -34,6 +34,8 @@ def read_plan(folder: StudyFolder) -> dict[str, Any]:
         raise StudyError(
             f"{folder.path}: there is no such folder. Give the folder of a study, for example runs/multitask."
         )
+    if not folder.plan.exists():
+        raise StudyError(f"{folder.path} holds no study: there is no plan.yaml in it. Give the folder of a study.")
     try:
         plan: dict[str, Any] = yaml.load(folder.plan.read_text(encoding="utf-8"), Loader=_Loader)
         if not isinstance(plan, dict) or not isinstance(plan.get("identity"), dict) or not plan.get("study_id"):

@@ -1,4 +1,4 @@
-"""How far a running trial is: a scratch file that the driver of a search writes and the live table reads."""
+"""Progress of a running trial: a scratch file that the driver of a search writes and the live table reads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from tunexfer.core.scores import Score
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobProgress:
-    """How far a running job is."""
-
     name: str
     """What it does: `train intermediate`, `evaluate xnli`."""
     step: int = 0
@@ -27,8 +25,6 @@ class JobProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialProgress:
-    """How far a running trial is."""
-
     done: int = 0
     """Jobs that are done, reused ones included."""
     jobs: int = 0
@@ -41,7 +37,6 @@ class TrialProgress:
 
 
 def write_progress(path: Path, progress: TrialProgress) -> None:
-    """Write the file at once."""
     write_whole(path, json.dumps(asdict(progress), ensure_ascii=False))
 
 

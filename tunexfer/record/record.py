@@ -102,7 +102,6 @@ class Record:
 
     @property
     def complete(self) -> list[TrialResult]:
-        """Those of `ended` that are complete."""
         return [result for result in self.ended if result.state == "complete"]
 
     @property
