@@ -49,14 +49,14 @@ class StudyMetrics(Listener):
         self.record = record
         self._running: dict[int, Trial] = {}
         self._settled: list[Sample] = []
-        """What changes only when a trial begins or ends."""
+        """Samples that change only when a trial begins or ends."""
+        self._changed = True
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._publish, name="metrics", daemon=True)
         self._gauges = {name: Gauge(name, description=words, tag_keys=tags) for name, (words, tags) in METRICS.items()}
 
     def __enter__(self) -> StudyMetrics:
-        self._settle()
         self._thread.start()
         return self
 
@@ -69,16 +69,19 @@ class StudyMetrics(Listener):
     def started(self, trial: Trial) -> None:
         with self._lock:
             self._running[trial.number] = trial
-        self._settle()
+            self._changed = True
 
     def finished(self, result: TrialResult) -> None:
         with self._lock:
             self._running.pop(result.trial.number, None)
-        self._settle()
+            self._changed = True
 
     def samples(self) -> list[Sample]:
-        """All that is true now."""
+        """Return every current value. All trials are counted here, now and then, and not whenever one ends."""
         with self._lock:
+            if self._changed:
+                self._changed = False
+                self._settled = self._count()
             return [*self._settled, *self._rates()]
 
     def _publish(self) -> None:
@@ -88,24 +91,21 @@ class StudyMetrics(Listener):
             if self._stop.wait(AGAIN_S):
                 return
 
-    def _settle(self) -> None:
-        """Read the record, on the thread that writes it."""
-        study, ended, best = {"study": self.record.folder.name}, self.record.ended, highest(self.record.complete)
-        states = Counter({"running": 0, "complete": 0, "failed": 0, "stopped": 0})
-        states.update(one.state for one in ended)
-        stages = Counter((run.name, "reused" if run.reused else "trained") for one in ended for run in one.trainings)
-        with self._lock:
-            states["running"] = len(self._running)
-            found = [Sample("tunexfer_trials", study | {"state": state}, count) for state, count in states.items()]
-            for (name, how), count in stages.items():
-                found.append(Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
-            for name, seconds in seconds_saved(ended).items():
-                found.append(Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
-            if best and best.objective is not None:
-                found.append(
-                    Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective)
-                )
-            self._settled = found
+    def _count(self) -> list[Sample]:
+        """Count the trials of the record and what they trained, reused and saved."""
+        study, results = {"study": self.record.folder.name}, self.record.ended
+        states = Counter({"running": len(self._running), "complete": 0, "failed": 0, "stopped": 0})
+        states.update(result.state for result in results)
+        stages = Counter((job.name, "reused" if job.reused else "trained") for r in results for job in r.trainings)
+        samples = [Sample("tunexfer_trials", study | {"state": state}, count) for state, count in states.items()]
+        for (name, how), count in stages.items():
+            samples.append(Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
+        for name, seconds in seconds_saved(results).items():
+            samples.append(Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
+        best = highest(result for result in results if result.state == "complete")
+        if best and best.objective is not None:
+            samples.append(Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective))
+        return samples
 
     def _rates(self) -> Iterator[Sample]:
         for number, trial in self._running.items():
