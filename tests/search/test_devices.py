@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -26,6 +27,11 @@ pytestmark = pytest.mark.slow
 STAGE = drive.SPACE["stages"][0] | {"tasks": ["match"], "languages": ["en"]}
 STAGE["learning_rate"] = {"choice": [1.0e-3, 2.0e-3, 3.0e-3]}
 TARGETS = [drive.SPACE["targets"][0] | {"learning_rate": 1.0e-3}]
+
+
+@pytest.fixture(autouse=True)
+def devices_import_what_tests_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
 
 class Killer(Listener):
