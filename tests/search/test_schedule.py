@@ -16,7 +16,7 @@ from tunexfer.core.scores import Score
 from tunexfer.core.trial import State, Trial, TrialResult
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record
-from tunexfer.search.samplers import TPEProposals
+from tunexfer.search.samplers import OptunaSampler
 from tunexfer.search.schedule import Schedule
 
 WHOLE_SPACE = 2 * (1 + 3 * 2 * 3)
@@ -106,9 +106,9 @@ def test_a_failed_trial_is_told_as_failed_and_its_chain_is_not_drawn_again(tmp_p
         end(schedule, record, trial, "complete" if trial.number % 2 == 0 else "failed")
         seen.append(trial.fingerprint)
     assert len(set(seen)) == len(seen) == WHOLE_SPACE
-    proposer = schedule._proposer
-    assert isinstance(proposer, TPEProposals)
-    complete = [t for t in proposer.study.trials if t.state.name == "COMPLETE"]
+    sampler = schedule.sampler
+    assert isinstance(sampler, OptunaSampler)
+    complete = [t for t in sampler.study.trials if t.state.name == "COMPLETE"]
     values = {trial.value for trial in complete}
     assert values <= {ended.objective for ended in record.complete}
     assert len(complete) <= len(record.complete)
@@ -170,9 +170,9 @@ def test_continuous_coordinates_survive_the_record(tmp_path: Path) -> None:
     with Record.drive(folder, plan.as_dict()) as record:
         assert [ended.trial for ended in record.ended] == ran
         schedule = Schedule(plan, record)
-        proposer = schedule._proposer
-        assert isinstance(proposer, TPEProposals)
-        assert [trial.params for trial in proposer.study.trials] == [trial.point for trial in ran[1:]]
+        sampler = schedule.sampler
+        assert isinstance(sampler, OptunaSampler)
+        assert [trial.params for trial in sampler.study.trials] == [trial.point for trial in ran[1:]]
 
 
 def test_tpe_finds_better_chains_than_chance(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tunexfer.tasks.suite import nearest
 
 
 class Search(Strict):
-    algorithm: Literal["tpe", "random", "grid"] = "tpe"
+    algorithm: Literal["tpe", "gp", "random", "grid"] = "tpe"
     trials: Annotated[int, Field(ge=1)] = 16
     """Number of trials to finish, including the baseline."""
     seed: int = 0

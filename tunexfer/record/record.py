@@ -129,6 +129,7 @@ class Record:
         folder = self.folder.trial(trial.number)
         folder.status.unlink(missing_ok=True)
         folder.progress.unlink(missing_ok=True)
+        folder.scores.unlink(missing_ok=True)
         head = {"trial": trial.number, "phase": trial.phase, "seed": trial.seed, "point": dict(trial.point)}
         write_whole(folder.chain, _yaml({**head, "chain": _plain(trial.chain.as_dict())}))
         self._ended.pop(trial.number, None)
@@ -137,7 +138,7 @@ class Record:
     def finish(self, result: TrialResult, rows: Iterable[pa.Table] = ()) -> TrialResult:
         """Write how a trial ended: its scores, its scored rows and, last, the status that makes it count.
 
-        result:  with the scores of a complete trial
+        result:  with its scores, of a trial that isn't complete those that were finished
         rows:    the columns of `rows.parquet`, `target` first; each table is written as it comes
         returns: the same result; `failed`, if the files of a complete trial can't be written or read back
         """
@@ -145,8 +146,7 @@ class Record:
         folder = self.folder.trial(result.trial.number)
         if result.state == "complete":
             try:
-                lines = (json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in result.scores)
-                write_whole(folder.scores, "".join(lines))
+                _write_scores(folder.scores, result.scores)
                 _write_rows(folder.rows, rows)
                 pq.read_metadata(folder.rows)
                 if read_trial_scores(folder) != result.scores:
@@ -155,6 +155,8 @@ class Record:
                 message = f"its results can't be written or read back: {first_line(error)}"
                 failure = Failure(kind="bug", message=message, detail=traceback.format_exc())
                 result = replace(result, state="failed", objective=None, failure=failure, scores=())
+        elif result.scores:
+            _write_scores(folder.scores, result.scores)
         write_whole(folder.status, json.dumps(result.status(), indent=2, ensure_ascii=False) + "\n")
         self._waiting.pop(result.trial.number, None)
         self._ended[result.trial.number] = replace(result, scores=())
@@ -170,11 +172,14 @@ class Record:
         return best_of(self.complete)
 
     def scores(self, number: int) -> tuple[Score, ...]:
-        """Read the scores of a complete trial from disk.
+        """Read the scores of a trial that has ended from disk; none of a trial that ended before its first score.
 
         raises: ValueError or OSError, if they can't be read
         """
-        return read_trial_scores(self.folder.trial(number))
+        folder = self.folder.trial(number)
+        if self._ended[number].state != "complete" and not folder.scores.exists():
+            return ()
+        return read_trial_scores(folder)
 
     def score_table(self) -> pd.DataFrame:
         """Read every score of every complete trial, beside the baseline's: the columns of `SCORES_SCHEMA`.
@@ -237,6 +242,10 @@ class Record:
 
     def _is_damaged(self, folder: TrialFolder, reason: str) -> None:
         self.damaged.append(f"{folder.path}: the record of this trial is damaged ({reason}): it is run again.")
+
+
+def _write_scores(path: Path, scores: Iterable[Score]) -> None:
+    write_whole(path, "".join(json.dumps(asdict(score), ensure_ascii=False) + "\n" for score in scores))
 
 
 def _write_rows(path: Path, tables: Iterable[pa.Table]) -> None:

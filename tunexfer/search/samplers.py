@@ -1,29 +1,35 @@
-"""Samplers: they choose the next point by Optuna's TPE, at random, or by enumeration. Ray is not used here."""
+"""Samplers: they choose the next point, by Optuna's samplers, at random, or by enumeration. Ray is not used here."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import TPESampler
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import BaseTrial, FixedTrial, TrialState, create_trial
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.graph import fingerprint
-from tunexfer.core.trial import Point
+from tunexfer.core.trial import Point, State, Trial, TrialResult
 from tunexfer.plan.domains import Ask, Choice, Coordinate, Value
 from tunexfer.plan.draws import at_random
 
-TPE_STARTUP = 5
-"""Complete trials that are drawn by chance before TPE has a say: a study here has tens of trials, not hundreds."""
+STARTUP = 5
+"""Complete trials that are drawn by chance before a model has a say: a study here has tens of trials, not hundreds."""
 TPE_CANDIDATES = 6
 """Points of which TPE proposes the most promising. With Optuna's 24 it proposes its favourite again and again where a
 space has few values, and since no chain is run twice, chance had the say in nine draws of ten."""
-TPE_ATTEMPTS = 30
-"""Repeated chains in a row after which TPE leaves the draw to chance."""
+ATTEMPTS = 30
+"""Repeated chains in a row after which one of Optuna's samplers leaves the draw to chance."""
+ENDINGS: dict[State, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "failed": TrialState.FAIL,
+    "stopped": TrialState.PRUNED,
+}
 
 
 class Space(Protocol):
@@ -37,55 +43,89 @@ class Space(Protocol):
 
 
 class Sampler:
-    """Draws by chance. Each draw has a seed of its own, so a study that was broken off and continued draws what it
-    would have drawn in one go."""
+    """Draws by chance. Each draw has a seed of its own, so a study that was stopped and resumed draws what it would
+    have drawn without the interruption."""
+
+    reads_scores = False
+    """Whether `tell` reads a result's scores: after a restart these have to be read from disk."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.seed = space, seed
 
-    def ask(self, number: int, attempt: int) -> tuple[Point, Chain] | None:
-        """A point for trial `number`; None when there are no more.
+    def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
+        """Draw a point for trial `number`; None when there are no more.
 
         attempt: how many points for this trial were turned down already
+        running: the trials that have begun and have not ended
         """
         return self.space.sample(at_random(self.seed_of(number, attempt)))
 
-    def tell(self, number: int, point: Point, value: float | None) -> None:
-        """How a trial did, drawn here or in an earlier run of the study; None: it failed, or was turned down."""
+    def tell(self, result: TrialResult) -> None:
+        """Learn from a trial of any phase that has ended, in this run of the study or an earlier one.
+
+        result: with the scores and jobs that were finished, also of a trial that failed or was stopped half-way
+        """
+
+    def turned_down(self, number: int, point: Point) -> None:
+        """Learn that the point drawn for trial `number` makes a chain that has been run already."""
+
+    def chance(self, chain: Chain, scores: Mapping[str, float]) -> float | None:
+        """Estimate the probability that a chain beats the best one so far; None from a sampler without a model.
+
+        scores: the main validation scores that the chain has so far, by `target/language`
+        """
+        return None
+
+    def posterior(self, chain: Chain) -> tuple[float, float] | None:
+        """Estimate mean and standard deviation of a chain's objective; None from a sampler without a model."""
+        return None
 
     def seed_of(self, number: int, attempt: int) -> int:
+        """Derive the seed of one draw."""
         return int(fingerprint([self.seed, number, attempt])[:8], 16)
 
 
-class TPEProposals(Sampler):
-    def __init__(self, space: Space, seed: int) -> None:
+class OptunaSampler(Sampler):
+    """Draws with one of Optuna's samplers, which sees the objective of each trial.
+
+    A new one is made for each draw, with the draw's own seed: it keeps nothing but what the study of Optuna's holds.
+    """
+
+    def __init__(self, space: Space, seed: int, make: Callable[[int], BaseSampler]) -> None:
+        """
+        make: makes the sampler of one draw from a seed
+        """
         super().__init__(space, seed)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = optuna.create_study(direction="maximize")
+        self._make = make
         self._open: dict[int, optuna.Trial] = {}
 
-    def ask(self, number: int, attempt: int) -> tuple[Point, Chain] | None:
-        if attempt >= TPE_ATTEMPTS:
-            return super().ask(number, attempt)
+    def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
+        if attempt >= ATTEMPTS:
+            return super().ask(number, attempt, running)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study.sampler = TPESampler(
-                n_startup_trials=TPE_STARTUP,
-                n_ei_candidates=TPE_CANDIDATES,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                seed=self.seed_of(number, attempt),
-            )
+            self.study.sampler = self._make(self.seed_of(number, attempt))
         self._open[number] = self.study.ask()
         return self.space.sample(suggest(self._open[number]))
 
-    def tell(self, number: int, point: Point, value: float | None) -> None:
-        trial = self._open.pop(number, None)
+    def tell(self, result: TrialResult) -> None:
+        if result.trial.phase != "search":
+            return
+        trial, state = self._open.pop(result.trial.number, None), ENDINGS[result.state]
+        value = result.objective if result.state == "complete" else None
         if trial is not None:
-            self.study.tell(trial, value, state=TrialState.FAIL if value is None else None)
-        elif value is not None:
-            self.study.add_trial(create_trial(params=point, distributions=self._distributions(point), value=value))
+            self.study.tell(trial, value, state=state)
+            return
+        point = result.trial.point
+        self.study.add_trial(
+            create_trial(state=state, params=point, distributions=self._distributions(point), value=value)
+        )
+
+    def turned_down(self, number: int, point: Point) -> None:
+        if (trial := self._open.pop(number, None)) is not None:
+            self.study.tell(trial, state=TrialState.FAIL)
 
     def _distributions(self, point: Point) -> dict[str, BaseDistribution]:
         trial = FixedTrial(point)
@@ -107,19 +147,35 @@ def suggest(trial: BaseTrial) -> Ask:
 
 
 class GridSampler(Sampler):
-    """Every point of the space once, in the order of the file."""
+    """Draws every point of the space once, in the order of the file."""
 
     def __init__(self, space: Space, seed: int) -> None:
         super().__init__(space, seed)
         self._points = space.grid()
 
-    def ask(self, number: int, attempt: int) -> tuple[Point, Chain] | None:
+    def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
         point = next(self._points, None)
         return None if point is None else (point, self.space.chain(point))
 
 
+def _tpe(seed: int) -> BaseSampler:
+    return TPESampler(
+        n_startup_trials=STARTUP,
+        n_ei_candidates=TPE_CANDIDATES,
+        multivariate=True,
+        group=True,
+        constant_liar=True,
+        seed=seed,
+    )
+
+
+def _gp(seed: int) -> BaseSampler:
+    return GPSampler(n_startup_trials=STARTUP, seed=seed)
+
+
 ALGORITHMS: dict[str, Callable[[Space, int], Sampler]] = {
-    "tpe": TPEProposals,
+    "tpe": partial(OptunaSampler, make=_tpe),
+    "gp": partial(OptunaSampler, make=_gp),
     "random": Sampler,
     "grid": GridSampler,
 }

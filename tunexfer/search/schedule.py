@@ -1,4 +1,4 @@
-"""Which trial runs next: what an earlier run left unfinished, the baseline, what the proposer draws, confirmation."""
+"""Which trial runs next: what an earlier run left unfinished, the baseline, what the sampler draws, confirmation."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ class Schedule:
         self.plan, self.record = plan, record
         self.exhausted = False
         """Whether the space ran out of chains before the trials asked for were reached."""
-        self._proposer = ALGORITHMS[plan.algorithm](plan.space, plan.seed)
+        self.sampler = ALGORITHMS[plan.algorithm](plan.space, plan.seed)
         self._taken: set[str] = set()
         """Fingerprints of all that was handed out or run before."""
-        self._running: set[int] = set()
+        self._running: dict[int, Trial] = {}
         self._ready = deque(record.unfinished())
         self._searched = sum(trial.phase != "confirm" for trial in self._ready)
         self._confirmed = False
-        for ended in record.complete:
+        unfinished = {trial.number for trial in self._ready}
+        for ended in record.ended:
+            if ended.trial.number in unfinished:
+                continue
             self._searched += ended.trial.phase != "confirm"
             self._taken.add(ended.trial.fingerprint)
-            if ended.trial.phase == "search":
-                self._proposer.tell(ended.trial.number, ended.trial.point, ended.objective)
-        for ended in record.ended:
-            if ended.state == "stopped" and ended.failure:  # by a rule: its chain has had its trial
-                self._searched += 1
-                self._taken.add(ended.trial.fingerprint)
+            scores = record.scores(ended.trial.number) if self.sampler.reads_scores else ()
+            self.sampler.tell(replace(ended, scores=scores))
         if not any(trial.number == 0 for trial in [*self._ready, *(ended.trial for ended in record.complete)]):
             point, chain = plan.baseline
             self._ready.appendleft(Trial(number=0, phase="baseline", seed=plan.seed, point=point, chain=chain))
@@ -59,19 +58,17 @@ class Schedule:
         if trial is None:
             self.exhausted = True
             return self.next()
-        self._running.add(trial.number)
+        self._running[trial.number] = trial
         return trial
 
     def ended(self, ended: TrialResult) -> None:
-        self._running.discard(ended.trial.number)
-        if ended.trial.phase == "search":
-            value = ended.objective if ended.state == "complete" else None
-            self._proposer.tell(ended.trial.number, ended.trial.point, value)
+        self._running.pop(ended.trial.number, None)
+        self.sampler.tell(ended)
 
     def _draw(self) -> Trial | None:
         number = next(number for number in self.record.free_numbers() if number not in self._running)
         for attempt in range(MAX_REPEATS):
-            drawn = self._proposer.ask(number, attempt)
+            drawn = self.sampler.ask(number, attempt, tuple(self._running.values()))
             if drawn is None:
                 return None
             point, chain = drawn
@@ -80,7 +77,7 @@ class Schedule:
                 self._searched += 1
                 self._taken.add(trial.fingerprint)
                 return trial
-            self._proposer.tell(number, point, None)
+            self.sampler.turned_down(number, point)
         return None
 
     def _to_confirm(self, confirm: Confirm) -> list[Trial]:
