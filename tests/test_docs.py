@@ -17,7 +17,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.objective import Objective
 from tunexfer.plan import recipe, space_file
 from tunexfer.plan.recipe import Strict
-from tunexfer.search.samplers import ALGORITHMS
+from tunexfer.search.algorithms import ALGORITHMS
 from tunexfer.tasks import suite
 from tunexfer.tasks.kinds import KINDS
 

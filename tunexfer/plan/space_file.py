@@ -16,9 +16,11 @@ from tunexfer.errors import SpaceError
 from tunexfer.plan.recipe import Strict
 from tunexfer.tasks.suite import nearest
 
+Algorithm = Literal["chain", "tpe", "gp", "qmc", "random", "grid"]
+
 
 class Search(Strict):
-    algorithm: Literal["tpe", "gp", "random", "grid"] = "tpe"
+    algorithm: Algorithm = "chain"
     trials: Annotated[int, Field(ge=1)] = 16
     """Number of trials to finish, including the baseline."""
     seed: int = 0

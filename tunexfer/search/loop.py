@@ -109,7 +109,7 @@ class SearchLoop:
         """
         self.plan, self.record, self.store, self.contents = plan, record, store, contents
         self.listeners, self._rule, self._on_report = list(listeners), rule, on_report
-        self.schedule, self.queue = schedule or Schedule(plan, record), JobQueue()
+        self.schedule, self.queue = schedule or Schedule(plan, record, contents, store.has), JobQueue()
         self._first: Trial | Literal["wait", "done"] | None = self.schedule.next()
         self.state: SearchState = "finished"
         self.error: StudyError | None = None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import BaseTrial, FixedTrial, TrialState, create_trial
+from scipy.stats.qmc import Halton
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.graph import fingerprint
@@ -65,6 +65,9 @@ class Sampler:
 
         result: with the scores and jobs that were finished, also of a trial that failed or was stopped half-way
         """
+
+    def learn(self, result: TrialResult) -> None:
+        """Learn from a trial of another study."""
 
     def turned_down(self, number: int, point: Point) -> None:
         """Learn that the point drawn for trial `number` makes a chain that has been run already."""
@@ -151,14 +154,41 @@ class GridSampler(Sampler):
 
     def __init__(self, space: Space, seed: int) -> None:
         super().__init__(space, seed)
-        self._points = space.grid()
+        self.points = space.grid()
 
     def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
-        point = next(self._points, None)
+        point = next(self.points, None)
         return None if point is None else (point, self.space.chain(point))
 
 
-def _tpe(seed: int) -> BaseSampler:
+class HaltonSampler(Sampler):
+    """Draws points that cover the space evenly: the scrambled Halton sequence, a dimension for each coordinate."""
+
+    def __init__(self, space: Space, seed: int, coordinates: Mapping[str, Coordinate]) -> None:
+        super().__init__(space, seed)
+        self._places = {name: place for place, name in enumerate(coordinates)}
+
+    def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
+        if attempt:
+            return super().ask(number, attempt, running)
+        row = Halton(len(self._places), rng=self.seed).fast_forward(number).random()[0]
+
+        def ask(name: str, domain: Coordinate) -> Value:
+            share = float(row[self._places[name]])
+            if isinstance(domain, Choice):
+                return domain.labels[int(share * len(domain.labels))]
+            if domain.integer:
+                return int(domain.low) + int(share * (domain.high - domain.low + 1))
+            return (
+                domain.low * (domain.high / domain.low) ** share
+                if domain.log
+                else (domain.low + share * (domain.high - domain.low))
+            )
+
+        return self.space.sample(ask)
+
+
+def tpe(seed: int) -> BaseSampler:
     return TPESampler(
         n_startup_trials=STARTUP,
         n_ei_candidates=TPE_CANDIDATES,
@@ -169,13 +199,5 @@ def _tpe(seed: int) -> BaseSampler:
     )
 
 
-def _gp(seed: int) -> BaseSampler:
+def gp(seed: int) -> BaseSampler:
     return GPSampler(n_startup_trials=STARTUP, seed=seed)
-
-
-ALGORITHMS: dict[str, Callable[[Space, int], Sampler]] = {
-    "tpe": partial(OptunaSampler, make=_tpe),
-    "gp": partial(OptunaSampler, make=_gp),
-    "random": Sampler,
-    "grid": GridSampler,
-}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
+from tunexfer.core.graph import Contents
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import Confirm
 from tunexfer.record.record import Record
-from tunexfer.search.samplers import ALGORITHMS
+from tunexfer.search.algorithms import ALGORITHMS
+from tunexfer.search.costs import Costs
 
 MAX_REPEATS = 500
 """Points drawn in a row whose chains have all been run: then the space holds no more worth waiting for."""
@@ -19,11 +22,22 @@ MAX_REPEATS = 500
 class Schedule:
     """Hands out trials, one at a time. A chain already run is drawn again rather than run again, and doesn't count."""
 
-    def __init__(self, plan: Plan, record: Record) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        record: Record,
+        contents: Mapping[str, Contents] | None = None,
+        stored: Callable[[str], bool] | None = None,
+    ) -> None:
+        """
+        contents: encoder's identity -> what its trials read
+        stored:   whether the stage store has the result of a job's key
+        """
         self.plan, self.record = plan, record
+        self._costs = Costs(plan.seed, contents, stored)
         self.exhausted = False
         """Whether the space ran out of chains before the trials asked for were reached."""
-        self.sampler = ALGORITHMS[plan.algorithm](plan.space, plan.seed)
+        self.sampler = ALGORITHMS[plan.algorithm](plan, self._costs)
         self._taken: set[str] = set()
         """Fingerprints of all that was handed out or run before."""
         self._running: dict[int, Trial] = {}
