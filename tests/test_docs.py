@@ -47,6 +47,7 @@ SUITE_KEYS: dict[str, type[BaseModel]] = {
     "Keys of a suite": suite.Suite,
     "Keys of a task": suite.TaskBlock,
     "Keys of `hub`": suite.HubRows,
+    "Keys of `read`": suite.ReadOptions,
     "Keys of a part": suite.Part,
     "Keys of `recipe`": suite.Defaults,
 }

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tunexfer.data.conllu import conllu_count, conllu_rows
+from tunexfer.data.conllu import conllu_rows
 from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
-from tunexfer.tasks.suite import Suite
+from tunexfer.tasks.suite import ReadOptions, Suite
 
 IL_VIENT_DU_MARCHE = """\
 # sent_id = fr-1
@@ -40,7 +40,7 @@ def read(folder: Path, text: str, language: str = "xx") -> list[tuple[str, str]]
     """Each sentence's words and tags, in one line each."""
     file = folder / "x.conllu"
     file.write_text(conllu(text), encoding="utf-8")
-    return [(" ".join(row["tokens"]), " ".join(row["pos_tags"])) for row in conllu_rows(file, language)]
+    return [(" ".join(row["tokens"]), " ".join(row["pos_tags"])) for row in conllu_rows(file, language, ReadOptions())]
 
 
 def test_a_fused_token_is_one_word_with_the_tag_preferred_of_words_as_high(tmp_path: Path) -> None:
@@ -96,18 +96,12 @@ def test_sentences_whose_forms_are_withheld_are_left_out(tmp_path: Path) -> None
     assert [words for words, _ in read(tmp_path, text)] == ["a b _ _", "a b c d"]
 
 
-def test_sentences_are_counted_without_reading_them(tmp_path: Path) -> None:
-    withheld = "1 _ NOUN 0\n2 _ NOUN 1\n"
-    assert len(read(tmp_path, "\n".join([IL_VIENT_DU_MARCHE, withheld, DAMELO]))) == 2
-    assert conllu_count(tmp_path / "x.conllu") == 2
-
-
 @pytest.mark.parametrize("text", ["1\tone\tNOUN\n\n", "one" + "\t_" * 9 + "\n\n", "2" + "\tNOUN" * 9 + "\n\n"])
 def test_what_is_no_conllu_is_named_by_file_and_line(text: str, tmp_path: Path) -> None:
     file = tmp_path / "x.conllu"
     file.write_text(conllu(DAMELO) + text)
     with pytest.raises(DataError, match=r"x\.conllu, line 7: not a sentence in the ten columns of CoNLL-U"):
-        list(conllu_rows(file, "es"))
+        list(conllu_rows(file, "es", ReadOptions()))
 
 
 # As a task
@@ -156,3 +150,23 @@ def test_content_depends_on_every_treebank(treebanks: Rows, tmp_path: Path) -> N
 def test_a_language_without_a_treebank_is_told(treebanks: Rows) -> None:
     with pytest.raises(DataError, match=r"no test rows in 'fr': .*UD_\*/fr_\*-ud-test\.conllu isn't there"):
         treebanks.table("pos", "fr", "test")
+
+
+def test_syntactic_words_and_other_tags_are_read_on_request(tmp_path: Path) -> None:
+    """ "vámonos" is "vamos nos"."""
+    lines = [
+        "1-2 vámonos _ _ _ _ _ _ _ _",
+        "1 vamos ir VERB VMM Mood=Imp 0 root _ _",
+        "2 nos yo PRON PP Case=Acc 1 obj _ _",
+    ]
+    file = tmp_path / "x.conllu"
+    file.write_text("\n".join(line.replace(" ", "\t") for line in lines) + "\n\n", encoding="utf-8")
+    [fused] = conllu_rows(file, "es", ReadOptions())
+    [split] = conllu_rows(file, "es", ReadOptions(words="syntactic"))
+    assert fused == {"tokens": ["vámonos"], "pos_tags": ["VERB"], "xpos_tags": ["VMM"], "feats": ["Mood=Imp"]}
+    assert split == {
+        "tokens": ["vamos", "nos"],
+        "pos_tags": ["VERB", "PRON"],
+        "xpos_tags": ["VMM", "PP"],
+        "feats": ["Mood=Imp", "Case=Acc"],
+    }

@@ -67,7 +67,7 @@ def test_declared_counts_are_believed_without_looking(tmp_path: Path) -> None:
 
 def test_languages_that_no_file_name_tells_have_to_be_declared(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"task 'mood'.*declare them in `rows:`"):
-        rows_of(tmp_path, files="all.jsonl").languages("mood", "train")
+        rows_of(tmp_path, files="{split}.jsonl").languages("mood", "train")
 
 
 def test_a_missing_file_is_named_with_the_languages_there_are(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_questions_on_one_passage_are_a_cluster_that_parallel_languages_share(tm
         write(
             tmp_path,
             f"{language}/test.jsonl",
-            *({"id": f"q{n}", "group": "g", "q": "?", "c": c, "a": answers} for n, c in enumerate(passages)),
+            *({"id": f"q{n}", "group": "gggh"[n], "q": "?", "c": c, "a": answers} for n, c in enumerate(passages)),
         )
 
     def clusters(language: str, **more: str) -> list[str]:
@@ -144,7 +144,7 @@ def test_questions_on_one_passage_are_a_cluster_that_parallel_languages_share(tm
 
     assert clusters("en", id="id") == clusters("sw", id="id") == ["q0", "q1", "q0", "q1"]
     assert clusters("en") == clusters("sw") == ["0", "1", "0", "1"]
-    assert clusters("en", id="id", cluster="group") == ["g"] * 4
+    assert clusters("en", id="id", cluster="group") == ["g", "g", "g", "h"]
 
 
 def test_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_a_row_that_can_not_be_read_is_named_by_task_file_and_position(tmp_path:
 
 
 def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, "en/test.csv", "text,label")
-    with pytest.raises(DataError, match=r"test\.csv: rows are read from files that end in .*\.jsonl, \.parquet"):
-        rows_of(tmp_path, files="{language}/{split}.csv").table("mood", "en", "test")
+    write(tmp_path, "en/test.dat", "text,label")
+    with pytest.raises(DataError, match=r"test\.dat: the name doesn't tell the format, as \.jsonl,.*`read: {format:"):
+        rows_of(tmp_path, files="{language}/{split}.dat").table("mood", "en", "test")
 
 
 @pytest.mark.parametrize("files", ["../{language}.jsonl", "{language}/../../x.jsonl", "/etc/passwd"])
@@ -417,9 +417,11 @@ def test_the_hubs_own_label_names_decide_over_positions(tmp_path: Path, hub: Pat
     )
 
 
-def test_other_label_names_leave_the_positions(tmp_path: Path, hub: Path) -> None:
+def test_label_names_that_contradict_the_suite_are_refused_unless_it_gives_values(tmp_path: Path, hub: Path) -> None:
     block = hub_block(hub) | {"labels": ["positive", "negative"]}
-    assert labels(rows_of(tmp_path, **block)) == [0, 1, 0]
+    with pytest.raises(DataError, match="labels of column 'label' good, bad, but `labels:` are positive, negative"):
+        labels(rows_of(tmp_path, **block))
+    assert labels(rows_of(tmp_path, **block, label_values=[0, 1])) == [0, 1, 0]
 
 
 def test_tags_are_read_by_name_too(tmp_path: Path, hub: Path) -> None:

@@ -120,7 +120,7 @@ def test_african_trains_kinyarwanda_once_per_stage_and_kirundi_on_top_of_it(tmp_
     assert kinnews.stage is not None
     assert kinnews.stage.steps == 8 * 523  # 17,014 rows without 300 for validation, in batches of 32, eight times
     assert {(language, split) for _, language, split in plan.evaluated} == {
-        (language, split) for language in ("kin", "run") for split in ("validation", "test")
+        (language, split) for language in ("rw", "rn") for split in ("validation", "test")
     }
     cost = plan.full_cost()
     assert cost is not None

@@ -204,7 +204,7 @@ def test_the_baseline_can_be_given() -> None:
         (stage(tasks="[nil]"), "toy.yaml, stages[0].tasks[0]: there is no task 'nil'. Did you mean 'nli'?"),
         (stage(learning_rate="5e-6"), "stages[0].learning_rate: expected a number, got the text '5e-6'"),
         (stage(learning_rate="5e-6"), "YAML needs the point: 5.0e-6"),
-        (stage(languages="[no]"), "stages[0].languages[0]: expected a name, got false. YAML reads the word `no`"),
+        (stage(languages="[no]"), "stages[0].languages[0]: expected text, got false. YAML reads `no`, `off` and"),
         (stage(learning_rate="{choice: [1.0e-4, 7]}"), "stages[0].learning_rate: input should be less than 1, got '7'"),
         (stage(learning_rat="1.0e-4"), "stages[0].learning_rat: there is no such key. Did you mean 'learning_rate'?"),
         (stage(learning_rate="{log_uniform: [0, 1]}"), "`log_uniform` needs a low above 0"),

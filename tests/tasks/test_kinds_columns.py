@@ -28,7 +28,7 @@ def pair(task: TaskBlock, label: Any) -> Any:
 
 
 def test_a_label_is_its_position_or_its_name() -> None:
-    assert pair(block(), 2) == 2
+    assert pair(block(), 2) == pair(block(), "2") == 2
     assert pair(block(), "contradiction") == 2
 
 
@@ -40,6 +40,18 @@ def test_ocnli_counts_its_labels_in_another_order() -> None:
 def test_labels_may_be_numbers_written_as_text() -> None:
     assert pair(block(labels=["0", "1"]), "1") == 1
     assert pair(block(labels=["other", "same"], label_values=["0", "1"]), "1") == 1
+
+
+def test_labels_whose_names_are_numbers_are_meant_by_name() -> None:
+    stars = block(labels=["1", "2", "3"])
+    assert [pair(stars, label) for label in (1, "3", 2.0)] == [0, 2, 1]
+    with pytest.raises(DataError, match="column 'label' has the label 0"):
+        pair(stars, 0)
+
+
+def test_pandas_writes_whole_numbers_as_floats_where_others_are_missing() -> None:
+    assert pair(block(), 1.0) == 1
+    assert pair(block(drop_labels=[-1]), -1.0) is None
 
 
 def test_yes_and_no_need_their_order_said() -> None:
@@ -57,7 +69,7 @@ def test_rows_without_consensus_are_left_out() -> None:
     assert pair(block(drop_labels=[-1]), -1) is None
 
 
-@pytest.mark.parametrize("label", ["entailed", -1, 3, None, True, 1.0])
+@pytest.mark.parametrize("label", ["entailed", -1, 3, None, True, 1.5, float("nan"), "1.0"])
 def test_an_unknown_label_is_an_error_that_names_column_label_and_next_moves(label: Any) -> None:
     with pytest.raises(DataError, match=r"column 'label' has the label .*'entailment'.*label_values.*drop_labels"):
         pair(block(), label)

@@ -3,7 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.kinds.base import LeftOut
 from tunexfer.tasks.suite import TaskBlock
 
 KIND = KINDS["masked_lm"]
@@ -12,7 +15,8 @@ TASK = TaskBlock(kind="masked_lm", files="x", columns={"text": "article"}, max_l
 
 def test_any_column_of_text_will_do_and_an_empty_text_is_no_row() -> None:
     assert KIND.read({"article": " Ein Haus.\n", "label": 1}, TASK) == {"text": "Ein Haus."}
-    assert KIND.read({"article": "\n"}, TASK) is None
+    with pytest.raises(LeftOut, match="the text is empty"):
+        KIND.read({"article": "\n"}, TASK)
 
 
 def test_special_pieces_are_marked(letters: Any, ids: Callable[[str], list[int]]) -> None:

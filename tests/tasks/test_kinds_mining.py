@@ -235,5 +235,5 @@ def test_test_rows_without_validation_rows_are_an_error(bucc: Rows, tmp_path: Pa
 
 
 def test_pairs_need_both_of_their_files() -> None:
-    with pytest.raises(ValueError, match="`english_files:` and `gold_files:` go together"):
-        TaskBlock(kind="mining", files="x.de", english_files="x.en", columns=COLUMNS)
+    with pytest.raises(ValueError, match="`gold_files:` go with `english_files:`"):
+        TaskBlock(kind="mining", files="x.de", gold_files="x.gold", columns=COLUMNS)

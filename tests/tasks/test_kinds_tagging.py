@@ -9,6 +9,7 @@ import pytest
 
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS, ROWS_SCHEMA
+from tunexfer.tasks.kinds.base import LeftOut
 from tunexfer.tasks.suite import TaskBlock
 
 KIND = KINDS["tagging"]
@@ -98,7 +99,8 @@ def test_tags_may_be_names() -> None:
 
 
 def test_a_sentence_without_words_is_left_out() -> None:
-    assert KIND.read({"tokens": [], "ner": []}, TASK) is None
+    with pytest.raises(LeftOut, match="the sentence has no words"):
+        KIND.read({"tokens": [], "ner": []}, TASK)
 
 
 def test_words_and_tags_of_different_number_are_an_error() -> None:

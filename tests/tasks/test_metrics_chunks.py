@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunexfer.tasks.metrics.chunks import chunk_scores, chunks
+from tunexfer.tasks.metrics.chunks import chunk_scores, chunks, xtreme_tag
 
 GOLDEN = [
     ("DET NOUN NOUN VERB PUNCT", "DET NOUN NOUN NOUN PUNCT", (66.67, 50, 57.14)),
@@ -31,11 +31,11 @@ def test_chunk_scores_are_those_of_seqeval(gold: str, predicted: str, expected: 
 
 
 def test_equal_bare_tags_form_one_chunk_except_single_ones() -> None:
-    assert chunks("NOUN NOUN SYM SYM".split()) == {("NOUN", 0, 1), ("SYM", 2, 2), ("SYM", 3, 3)}
+    assert chunks([*map(xtreme_tag, "NOUN NOUN SYM SYM".split())]) == {("NOUN", 0, 1), ("SYM", 2, 2), ("SYM", 3, 3)}
 
 
 def test_a_bare_x_at_the_end_of_a_sentence_is_a_chunk() -> None:
-    assert ("X", 1, 1) in chunks(["NOUN", "X"])
+    assert ("X", 1, 1) in chunks([*map(xtreme_tag, ["NOUN", "X"])])
 
 
 def test_no_sentences_score_zero() -> None:

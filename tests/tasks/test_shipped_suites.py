@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from tasks.documented import DOCUMENTED, Place, made_up, places, written
 
 from tunexfer.core.scores import Split
-from tunexfer.data.canonical import canonical_table
+from tunexfer.data.canonical import canonical_rows, canonical_table
 from tunexfer.data.hub import hub_rows
 from tunexfer.data.origin import Origin
 from tunexfer.data.rows import Rows
+from tunexfer.data.survey import Tally
 from tunexfer.errors import DataError
 from tunexfer.export.xtreme_scores import XTREME_TASKS
+from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import SPLITS, HubRows, Suite, load_suite
 
 INTERMEDIATE = "anli_plus mnli qqp squad_v1 squad_v2 hellaswag ccg cosmos_qa commonsense_qa".split()
@@ -65,10 +68,11 @@ def test_rows_as_documented_are_read_and_their_labels_keep_their_meaning(
 ) -> None:
     made, names = made_up_rows(place)
     block = place.block.model_copy(update={"labels": place.block.labels or names}) if names else place.block
-    origin = Origin(block=block, language="en", split="train", cache=tmp_path)
+    origin = Origin(block=block, language="en", written="en", split="train", cache=tmp_path)
     source = through_the_hub(origin, place, made, monkeypatch) if block.hub else made
-    where = {column: wanted.replace("{code}", "english") for column, wanted in block.where.items()}
-    table = canonical_table(source, block, where, place.name)
+    coded = replace(origin, block=block.model_copy(update={"codes": {"en": "english"}}))
+    tally = Tally()
+    table = canonical_table(canonical_rows(source, coded, place.name, tally), KINDS[block.kind].schema, tally)
     assert table.num_rows == len(made)
     if names and block.kind != "multiple_choice":
         field = "tags" if block.kind == "tagging" else "label"

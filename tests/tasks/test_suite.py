@@ -28,8 +28,8 @@ def problem(folder: Path, **block: Any) -> str:
 
 
 def test_rows_come_from_one_kind_of_place(tmp_path: Path) -> None:
-    assert "tasks.nli: Value error, rows come from either `files:` or `hub:`" in problem(tmp_path)
-    assert "either `files:` or `hub:`" in problem(tmp_path, files="x.jsonl", hub={"path": "some/set"})
+    assert "tasks.nli: rows come from either `files:` or `hub:`" in problem(tmp_path)
+    assert "either `files:` or `hub:`" in problem(tmp_path, files="{split}.jsonl", hub={"path": "some/set"})
 
 
 def test_a_mistake_in_a_part_names_the_part(tmp_path: Path) -> None:
@@ -46,13 +46,13 @@ def test_tags_of_their_own_go_with_files(tmp_path: Path) -> None:
 
 def test_labels_are_named_once(tmp_path: Path) -> None:
     assert "either named in `labels:` or read from `labels_file:`" in problem(
-        tmp_path, files="x.jsonl", labels_file="labels.json"
+        tmp_path, files="{split}.jsonl", labels_file="labels.json"
     )
 
 
 def test_a_task_is_the_same_as_another_of_the_suite_which_is_itself(tmp_path: Path) -> None:
-    assert "tasks.nli.same_as: there is no task 'xnly'" in problem(tmp_path, files="x.jsonl", same_as="xnly")
-    assert "is itself the same as another" in problem(tmp_path, files="x.jsonl", same_as="nli")
+    assert "tasks.nli.same_as: there is no task 'xnly'" in problem(tmp_path, files="{split}.jsonl", same_as="xnly")
+    assert "is itself the same as another" in problem(tmp_path, files="{split}.jsonl", same_as="nli")
 
 
 def test_a_part_says_only_what_differs_from_its_task() -> None:

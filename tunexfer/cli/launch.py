@@ -105,6 +105,7 @@ def datasets_read(plan: Plan, contents: Mapping[str, Contents]) -> list[Dataset]
             digest=digest,
             suite=plan.suite.name,
             hub=plan.rows.address(task, language, split),
+            left_out=plan.rows.left_out(task, language, split),
         )
         for (task, language, split), digest in sorted(digests.items())
     ]

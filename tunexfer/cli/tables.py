@@ -45,7 +45,7 @@ def suite_table(suite: Suite, rows: Rows) -> RenderableType:
             if counts:
                 table.add_row(*cells[:2], split, f"{sum(counts.values()):,}", _languages(counts), cells[2])
                 cells = ("", "", "")
-    return table
+    return Group(table, *(Text(f"note: {remark}", style="yellow") for remark in rows.remarks()))
 
 
 def _languages(counts: dict[str, int]) -> str:

@@ -9,56 +9,79 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunexfer.data.origin import BATCH
+from tunexfer.data.origin import BATCH, Origin
+from tunexfer.data.survey import Tally
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import Row
-from tunexfer.tasks.kinds.columns import lacks
-from tunexfer.tasks.suite import TaskBlock
+from tunexfer.tasks.kinds.base import LeftOut, Row
+from tunexfer.tasks.kinds.columns import inside, lacks
 
 
-def canonical_table(rows: Iterable[Row], block: TaskBlock, where: Mapping[str, str], place: str) -> pa.Table:
-    """Turn the data's rows into the canonical rows of their kind.
+def canonical_rows(rows: Iterable[Row], origin: Origin, place: str, tally: Tally) -> Iterator[Row]:
+    """Turn the data's rows into the canonical rows of their kind, which `tally` counts.
 
-    where:  column -> the value a row must have to be kept; `*` at its end stands for anything
+    A row without an id takes its position in the data, so that parallel files share ids.
+
     place:  begins every error
-    raises: DataError, with the position of the row
+    raises: DataError, with the position of the row; if `where:` fits no row; or if most rows are left out
     """
+    block, where = origin.block, origin.where
     kind = KINDS[block.kind]
     passed_over: dict[str, set[str]] = {column: set() for column in where}
     first_ids: dict[Any, str] = {}  # of each cluster: parallel files share them
-
-    def read() -> Iterator[Row]:
-        for position, row in enumerate(rows):
-            try:
-                if not _kept(row, where, passed_over) or lacks(row, block):
-                    continue
-                canonical = kind.read(row, block)
-            except DataError as error:
-                raise DataError(f"{place}, row {position}: {error}") from error
-            if canonical is not None:
-                name = canonical.get("id", str(position))
-                cluster = first_ids.setdefault(canonical[kind.clustered_by], name) if kind.clustered_by else name
-                yield {"id": name, "cluster": cluster} | canonical
-
-    kept = read()
-    batches = iter(lambda: list(itertools.islice(kept, BATCH)), [])
-    table = pa.Table.from_batches([pa.RecordBatch.from_pylist(b, schema=kind.schema) for b in batches], kind.schema)
-    if not table.num_rows and any(passed_over.values()):
+    for position, row in enumerate(rows):
+        try:
+            if not _kept(row, where, passed_over) or lacks(row, block):
+                continue
+            canonical = kind.read(row, block)
+            if canonical is None:
+                continue
+            if origin.split == "train":
+                kind.check_trainable(canonical, block)
+        except LeftOut as reason:
+            tally.left_out[str(reason)] += 1
+            continue
+        except DataError as error:
+            raise DataError(f"{place}, row {position}: {error}") from error
+        name = canonical.get("id", str(position))
+        cluster = first_ids.setdefault(canonical[kind.clustered_by], name) if kind.clustered_by else name
+        canonical = {"id": name, "cluster": cluster} | canonical
+        tally.take(canonical)
+        yield canonical
+    if not tally.used and any(passed_over.values()):
         seen = (f"{column} is {', '.join(sorted(values)[:8])}" for column, values in passed_over.items() if values)
         raise DataError(
             f"{place}: no row passes `where: {dict(where)}`. In the data, {'; '.join(seen)}. "
             "Correct `where:` or `codes:`."
         )
+    if kind.clustered_by and "cluster" not in block.columns and "id" not in tally.same:
+        tally.same.pop("cluster", None)  # all rows may well be about one text
+    tally.check(place, allowed=block.allow_dropped)
+
+
+def canonical_table(rows: Iterable[Row], schema: pa.Schema, tally: Tally) -> pa.Table:
+    """Collect canonical rows. Ids or clusters that are all the same give way to positions.
+
+    tally: counts the rows while they are read
+    """
+    kept = iter(rows)
+    batches = iter(lambda: list(itertools.islice(kept, BATCH)), [])
+    table = pa.Table.from_batches([pa.RecordBatch.from_pylist(batch, schema=schema) for batch in batches], schema)
+    if tally.used > 1:
+        for name in tally.same:
+            own = table["id"] if name == "cluster" and "id" not in tally.same else _positions(table)
+            table = table.set_column(table.schema.get_field_index(name), name, own)
     return table
+
+
+def _positions(table: pa.Table) -> pa.Array:
+    return pa.array(map(str, range(len(table))), pa.string())
 
 
 def _kept(row: Row, where: Mapping[str, str], passed_over: dict[str, set[str]]) -> bool:
     """Whether a row has the wanted values; some of the other values are recorded in `passed_over`."""
     for column, wanted in where.items():
-        if column not in row:
-            raise DataError(f"there is no column {column!r} for `where:`. The data has {', '.join(row)}.")
-        value = str(row[column])
+        value = str(inside(row, column, "`where:`"))
         if not (value.startswith(wanted[:-1]) if wanted.endswith("*") else value == wanted):
             if len(passed_over[column]) < 8:
                 passed_over[column].add(value)

@@ -1,8 +1,9 @@
 """Words and parts of speech from the CoNLL-U files of Universal Dependencies, by XTREME's rules.
 
-A multi-word token ("della") is one word, not the syntactic words it stands for ("di la"). Its part of speech is that of
-the syntactic word that is highest in the tree; ties are broken by an order of preference, then by position. Empty nodes
-are skipped, spaces and U+200C inside a form are removed, and a sentence whose forms are withheld (`_`) is left out.
+A multi-word token ("della") is one word, not the syntactic words it stands for ("di la"), unless `read: {words:
+syntactic}` asks for these. Its tags are those of the syntactic word that is highest in the tree; ties are broken by an
+order of preference, then by position. Empty nodes are skipped, spaces and U+200C inside a form are removed, and a
+sentence whose forms are withheld (`_`) is left out.
 
 Source: google-research/xtreme, utils_preprocess.py and ud-conversion-tools.
 """
@@ -13,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tunexfer.data.origin import numbered_lines
+from tunexfer.data.text import numbered_lines
 from tunexfer.errors import DataError
+from tunexfer.tasks.suite import ReadOptions
 
 PREFERRED = {
     "es": "VERB AUX PRON ADP DET".split(),
@@ -23,39 +25,36 @@ PREFERRED = {
 }
 PREFERRED_ELSEWHERE = "VERB NOUN PROPN PRON ADJ NUM ADV INTJ AUX ADP DET PART CCONJ SCONJ X PUNCT".split()
 COLUMNS = 10
+TAGS = {"pos_tags": 3, "xpos_tags": 4, "feats": 5}
+"""Columns of our rows -> their places in the file: universal and the treebank's own parts of speech, and features."""
 ZERO_WIDTH_NON_JOINER = "\u200c"
 
 
 class _Word(NamedTuple):
     form: str
     tag: str
+    columns: list[str]
     heads: frozenset[int]
     """Heads in the tree and in the enhanced graph; 0 is the root."""
 
 
-def conllu_rows(file: Path, language: str) -> Iterator[dict[str, list[str]]]:
-    """Yield `tokens` and `pos_tags` of each sentence; the language decides which part of speech is preferred."""
+def conllu_rows(file: Path, language: str, options: ReadOptions) -> Iterator[dict[str, list[str]]]:
+    """Yield `tokens` and the columns of `TAGS` of each sentence; the language decides which tag is preferred."""
     preferred = PREFERRED.get(language, PREFERRED_ELSEWHERE)
-    for number, lines in _sentences(file):
+    for number, lines in _sentences(file, options.encoding):
         try:
-            tokens, tags = _fused(lines, preferred)
+            tokens, words = _fused(lines, preferred, split=options.words == "syntactic")
         except (ValueError, KeyError) as error:
             raise DataError(f"{file}, line {number}: not a sentence in the ten columns of CoNLL-U: {error}") from error
         withheld = tokens.count("_")
         if withheld == 0 or withheld < len(tokens) - 1:
-            yield {"tokens": tokens, "pos_tags": tags}
+            yield {"tokens": tokens} | {name: [word.columns[at] for word in words] for name, at in TAGS.items()}
 
 
-def conllu_count(file: Path) -> int:
-    """Count the sentences by their first words; a sentence whose first form is withheld does not count."""
-    with file.open("rb") as lines:
-        return sum(line.startswith(b"1\t") and not line.startswith(b"1\t_\t") for line in lines)
-
-
-def _sentences(file: Path) -> Iterator[tuple[int, list[list[str]]]]:
+def _sentences(file: Path, encoding: str | None) -> Iterator[tuple[int, list[list[str]]]]:
     """Yield the columns of every line of a sentence, with the number of its first line."""
     begin, sentence = 1, []
-    for number, line in numbered_lines(file):
+    for number, line in numbered_lines(file, encoding):
         if line.strip() and not line.startswith("#"):
             sentence.append(line.split("\t"))
         elif not line.strip():
@@ -66,7 +65,8 @@ def _sentences(file: Path) -> Iterator[tuple[int, list[list[str]]]]:
         yield begin, sentence
 
 
-def _fused(lines: list[list[str]], preferred: list[str]) -> tuple[list[str], list[str]]:
+def _fused(lines: list[list[str]], preferred: list[str], *, split: bool) -> tuple[list[str], list[_Word]]:
+    """Return the forms of a sentence and the syntactic word that stands for each; `split` keeps those apart."""
     words: dict[int, _Word] = {}
     fused: dict[int, tuple[str, range]] = {}
     for columns in lines:
@@ -75,17 +75,20 @@ def _fused(lines: list[list[str]], preferred: list[str]) -> tuple[list[str], lis
         number, form, tag, head, graph = (columns[place] for place in (0, 1, 3, 6, 8))
         first, _, last = number.partition("-")
         if last:
-            fused[int(first)] = form, range(int(first), int(last) + 1)
+            if not split:
+                fused[int(first)] = form, range(int(first), int(last) + 1)
         elif "." not in number:
             heads = (head, *(edge.partition(":")[0] for edge in graph.split("|")))
-            words[int(number)] = _Word(form, tag, frozenset(int(parent) for parent in heads if parent.isdigit()))
-    tokens, tags, place = [], [], 1
+            words[int(number)] = _Word(
+                form, tag, columns, frozenset(int(parent) for parent in heads if parent.isdigit())
+            )
+    tokens, chosen, place = [], [], 1
     while place <= len(words):
         form, span = fused.get(place, (words[place].form, range(place, place + 1)))
         tokens.append(form.replace(ZERO_WIDTH_NON_JOINER, "").replace(" ", ""))
-        tags.append(words[_highest(span, words, preferred)].tag)
+        chosen.append(words[_highest(span, words, preferred)])
         place = span.stop
-    return tokens, tags
+    return tokens, chosen
 
 
 def _highest(span: range, words: Mapping[int, _Word], preferred: list[str]) -> int:

@@ -9,28 +9,64 @@ from typing import Any
 from urllib.parse import quote
 
 from tunexfer.core.files import write_whole
+from tunexfer.data.checkpoint import file_hash
+from tunexfer.data.label_names import label_names, named
 from tunexfer.data.origin import BATCH, Origin
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
 from tunexfer.tasks.suite import HubRows
 
+SUFFIXES = {".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tsv", ".txt"}
+"""Files that `datasets` reads from a folder."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def hub_rows(origin: Origin) -> Iterator[Row]:
-    """Yield the rows of a split. A label that has a name on the hub is named, if the names are the block's labels."""
-    block, data = origin.block, _loaded(origin)
-    names = {column: _label_names(feature) for column, feature in data.features.items()}
-    named = {column: own for column, own in names.items() if not block.label_values and set(own) == set(block.labels)}
+    """Yield the rows of a split. A label that has a name on the hub is named."""
+    data = _loaded(origin)
+    names = label_names(data.features.to_dict())
     for batch in data.with_format("arrow").iter(batch_size=BATCH):
-        for row in batch.to_pylist():
-            yield row | {column: _named(row[column], own) for column, own in named.items()}
+        yield from named(batch.to_pylist(), names, origin.block, str(origin))
 
 
 def hub_identity(origin: Origin) -> list[Any]:
-    """Identify rows by data set, config, commit and split; the hub is asked for a commit that is not known yet."""
+    """Identify rows by data set, config, commit and split, and by the bytes of files on this machine.
+
+    The hub is asked for a commit that is not known yet.
+    """
     hub, name, split = _set(origin), origin.filled(_set(origin).name or ""), _split(origin)
-    return [hub.path, name, _revision(origin), split, *([hub.files, hub.options] if hub.files else [])]
+    parts: list[Any] = [hub.path, name, _revision(origin), split, *([hub.files, hub.options] if hub.files else [])]
+    hashes = [file_hash(file, origin.cache) for file in _local_files(origin)]
+    return [*parts, hashes] if hashes else parts
+
+
+def _local_files(origin: Origin) -> list[Path]:
+    """The files that a format reads, or those of a folder that stands for a data set; none on the hub or behind a URL.
+
+    raises: DataError, if no file fits the pattern
+    """
+    hub = _set(origin)
+    if hub.has_commits:
+        return []
+    if not hub.files:
+        return sorted(file for file in Path(hub.path).rglob("*") if SUFFIXES & {*file.suffixes})
+    pattern = _pattern(origin)
+    if "://" in pattern:
+        return []
+    place = Path(pattern)
+    files = sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
+    if not files:
+        raise DataError(f"no file fits `hub: {{files: {hub.files}}}`: {pattern} isn't there. Correct the suite.")
+    return files
+
+
+def _pattern(origin: Origin) -> str:
+    """The pattern of a set's files; that of files on this machine starts from the suite's root."""
+    hub = _set(origin)
+    pattern = origin.filled(hub.files or "").replace("{split}", _split(origin).partition("[")[0])
+    if not pattern or hub.has_commits or "://" in pattern:
+        return pattern
+    return str((Path(hub.path) if Path(hub.path).is_dir() else origin.root.absolute()) / pattern)
 
 
 def _loaded(origin: Origin) -> Any:
@@ -38,9 +74,9 @@ def _loaded(origin: Origin) -> Any:
 
     hub, revision, split = _set(origin), _revision(origin), _split(origin)
     name, files = origin.filled(hub.name or "") or None, origin.filled(hub.files or "")
+    pattern = _pattern(origin)
     where = f"{hub.path}, config {name or 'default'}, split {split!r}{f', files {files}' if files else ''}"
     file_split = split.partition("[")[0]
-    pattern = files.replace("{split}", file_split)
     try:
         path = _downloaded(hub.path, pattern, revision) if pattern and hub.has_commits else hub.path
         data = datasets.load_dataset(
@@ -119,14 +155,3 @@ def _not_loaded(where: str, error: Exception) -> DataError:
         f"could not load {where}: {type(error).__name__}: {error}. Check the id, config, revision and split, "
         "and the network; data that was loaded before is read from the cache."
     )
-
-
-def _label_names(feature: Any) -> list[str]:
-    """Names of a ClassLabel column, or of a list of them; none for other columns."""
-    return list(getattr(getattr(feature, "feature", feature), "names", None) or [])
-
-
-def _named(label: Any, names: list[str]) -> Any:
-    if isinstance(label, list):
-        return [_named(item, names) for item in label]
-    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label

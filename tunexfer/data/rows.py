@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from tunexfer.core.graph import fingerprint
+from tunexfer.core.graph import Key, fingerprint
+from tunexfer.core.languages import canonical, is_language
 from tunexfer.core.scores import Split
-from tunexfer.data.canonical import canonical_table, joined
+from tunexfer.data.canonical import canonical_rows, canonical_table, joined
 from tunexfer.data.hub import commit, known_commit
 from tunexfer.data.origin import Origin
+from tunexfer.data.patterns import languages_of, matching, path_of, under, usual_name
 from tunexfer.data.readers import reader_of
+from tunexfer.data.survey import SURVEY_VERSION, Survey, Tally
 from tunexfer.errors import DataError
 from tunexfer.tasks.installed import Progress, Provider, build, suite_provider
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import TUNING
+from tunexfer.tasks.kinds.base import TUNING, Row
 from tunexfer.tasks.suite import SPLITS, HubRows, Suite, TaskBlock, starter_hint
 
 READ_SETTINGS = {
     *("kind", "columns", "labels", "label_values", "drop_labels", "unanswerable"),
     *("max_length", "answer_language_rules"),
 }
-"""The fields of a task block that rows, their encoding or their scores depend on; `drop_without` where it is given."""
+"""The fields of a task block that rows, their encoding or their scores depend on."""
+OTHER_SETTINGS = {"drop_without", "read", "answer_offsets"}
+"""The same for fields that not every task has; they count where they are given."""
 
 INSTALLED = "installed:"
 """The root of rows that an installed package provides: `installed:NAME`."""
@@ -45,7 +54,8 @@ class Rows:
         self.cache = cache
         self._folder = folder
         self._root: Path | None = None
-        self._counted: dict[tuple[str, int, str, Split], int] = {}
+        self._surveyed: dict[tuple[str, int, str, Split], Survey | None] = {}
+        self._written: dict[tuple[str, int], dict[str, str]] = {}
         self._labelled: dict[str, TaskBlock] = {}
 
     @property
@@ -86,23 +96,95 @@ class Rows:
         if not block.labels_file:
             return block
         if name not in self._labelled:
-            file = self._under_root(block.labels_file, "labels_file")
+            file = under(self.root, block.labels_file, "labels_file")
             if not file.is_file():
                 raise DataError(f"task {name!r} takes its labels from {file}, which isn't there. {self._what_to_do()}")
             labels = read_labels(file)
-            self._labelled[name] = block.model_copy(update={"labels": labels, "labels_file": None})
+            labelled = block.model_copy(update={"labels": labels, "labels_file": None})
+            for problem in KINDS[block.kind].problems(labelled):
+                raise DataError(f"task {name!r}, {file}: {problem}")
+            self._labelled[name] = labelled
         return self._labelled[name]
 
     def languages(self, task: str, split: Split) -> list[str]:
-        """List the languages that have rows of this split, in alphabetical order."""
+        """List the languages that have rows of this split, in alphabetical order of their canonical codes."""
         return [language for language in self._known(task) if self.count(task, language, split)]
 
     def count(self, task: str, language: str, split: Split) -> int:
-        """Return the number of rows that the suite declares, or count them if it declares none."""
+        """Return the number of rows that can be used, or of those that the suite declares, if there are no files."""
         held_out = self._held_out(task, language)
         if split == "validation" and held_out:
             return held_out
         return self._own_count(task, language, split) - (held_out if split == "train" else 0)
+
+    def left_out(self, task: str, language: str, split: Split) -> dict[str, int]:
+        """Count the rows of local files that can't be used by the reason, 'the answer is not at answer_start'."""
+        reasons: Counter[str] = Counter()
+        for survey in self._surveys(task, language, split):
+            reasons += survey.tally.left_out
+        return dict(reasons)
+
+    def remarks(self, keys: Iterable[Key] | None = None) -> list[str]:
+        """Say what is odd about rows: left out, declared otherwise, shared between splits, without ids, in no language.
+
+        keys:    the rows to look at; those of the whole suite by default
+        raises:  DataError, if rows can't be used at all
+        """
+        chosen = sorted(self._every_key() if keys is None else keys)
+        lines = [line for key in chosen for line in self._own_remarks(*key)]
+        for task in dict.fromkeys(task for task, _, _ in chosen):
+            languages = sorted({language for name, language, _ in chosen if name == task})
+            unknown = [language for language in languages if not is_language(language)]
+            if unknown:
+                lines.append(
+                    f"task {task!r}: {', '.join(unknown)} {'is no code' if len(unknown) == 1 else 'are no codes'} of a "
+                    "language (ISO 639, FLORES); distances and languages seen elsewhere are unknown for it"
+                )
+            lines += self._overlaps(task, languages)
+            for split in SPLITS:
+                if not self.languages(task, split) and (reason := self.missing(task, split)):
+                    lines.append(f"task {task!r} has no {split} rows: {reason}")
+        return lines
+
+    def _every_key(self) -> Iterator[Key]:
+        for task in self.suite.tasks:
+            for split in SPLITS:
+                yield from ((task, language, split) for language in self.languages(task, split))
+
+    def _own_remarks(self, task: str, language: str, split: Split) -> Iterator[str]:
+        place = f"task {task!r}, {split} in {language!r}"
+        if split != "train":
+            KINDS[self.suite.task(task).kind].check_language(self.suite.task(task), language)
+        for number, block in enumerate(self.suite.task(task).places):
+            survey = self._survey(task, number, block, language, split)
+            if survey is None:
+                continue
+            yield from (f"{place}: {remark}" for remark in survey.tally.remarks)
+            declared = self._declared(task, number, block, language, split)
+            if declared is not None and declared != survey.tally.used:
+                yield f"{place}: `rows:` says {declared:,}, but {survey.tally.used:,} can be used, and these count"
+
+    def _overlaps(self, task: str, languages: Iterable[str]) -> Iterator[str]:
+        """Say which rows of a split are also in an earlier one.
+
+        raises: DataError, if all of them are
+        """
+        for earlier, split in itertools.combinations(SPLITS, 2):
+            shared = {}
+            for language in languages:
+                first, second = (self._surveys(task, language, part) for part in (earlier, split))
+                own = [survey.hashes for survey in second]
+                count = sum(len(np.intersect1d(hashes, known.hashes)) for known in first for hashes in own)
+                if count and count == sum(map(len, own)):
+                    raise DataError(
+                        f"task {task!r}: all {split} rows in {language!r} are also {earlier} rows. Give each split "
+                        "rows of its own, or leave one of them out."
+                    )
+                if count:
+                    shared[language] = count
+            if shared:
+                where = ", ".join(f"{language} {count:,}" for language, count in shared.items())
+                yield f"task {task!r}: {sum(shared.values()):,} distinct {split} rows are also {earlier} rows ({where})"
 
     def content(self, task: str, language: str, split: Split) -> str:
         """Hash everything that the canonical rows and their encoding depend on.
@@ -113,12 +195,12 @@ class Rows:
         return contents[0] if len(contents) == 1 else fingerprint(contents)
 
     def _content(self, task: str, language: str, split: Split) -> str:
-        held_out = self._held_out(task, language)
+        held_out, origins = self._held_out(task, language), self._origins(task, language, split)
         parts = [
             [_settings(origin, split) | {"held_out": held_out}, reader_of(origin).identity(origin)]
-            for origin in self._origins(task, language, split)
+            for origin in origins
         ]
-        return fingerprint([task, language, split, *(parts[0] if len(parts) == 1 else parts)])
+        return fingerprint([task, origins[0].written, split, *(parts[0] if len(parts) == 1 else parts)])
 
     def known(self, task: str, language: str, split: Split) -> bool:
         """Whether `content` can be computed without asking the hub for the commit of a data set."""
@@ -132,13 +214,12 @@ class Rows:
 
     def _hubs(self, task: str, language: str, split: Split) -> list[HubRows]:
         _, blocks = self._blocks(task, language, split)
-        return [block.hub for block in blocks if block.hub and block.hub.has_commits]
+        return [block.hub for _, block in blocks if block.hub and block.hub.has_commits]
 
     def table(self, task: str, language: str, split: Split) -> pa.Table:
         """Read the canonical rows, with the schema of the task's kind.
 
-        A row without an id in the data takes its position in the file, so that parallel files share ids. Test rows of
-        a kind that is `tuned` come after the validation rows, which are marked in the column `TUNING`.
+        Test rows of a kind that is `tuned` come after the validation rows, which are marked in the column `TUNING`.
         """
         own = self._split_table(task, language, split)
         if len(self._splits(task, split)) == 1:
@@ -174,88 +255,127 @@ class Rows:
 
     def _known(self, task: str) -> list[str]:
         """Every language that the suite declares for a task, or that its files are named after."""
-        languages: set[str] = set()
-        for block in self.suite.task(task).places:
+        return sorted(
+            {code for number in range(len(self.suite.task(task).places)) for code in self._codes(task, number)}
+        )
+
+    def _codes(self, task: str, number: int) -> dict[str, str]:
+        """Map the canonical code of each language of a place to how the data writes it."""
+        if (task, number) not in self._written:
+            block = self.suite.task(task).places[number]
             if block.rows or (block.codes and block.files):
-                languages |= {*block.rows, *block.codes}
+                written = {*block.rows, *block.codes}
             elif not block.files or not re.search(r"\{(language|code)\}", block.files):
                 raise DataError(f"task {task!r}: its languages can't be seen from file names; declare them in `rows:`.")
             else:
-                languages |= _languages(block, self.root)
-        return sorted(languages)
+                written = languages_of(block, self.root, self.cache)
+                if not written and self.suite.root != OWN_DATA:
+                    raise DataError(f"task {task!r}: no file fits `files: {block.files}` in {self.root.absolute()}.")
+            codes: dict[str, str] = {}
+            for name in sorted(written):
+                other = codes.setdefault(canonical(name), name)
+                if other != name:
+                    raise DataError(
+                        f"task {task!r}: {other!r} and {name!r} are the same language, {canonical(name)!r}. Write one "
+                        "of them everywhere, or make them two tasks with `same_as:`."
+                    )
+            self._written[task, number] = codes
+        return self._written[task, number]
 
     def _own_count(self, task: str, language: str, split: Split) -> int:
         places = self.suite.task(task).places
         return sum(self._place_count(task, number, place, language, split) for number, place in enumerate(places))
 
     def _place_count(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> int:
-        if block.rows:
-            return block.rows.get(language, (0, 0, 0))[SPLITS.index(split)]
+        survey = self._survey(task, number, block, language, split)
+        if survey is not None:
+            return survey.tally.used
+        return self._declared(task, number, block, language, split) or 0
+
+    def _declared(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> int | None:
+        """The number of rows in `rows:`; None if the place declares none at all."""
+        if not block.rows:
+            return None
+        written = self._codes(task, number).get(language, language)
+        return block.rows.get(written, (0, 0, 0))[SPLITS.index(split)]
+
+    def _surveys(self, task: str, language: str, split: Split) -> list[Survey]:
+        places = enumerate(self.suite.task(task).places)
+        surveys = (self._survey(task, number, block, language, split) for number, block in places)
+        return [survey for survey in surveys if survey is not None]
+
+    def _survey(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> Survey | None:
+        """Survey a place's files, once for each content.
+
+        returns: None where the rows aren't in local files, or where an installed package vouches for their number
+        """
+        declared = self._declared(task, number, block, language, split)
+        if not block.files or declared == 0 or (declared and self._provider):
+            return None
         key = (task, number, language, split)
-        if key not in self._counted:
-            self._counted[key] = self._counted_rows(task, number, block, language, split)
-        return self._counted[key]
+        if key not in self._surveyed:
+            self._surveyed[key] = self._made_survey(task, number, block, language, split)
+        return self._surveyed[key]
 
-    def _counted_rows(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> int:
-        if not self._matching(block.files or "", self._origin(block, language, split)):
-            return 0
-        if block.where or block.drop_labels or block.drop_without:
-            labelled = self.task(task).places[number]
-            return int(_read(task, self._resolved(task, labelled, language, split)).num_rows)
-        origin = self._resolved(task, block, language, split)
-        return reader_of(origin).count(origin)
+    def _made_survey(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> Survey | None:
+        origin = self._origin(task, number, block, language, split)
+        if block.only_split not in (None, split) or not matching(block.files or "", origin):
+            return None
+        origin = self._resolved(task, self._origin(task, number, self.task(task).places[number], language, split))
+        content = fingerprint([_settings(origin, split), reader_of(origin).identity(origin), SURVEY_VERSION])
+        file = self.cache / "surveys" / content[:2] / f"{content}.json"
+        if not file.is_file():
+            tally = Tally()
+            Survey.of(_rows(task, origin, tally), tally).save(file)
+        return Survey.load(file)
 
-    def _blocks(self, task: str, language: str, split: Split) -> tuple[Split, list[TaskBlock]]:
+    def _blocks(self, task: str, language: str, split: Split) -> tuple[Split, list[tuple[int, TaskBlock]]]:
         """The split that rows are read from (train, if it has the validation rows), and the task's parts with rows."""
         if split == "validation" and self._held_out(task, language):
             split = "train"
-        blocks = self.task(task).places
+        blocks = list(enumerate(self.task(task).places))
         if len(blocks) == 1:
             return split, blocks
-        own = [block for number, block in enumerate(blocks) if self._place_count(task, number, block, language, split)]
+        own = [(number, block) for number, block in blocks if self._place_count(task, number, block, language, split)]
         if not own:
             raise DataError(f"task {task!r} has no {split} rows in {language!r}. {self._languages_with(task, split)}")
         return split, own
 
     def _origins(self, task: str, language: str, split: Split) -> list[Origin]:
         read_split, blocks = self._blocks(task, language, split)
-        return [self._resolved(task, block, language, read_split) for block in blocks]
+        return [
+            self._resolved(task, self._origin(task, number, block, language, read_split)) for number, block in blocks
+        ]
 
-    def _origin(self, block: TaskBlock, language: str, split: Split) -> Origin:
-        return Origin(block=block, language=language, split=split, cache=self.cache)
+    def _origin(self, task: str, number: int, block: TaskBlock, language: str, split: Split) -> Origin:
+        written = self._codes(task, number).get(language, language)
+        root = self.root if block.files or not self._provider else self._folder
+        return Origin(block=block, language=language, written=written, split=split, cache=self.cache, root=root)
 
-    def _resolved(self, task: str, block: TaskBlock, language: str, split: Split) -> Origin:
+    def _resolved(self, task: str, origin: Origin) -> Origin:
         """Find the files of a block's rows, then the files that belong to them: tags, or sentences and pairs."""
-        origin = self._origin(block, language, split)
         files: list[Path] = []
-        for pattern in block.patterns:
-            matches = self._matching(pattern, origin)
+        for pattern in origin.block.patterns:
+            matches = matching(pattern, origin)
             if not matches:
-                others = "" if files else f" {self._languages_with(task, split)}"
+                others = "" if files else f" {self._languages_with(task, origin.split)}"
                 raise DataError(
-                    f"task {task!r} has no {split} rows in {language!r}: {self._path(pattern, origin)} isn't there. "
+                    f"task {task!r} has no {origin.split} rows in {origin.language!r}: {_missing(pattern, origin)}. "
                     f"{self._what_to_do()}{others}"
                 )
             files += matches
         return replace(origin, files=tuple(files))
 
-    def _matching(self, pattern: str, origin: Origin) -> list[Path]:
-        """The files that match a pattern: at most one, or with `*` in it any number, sorted by name."""
-        path = self._path(pattern, origin)
-        if "*" not in pattern:
-            return [path] if path.is_file() else []
-        relative = path.relative_to(os.path.normpath(self.root)).as_posix()
-        return sorted(self.root.glob(relative), key=lambda file: file.name)
-
-    def _path(self, pattern: str, origin: Origin) -> Path:
-        split = origin.block.splits.get(origin.split, origin.split)
-        return self._under_root(origin.filled(pattern.replace("{split}", split)), "files")
-
-    def _under_root(self, name: str, key: str) -> Path:
-        path = Path(os.path.normpath(self.root / name))
-        if not path.is_relative_to(os.path.normpath(self.root)):
-            raise DataError(f"`{key}: {name}` leads out of the suite's root, {self.root}. Set `root:` higher instead.")
-        return path
+    def missing(self, task: str, split: Split) -> str:
+        """Say why no language has rows of a split, if another of its usual names is there; else an empty sentence."""
+        if self._provider:
+            return ""
+        for number, block in enumerate(self.suite.task(task).places):
+            for language in self._codes(task, number) if block.files else ():
+                origin = self._origin(task, number, block, language, split)
+                if usual_name(block.files or "", origin):
+                    return f"{_missing(block.files or '', origin)}."
+        return ""
 
     def _languages_with(self, task: str, split: Split) -> str:
         return f"Languages with {split} rows: {', '.join(self.languages(task, split)) or 'none'}."
@@ -269,16 +389,30 @@ class Rows:
         )
 
 
+def _missing(pattern: str, origin: Origin) -> str:
+    path = path_of(pattern, origin)
+    name = usual_name(pattern, origin)
+    if name is None:
+        return f"{path} isn't there"
+    other = replace(origin, block=origin.block.model_copy(update={"splits": {origin.split: name}}))
+    return f"{path} isn't there, but {path_of(pattern, other).name} is: set `splits: {{{origin.split}: {name}}}`"
+
+
+def _rows(task: str, origin: Origin, tally: Tally) -> Iterator[Row]:
+    return canonical_rows(reader_of(origin).rows(origin), origin, f"task {task!r}, {origin}", tally)
+
+
 def _read(task: str, origin: Origin) -> pa.Table:
-    return canonical_table(reader_of(origin).rows(origin), origin.block, origin.where, f"task {task!r}, {origin}")
+    tally = Tally()
+    return canonical_table(_rows(task, origin, tally), KINDS[origin.block.kind].schema, tally)
 
 
 def _settings(origin: Origin, split: Split) -> dict[str, Any]:
-    """The settings that the canonical rows of a split depend on."""
+    """The settings that the canonical rows of a split depend on; those with a default only where they differ."""
     block = origin.block
     settings = block.model_dump(include=READ_SETTINGS) | {"where": origin.where}
-    if block.drop_without:
-        settings["drop_without"] = block.drop_without
+    settings |= block.model_dump(include=OTHER_SETTINGS, exclude_defaults=True)
+    settings |= KINDS[block.kind].settings(block)
     version = KINDS[block.kind].rows_version
     if split != "train" and version > 1:
         settings["version"] = version
@@ -297,15 +431,3 @@ def read_labels(file: Path) -> list[str]:
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise DataError(f"{file} has to hold a list of labels, or an object of labels and their numbers from 0 on.")
     return labels
-
-
-def _languages(block: TaskBlock, root: Path) -> set[str]:
-    """The languages of the files that match the block's pattern."""
-    pattern = block.files or ""
-    files = root.glob(re.sub(r"\{\w+\}", "*", pattern))
-    splits = [re.escape(block.splits.get(split, split)) for split in SPLITS]
-    form = re.escape(pattern).replace(r"\{split\}", f"({'|'.join(splits)})").replace(r"\*", "[^/]*")
-    form = re.sub(r"\\\{(language|code)\\\}", "(?P<language>[^/]+)", form, count=1)
-    form = re.sub(r"\\\{(language|code)\\\}", "(?P=language)", form)
-    matches = (re.fullmatch(form, file.relative_to(root).as_posix()) for file in files)
-    return {match["language"] for match in matches if match}

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 import tunexfer
 from tunexfer.core.chain import Chain, Encoder, Source
 from tunexfer.core.graph import Contents, NamedRows, jobs_of
+from tunexfer.core.languages import with_canonical_codes
 from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Split
 from tunexfer.core.trial import Point
@@ -77,6 +78,7 @@ class Plan:
             override(raw, target, text)
         if seed is not None:
             override(raw, "search.seed", str(seed))
+        raw = with_canonical_codes(raw)
         try:
             file = SpaceFile.model_validate(raw)
         except ValidationError as error:
@@ -271,7 +273,12 @@ class Plan:
             if target.task not in selecting
         ]
         if len(lines) == len(targets):
-            raise SpaceError(f"{self.where.name}, objective: no target has validation rows that it may read")
+            reasons = dict.fromkeys(self.rows.missing(target.task, "validation") for target in targets)
+            problem = f"{self.where.name}, objective: no target has validation rows that it may read"
+            raise SpaceError(". ".join([problem, *filter(None, reasons)]))
+        lines += self.rows.remarks(
+            {*self.evaluated, *((source.task, source.language, "train") for source in self.possible_sources)}
+        )
         lines += [
             f"{name} is continuous, so no two trials share that stage or a later one; use `choice` with few values"
             for name, domain in self.space.coordinates.items()

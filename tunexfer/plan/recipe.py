@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tunexfer.core.chain import Pooling
+from tunexfer.core.yaml_text import boolean_sentence
 from tunexfer.plan.domains import Shares, label, yaml_number_hint
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, nearest
@@ -123,7 +124,7 @@ def _sentence(kind: str, message: str, value: Any, loc: list[Any]) -> str:
     if kind in ("float_type", "int_type", "float_parsing", "int_parsing") and isinstance(value, str):
         return f"expected a number, got the text {value!r}.{yaml_number_hint(value)}"
     if kind == "string_type" and isinstance(value, bool):
-        return f"expected a name, got {str(value).lower()}. YAML reads the word `no` as false: write 'no' in quotes."
+        return boolean_sentence(value)
     if isinstance(value, Mapping) and len(value) == 1 and kind.endswith("_type"):
         return f"expected one value, got a mapping with the key {next(iter(value))!r}, which names no domain"
     return f"{message[0].lower()}{message[1:]}, got {label(value)!r}"

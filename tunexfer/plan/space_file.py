@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from tunexfer.core.objective import Objective
+from tunexfer.core.yaml_text import parse_yaml
 from tunexfer.errors import SpaceError
 from tunexfer.plan.recipe import Strict
 from tunexfer.tasks.suite import nearest
@@ -102,28 +103,13 @@ def shipped_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-class _Loader(yaml.SafeLoader):
-    """Rejects a mapping with a repeated key, of which plain YAML silently keeps the last."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
-    return {loader.construct_object(key): loader.construct_object(value, deep=True) for key, value in node.value}
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
     raises: SpaceError, if the file can't be read, is not YAML or no mapping, or repeats a key
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpaceError(f"{path}: not YAML: {error}") from error
     except OSError as error:

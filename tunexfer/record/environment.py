@@ -8,8 +8,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -64,6 +64,8 @@ class Dataset:
     suite: str
     hub: str | None = None
     """Their place on the Hugging Face hub, `owner/name@commit`; None for files."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> number of rows beside `rows` that can't be used."""
 
 
 def write_datasets(folder: StudyFolder, datasets: Sequence[Dataset]) -> None:

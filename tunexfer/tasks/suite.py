@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,15 +13,48 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tunexfer.core.scores import Split
+from tunexfer.core.yaml_text import boolean_sentence, parse_yaml
 from tunexfer.errors import DataError
 from tunexfer.tasks.installed import installed_suites, suite_provider
 from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.metrics.chunks import Scheme
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReadOptions(_Block):
+    """How files are read, where their names don't tell."""
+
+    format: Literal["jsonl", "json", "parquet", "csv", "tsv", "conll", "conllu", "text"] | None = None
+    """By default what the suffix says, that of the compression aside."""
+    header: bool = True
+    """Tables: whether the first row names the columns."""
+    columns: list[str] = []
+    """Tables and CoNLL: names of the columns, in order, if the file has none or others."""
+    separator: str | None = None
+    """Tables: what parts two fields, a comma or a tab by default. CoNLL: any spaces and tabs by default."""
+    quoting: bool | None = None
+    """Tables: whether quotation marks enclose fields, as the csv module has it. By default they do in CSV; a TSV whose
+    fields begin with one has to say."""
+    encoding: str | None = None
+    """By default UTF-8, or UTF-16 or UTF-32 if the file begins like it."""
+    words: Literal["surface", "syntactic"] = "surface"
+    """CoNLL-U: multi-word tokens as one word, or the words they stand for."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.header and not self.columns:
+            raise ValueError("a table without a header needs the names of its columns: `columns: [text, label]`")
+        if self.encoding:
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError as error:
+                raise ValueError(f"{error}; write `encoding: latin-1`, `cp1252`, `utf-16` or the like") from error
+        return self
 
 
 class HubRows(_Block):
@@ -33,7 +68,7 @@ class HubRows(_Block):
     files: str | None = None
     """Pattern of the set's files, if it has no configs to load: `{code}/{split}/*.parquet`. Or a pattern of URLs, if
     `path` is a format, `json` or `csv`."""
-    options: dict[str, str | bool | int] = {}
+    options: dict[str, str | bool | int | list[str | int] | None] = {}
     """Options of that format's reader: `{sep: "\\t"}`."""
 
     @property
@@ -46,6 +81,7 @@ class Part(_Block):
     """Some of a task's rows, from another place or in another form; fields that are left out are the task's."""
 
     files: str | None = None
+    read: ReadOptions | None = None
     tag_files: str | None = None
     english_files: str | None = None
     gold_files: str | None = None
@@ -81,24 +117,29 @@ class TaskBlock(_Block):
     about: str = ""
     licence: str = "unknown"
     files: str | None = None
-    """Pattern of JSONL or Parquet files under the suite's root: `xnli/{language}/{split}.jsonl`. Or of CoNLL-U files,
-    whose rows have the columns `tokens` and `pos_tags`. With `*` in it, all files that fit are read, by their names."""
+    """Pattern of files under the suite's root: `xnli/{language}/{split}.jsonl`; also inside an archive,
+    `xnli.zip/{language}/{split}.jsonl`. With `*` in it, all files that fit are read, by their names."""
+    read: ReadOptions | None = None
+    """How these files are read, where their names don't tell."""
     tag_files: str | None = None
     """Pattern of files with the tags of `files`, both of them text: a sentence a line, a space between two words."""
     english_files: str | None = None
-    """Mining: pattern of the English sentences, if `files` are the foreign ones: an id, a tab and a sentence a line.
-    The rows they make have the columns `id`, `text`, `english_id` and `english`."""
+    """Pattern of the English sentences, if `files` are the foreign ones: a sentence a line, whose rows have the columns
+    `text` and `english`. With `gold_files`, an id, a tab and a sentence a line, and the columns also `id` and
+    `english_id`."""
     gold_files: str | None = None
-    """The pairs among them: a foreign id, a tab and an English id a line."""
+    """Mining: the pairs among them, a foreign id, a tab and an English id a line."""
     splits: dict[Split, str] = {}
-    """What `{split}` stands for in names of files, if it isn't our own name of the split."""
+    """What `{split}` stands for, if it isn't our own name of the split. Where neither `files` nor `where` have
+    `{split}`, it names the one split that the rows are."""
     hub: HubRows | None = None
     parts: list[Part] = []
     """Several places whose rows make up one task, with one head: several sets, or another one in each language."""
     codes: dict[str, str] = {}
     """What `{code}` stands for, per language, if the data has names of its own for languages."""
     where: dict[str, str] = {}
-    """Keep only rows whose column has this value, or begins with it: `english-*`. `{language}`, `{code}` as above."""
+    """Keep only rows whose column has this value, or begins with it: `english-*`. `{language}`, `{code}` and `{split}`
+    as above."""
     columns: dict[str, str | list[str]]
     """Our field -> their column (`choices.text` looks inside). A list joins text columns, or makes the options."""
     labels: list[str] = []
@@ -116,6 +157,13 @@ class TaskBlock(_Block):
     """The task's main metric; each kind has a default."""
     answer_language_rules: Literal["squad", "mlqa"] = "squad"
     """Extractive QA: the benchmark whose normalisation of answers is used for scoring."""
+    answer_offsets: Literal["characters", "bytes", "utf-16"] = "characters"
+    """Extractive QA: what `answer_start` counts: characters, bytes of UTF-8, or the units of UTF-16 (JavaScript's)."""
+    scheme: Scheme | None = None
+    """Tagging: where tags have the position in a chunk: `prefix` (B-PER: IOB, BIOES, BILOU), `suffix` (PER-B), `bare`
+    (PER, equal tags side by side are a chunk), or `xtreme`, as its scorer reads bare tags. By default what fits."""
+    allow_dropped: bool = False
+    """Use the rest even where more than half of the rows can't be used."""
     unanswerable: bool = False
     """Extractive QA: some questions have no answer in their context, and none may be predicted."""
     max_length: Annotated[int, Field(ge=8)] = 128
@@ -138,6 +186,28 @@ class TaskBlock(_Block):
         """The patterns of all files that the rows are made from."""
         return [*filter(None, (self.files, self.tag_files, self.english_files, self.gold_files))]
 
+    @property
+    def only_split(self) -> Split | None:
+        """The one split of all rows, where neither the names of files nor `where:` tell splits apart.
+
+        None where they do, or where that is left to the hub.
+        """
+        pattern = self.files or (self.hub.files if self.hub else None)
+        if pattern is None or "{split}" in pattern or any("{split}" in value for value in self.where.values()):
+            return None
+        splits: list[Split] = [*(self.hub.splits if self.hub else self.splits)]
+        if not splits:
+            splits = [split for at, split in enumerate(SPLITS) if any(counts[at] for counts in self.rows.values())]
+        if not splits and not KINDS[self.kind].scored:
+            splits = ["train"]
+        if len(splits) == 1:
+            return splits[0]
+        raise ValueError(
+            f"`files: {pattern}` has no {{split}}, so train, validation and test would be the same rows. Put {{split}} "
+            'into it, name a column that tells splits apart, `where: {split: "{split}"}`, or name the one split that '
+            "the rows are, `splits: {test: all}`"
+        )
+
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
@@ -151,18 +221,28 @@ class TaskBlock(_Block):
             where = f"parts[{number}]: " if self.parts else ""
             if (place.files is None) == (place.hub is None):
                 raise ValueError(f"{where}rows come from either `files:` or `hub:`, and one of them")
+            for key in ("files", "tag_files", "english_files", "gold_files"):
+                _check_fields(f"{where}{key}", getattr(place, key) or "")
             for key in ("tag_files", "english_files", "gold_files"):
                 if getattr(place, key) and not place.files:
                     raise ValueError(f"{where}`{key}:` go with `files:`, not with `hub:`")
             if len(place.patterns) > 1 and any("*" in pattern for pattern in place.patterns):
                 raise ValueError(f"{where}files that belong together are named one by one, without `*`")
-            if bool(place.english_files) != bool(place.gold_files):
-                raise ValueError(f"{where}`english_files:` and `gold_files:` go together")
+            if place.gold_files and not place.english_files:
+                raise ValueError(f"{where}`gold_files:` go with `english_files:`")
             if place.label_values and len(place.label_values) != len(self.labels):
                 raise ValueError(f"{where}{len(self.labels)} labels but {len(place.label_values)} label_values")
+        if twice := {label for label in self.labels if self.labels.count(label) > 1}:
+            raise ValueError(f"the label {min(twice)!r} is there twice in `labels:`")
         if self.labels and self.labels_file:
             raise ValueError("labels are either named in `labels:` or read from `labels_file:`")
         return self
+
+
+def _check_fields(key: str, pattern: str) -> None:
+    unknown = sorted({*re.findall(r"\{(.*?)\}", pattern)} - {"language", "code", "split"})
+    if unknown:
+        raise ValueError(f"{key}: there is no {{{unknown[0]}}} to fill in, only {{language}}, {{code}} and {{split}}")
 
 
 class Suite(_Block):
@@ -172,7 +252,21 @@ class Suite(_Block):
     """Folder the `files:` patterns start from, relative to the suite file. `installed:NAME` is the folder of rows that
     an installed package provides with the suite NAME; `data:` is the folder that the environment variable TUNEXFER_DATA
     names (`data`, where it names none)."""
-    tasks: dict[str, TaskBlock]
+    tasks: Annotated[dict[str, TaskBlock], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _tasks_fit_their_kinds(self) -> Self:
+        lines = []
+        for name, block in self.tasks.items():
+            for place in block.places:
+                lines += [f"tasks.{name}: {problem}" for problem in KINDS[block.kind].problems(place)]
+                try:
+                    place.only_split  # noqa: B018  raises where splits would share rows
+                except ValueError as error:
+                    lines.append(f"tasks.{name}: {error}")
+        if lines:
+            raise ValueError("\n".join(dict.fromkeys(lines)))
+        return self
 
     @model_validator(mode="after")
     def _one_step_to_the_same(self) -> Self:
@@ -190,6 +284,9 @@ class Suite(_Block):
         if name not in self.tasks:
             raise DataError(f"suite {self.name!r} has no task {name!r}.{nearest(name, self.tasks)}")
         return self.tasks[name]
+
+
+_KEYS = {key for model in (Suite, TaskBlock, Part, HubRows, ReadOptions, Defaults) for key in model.model_fields}
 
 
 def nearest(word: str, known: Any) -> str:
@@ -237,10 +334,27 @@ def load_suite(name: str, *, beside: Path | None = None) -> tuple[Suite, Path]:
     """
     path = _suite_file(name, beside)
     try:
-        suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML: {error}") from error
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not YAML in UTF-8: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: a suite is a mapping with `name:` and `tasks:`; got {type(raw).__name__}")
+    try:
+        return Suite.model_validate(raw), path.parent
     except ValidationError as error:
-        lines = [f"{path}, {'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise DataError("\n".join(lines)) from error
-    return suite, path.parent
+        raise DataError("\n".join(f"{path}, {_explained(problem)}" for problem in error.errors())) from error
+
+
+def _explained(problem: Any) -> str:
+    """Word a problem in one line: its path in the file, and what is wrong."""
+    loc = [str(part) for part in problem["loc"] if part != "[key]"]
+    value, message = problem["input"], problem["msg"].removeprefix("Value error, ")
+    if isinstance(value, bool) and "bool" not in problem["type"]:
+        message = boolean_sentence(value)
+    elif problem["type"] == "extra_forbidden":
+        message = f"there is no such key.{nearest(loc[-1], _KEYS)}"
+    elif problem["type"] == "missing":
+        message = "is missing"
+    return ": ".join(filter(None, (".".join(loc), message)))

@@ -5,6 +5,7 @@ L labels, P pieces of a feature, O options, W the encoder's width.
 
 from __future__ import annotations
 
+import difflib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,10 @@ def canonical(*fields: tuple[str, pa.DataType]) -> pa.Schema:
     return pa.schema([("id", pa.string()), ("cluster", pa.string()), *fields])
 
 
+class LeftOut(Exception):
+    """A row that can't be used. Its text says why, so that it follows on 'in 57 rows'."""
+
+
 class Answer(NamedTuple):
     """The decoded prediction for a row, beside the gold one; both as JSON values."""
 
@@ -64,6 +69,8 @@ class Kind(ABC):
     """The head that the model puts on the encoder; without one, the encoder's sentence vectors are scored."""
     schema: pa.Schema
     """The schema of its canonical rows."""
+    fields: Mapping[str, bool]
+    """The fields that `columns:` names, beside `id` and `cluster` -> whether they have to be there."""
     metrics: Mapping[str, Metric]
     """The main metric first; none for a kind that is only trained on."""
     statistics: Mapping[str, pa.DataType] = {}
@@ -91,13 +98,46 @@ class Kind(ABC):
     def main_metric(self) -> str:
         return next(iter(self.metrics))
 
+    def problems(self, task: TaskBlock) -> Iterator[str]:
+        """Yield a sentence for each field of a task that doesn't fit its kind."""
+        for field in task.columns:
+            if field not in (*self.fields, "id", "cluster"):
+                close = difflib.get_close_matches(field, [*self.fields, "id", "cluster"], n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"its fields are {', '.join(self.fields)}"
+                yield f"columns: {self.name} has no field {field!r}; {hint}"
+        for field, needed in self.fields.items():
+            if needed and task.columns and field not in task.columns:
+                yield f"columns: has to name the column that holds {field!r}"
+        if task.metric and task.metric not in self.metrics:
+            metrics = f"those of {self.name} are {', '.join(self.metrics)}" if self.metrics else f"{self.name} has none"
+            yield f"metric: there is no {task.metric!r}; {metrics}"
+
+    def settings(self, task: TaskBlock) -> dict[str, Any]:
+        """Return what scores depend on beside the task's own fields, where it isn't what it was in earlier versions."""
+        return {}
+
+    def check_language(self, task: TaskBlock, language: str) -> None:
+        """Check whether rows in this language can be scored.
+
+        raises: DataError, if not
+        """
+        return
+
     @abstractmethod
     def read(self, row: Row, task: TaskBlock) -> Row | None:
-        """Turn a row of the data into a canonical row, or None if it has no gold answer.
+        """Turn a row of the data into a canonical row, or None if it has one of the labels to drop.
 
         `id` and `cluster` are set if `task.columns` names a column for them.
-        raises: DataError, naming the column, what it holds and what to change
+        raises: LeftOut, if nothing can be made of the row; DataError, naming the column, what it holds and what to
+            change
         """
+
+    def check_trainable(self, row: Row, task: TaskBlock) -> None:
+        """Look for what keeps the model from learning from a canonical row.
+
+        raises: LeftOut, if there is something
+        """
+        return
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:

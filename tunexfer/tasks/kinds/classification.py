@@ -21,6 +21,7 @@ class Classification(Kind):
     name = "classification"
     head = "sequence"
     schema = canonical(("text", pa.string()), ("text_pair", pa.string()), ("label", pa.int64()))
+    fields = {"text": True, "text_pair": False, "label": True}
     metrics = {"accuracy": mean_of("correct"), "macro_f1": MACRO_F1}
     statistics = CORRECT
     hub_task = "text-classification"

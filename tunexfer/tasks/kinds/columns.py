@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any
 
 from tunexfer.errors import DataError
@@ -43,6 +43,16 @@ def _look(row: Row, column: str) -> Any:
     return reduce(_inside, inside, row.get(name))
 
 
+def inside(row: Row, column: str, use: str) -> Any:
+    """Return what a column or something inside it holds.
+
+    raises: DataError, if there is no such column
+    """
+    if column not in row and column.split(".")[0] not in row:
+        raise DataError(f"there is no column {column!r} for {use}. The data has {', '.join(row)}.")
+    return _look(row, column)
+
+
 def _inside(content: Any, key: str) -> Any:
     if isinstance(content, Mapping):
         return content.get(key)
@@ -69,17 +79,16 @@ def _text(content: Any, column: str) -> str:
 def lacks(row: Row, task: TaskBlock) -> bool:
     """Whether a column of `drop_without` is empty in this row: null, blank or an empty list."""
     for column in task.drop_without:
-        if column not in row and column.split(".")[0] not in row:
-            raise DataError(f"there is no column {column!r} for `drop_without:`. The data has {', '.join(row)}.")
-        content = _look(row, column)
+        content = inside(row, column, "`drop_without:`")
         if content is None or content == [] or (isinstance(content, str) and not content.strip()):
             return True
     return False
 
 
 def identity(row: Row, task: TaskBlock) -> Row:
-    """Return `id` and `cluster`, if the data has columns for them."""
-    return {field: str(value(row, task, field)) for field in ("id", "cluster") if field in task.columns}
+    """Return `id` and `cluster`, if the data has columns for them and they are not null."""
+    own = {field: value(row, task, field) for field in ("id", "cluster") if field in task.columns}
+    return {field: str(content) for field, content in own.items() if content is not None}
 
 
 def label_index(label: Any, labels: Mapping[str | int, int], task: TaskBlock) -> int | None:
@@ -89,6 +98,8 @@ def label_index(label: Any, labels: Mapping[str | int, int], task: TaskBlock) ->
     """
     if isinstance(label, str):
         label = label.strip()
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # pandas writes whole numbers so where others are missing
     if label in task.drop_labels:
         return None
     ambiguous = isinstance(label, bool) and not task.label_values  # true isn't label 1 unless the suite says so
@@ -104,13 +115,24 @@ def label_index(label: Any, labels: Mapping[str | int, int], task: TaskBlock) ->
 
 def _some(labels: Mapping[str | int, int], most: int = 40) -> str:
     """List the labels, if they are very many the first of them."""
-    rest = len(labels) - most
-    return ", ".join(map(repr, list(labels)[:most])) + (f" and {rest} more" if rest > 0 else "")
+    forms = [form for form in labels if not (isinstance(form, str) and form.isdecimal() and int(form) in labels)]
+    rest = len(forms) - most
+    return ", ".join(map(repr, forms[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def label_positions(task: TaskBlock) -> dict[str | int, int]:
-    """Map what the data may write for a label (its `label_values`, else its name or number) to the label's position."""
+    """Map what the data may write for a label (its `label_values`, else its name or number) to the label's position.
+
+    Labels whose names are numbers are meant by their names: of `["1", "2"]`, 1 is the first.
+    """
     if task.label_values:
         return {written: index for index, written in enumerate(task.label_values)}
-    names: dict[str | int, int] = {name: index for index, name in enumerate(task.labels)}
-    return names | {index: index for index in range(len(task.labels))}
+    return _positions(tuple(task.labels))
+
+
+@lru_cache(maxsize=64)
+def _positions(labels: tuple[str, ...]) -> dict[str | int, int]:
+    names: dict[str | int, int] = {name: index for index, name in enumerate(labels)}
+    if any(name.isdecimal() for name in labels):
+        return names | {int(name): index for index, name in enumerate(labels) if name.isdecimal()}
+    return names | {form: index for index in range(len(labels)) for form in (index, str(index))}

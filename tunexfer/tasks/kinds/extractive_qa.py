@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.kinds.base import Answer, Feature, Kind, Output, Row, Scored, Tokenizer, canonical
+from tunexfer.tasks.kinds.base import Answer, Feature, Kind, LeftOut, Output, Row, Scored, Tokenizer, canonical
 from tunexfer.tasks.kinds.columns import identity, text, value
 from tunexfer.tasks.kinds.frame import Frame, bare_encodings, pair_frame, pieces
 from tunexfer.tasks.metrics.answers import answer_scores, normaliser
@@ -41,6 +41,7 @@ class ExtractiveQA(Kind):
         ("context", pa.string()),
         ("answers", pa.list_(pa.struct([("text", pa.string()), ("start", pa.int64())]))),
     )
+    fields = {"question": True, "context": True, "answers": True}
     metrics = {"mean": mean_of("f1", "em"), "f1": mean_of("f1"), "exact_match": mean_of("em")}
     statistics = {"em": pa.float32(), "f1": pa.float32()}
     clustered_by = "context"
@@ -57,6 +58,10 @@ class ExtractiveQA(Kind):
                 "Leave rows without it out with `drop_without:`."
             )
         answers = _answers(value(row, task, "answers"), task.columns["answers"])
+        if task.answer_offsets != "characters":
+            answers = [
+                answer | {"start": _in_characters(context, answer["start"], task.answer_offsets)} for answer in answers
+            ]
         if not answers and not task.unanswerable:
             raise DataError(
                 f"column {task.columns['answers']!r} is empty: a question without an answer. "
@@ -64,11 +69,28 @@ class ExtractiveQA(Kind):
             )
         return identity(row, task) | {"question": text(row, task, "question"), "context": context, "answers": answers}
 
+    def check_trainable(self, row: Row, task: TaskBlock) -> None:
+        """The first answer has to be where it starts, white space aside."""
+        if not row["answers"]:
+            return
+        context, answer = row["context"], row["answers"][0]
+        if not answer["text"].strip():
+            raise LeftOut("the answer is empty")
+        if _is_at(context, answer, answer["start"]):
+            return
+        for unit in ("bytes", "utf-16"):
+            if _is_at(context, answer, _in_characters(context, answer["start"], unit)):
+                raise LeftOut(f"answer_start counts {unit}: set `answer_offsets: {unit}`")
+        raise LeftOut("the answer is not at answer_start")
+
+    def check_language(self, task: TaskBlock, language: str) -> None:
+        """MLQA's rules know the articles of its own languages alone."""
+        normaliser(task.answer_language_rules, language)("")
+
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
         """Makes several windows per row, with columns of their own.
 
-        training: `start` and `end`, the first and last piece of the answer; 0 in a window without all of it. A row
-            whose answer is not at its `answer_start` has no window.
+        training: `start` and `end`, the first and last piece of the answer; 0 in a window without all of it
         else: `offsets`, per piece its start and end in the context, (-1, -1) outside the context; `may_start`, per
             piece whether an answer may start there
         """
@@ -103,7 +125,7 @@ def _answers(content: Any, column: str | list[str]) -> list[dict[str, Any]]:
             starts = content.get("answer_start", content.get("start")) or []
             answers = [{"text": text, "start": start} for text, start in zip(content["text"], starts, strict=True)]
         return [
-            {"text": answer["text"], "start": int(answer.get("start", answer.get("answer_start")))}
+            {"text": _answer_text(answer["text"]), "start": int(answer.get("start", answer.get("answer_start")))}
             for answer in answers
         ]
     except (TypeError, KeyError, AttributeError, ValueError) as error:
@@ -112,6 +134,23 @@ def _answers(content: Any, column: str | list[str]) -> list[dict[str, Any]]:
             f"the right column in `columns: answers:`, or leave such rows out with `drop_without: [{column}]`, or with "
             "a field of it (`answers.answer_start`)."
         ) from error
+
+
+def _answer_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError
+    return text
+
+
+def _in_characters(context: str, start: int, unit: str) -> int:
+    """Convert an offset in bytes of UTF-8, or in UTF-16's units, to one in characters."""
+    codec, width = ("utf-8", 1) if unit == "bytes" else ("utf-16-le", 2)
+    return len(context.encode(codec)[: width * start].decode(codec, errors="ignore"))
+
+
+def _is_at(context: str, answer: Mapping[str, Any], start: int) -> bool:
+    text: str = answer["text"]
+    return context[start : start + len(text)].split() == text.split()
 
 
 class _Passage(NamedTuple):
@@ -165,7 +204,7 @@ def _answer_pieces(row: Row, offsets: list[tuple[int, int]]) -> tuple[int, int] 
     """Find the first and last piece of the row's first answer; None if the context has other text there."""
     answer = row["answers"][0]
     start, end = answer["start"], answer["start"] + len(answer["text"])
-    if row["context"][start:end].split() != answer["text"].split():
+    if not _is_at(row["context"], answer, start):
         return None
     inside = [place for place, (first, last) in enumerate(offsets) if last > start and first < end]
     return (inside[0], inside[-1]) if inside else None

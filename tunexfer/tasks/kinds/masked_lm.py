@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from tunexfer.tasks.kinds.base import Feature, Kind, Row, Tokenizer, canonical
+from tunexfer.tasks.kinds.base import Feature, Kind, LeftOut, Row, Tokenizer, canonical
 from tunexfer.tasks.kinds.columns import identity, text
 from tunexfer.tasks.kinds.frame import truncated
 
@@ -19,14 +19,16 @@ class MaskedLM(Kind):
     name = "masked_lm"
     head = "language"
     schema = canonical(("text", pa.string()))
+    fields = {"text": True}
     metrics = {}
     masks = True
     hub_task = "fill-mask"
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
-        """None for an empty text."""
         own = text(row, task, "text")
-        return identity(row, task) | {"text": own} if own else None
+        if not own:
+            raise LeftOut("the text is empty")
+        return identity(row, task) | {"text": own}
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
         """Adds `special`, per piece: it is never hidden. The hidden pieces are drawn anew for each batch.

@@ -49,6 +49,7 @@ class Mining(Kind):
     schema = canonical(
         ("text", pa.string()), ("english_id", pa.string()), ("english", pa.string()), (TUNING, pa.bool_())
     )
+    fields = {"text": True, "english_id": True, "english": True}
     metrics = F1_OF_COUNTS
     statistics = CHUNKS
     rows_version = 2

@@ -22,6 +22,7 @@ class MultipleChoice(Kind):
     name = "multiple_choice"
     head = "choice"
     schema = canonical(("prompt", pa.string()), ("options", pa.list_(pa.string())), ("label", pa.int64()))
+    fields = {"prompt": True, "options": True, "label": True, "option_start": False}
     metrics = {"accuracy": mean_of("correct")}
     statistics = CORRECT
     hub_task = "multiple-choice"

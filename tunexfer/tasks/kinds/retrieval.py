@@ -23,6 +23,7 @@ class Retrieval(Kind):
     name = "retrieval"
     head = None
     schema = canonical(("text", pa.string()), ("english", pa.string()))
+    fields = {"text": True, "english": True}
     metrics = {"accuracy": mean_of("correct")}
     statistics = CORRECT | {"place": pa.int32()}
     hub_task = "sentence-similarity"

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.kinds.base import CHUNKS, IGNORE_INDEX, Answer, Feature, Kind, Row, Scored, Tokenizer, canonical
+from tunexfer.tasks.kinds.base import (
+    CHUNKS,
+    IGNORE_INDEX,
+    Answer,
+    Feature,
+    Kind,
+    LeftOut,
+    Row,
+    Scored,
+    Tokenizer,
+    canonical,
+)
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, value
 from tunexfer.tasks.kinds.frame import bare_encodings, single_frame
-from tunexfer.tasks.metrics.chunks import chunk_counts
+from tunexfer.tasks.metrics.chunks import Scheme, Tag, chunk_counts, read_tags, xtreme_tag
 from tunexfer.tasks.metrics.metric import COUNTS, F1_OF_COUNTS
 
 if TYPE_CHECKING:
@@ -30,6 +42,7 @@ class Tagging(Kind):
     name = "tagging"
     head = "token"
     schema = canonical(("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.int64())))
+    fields = {"tokens": True, "tags": True}
     metrics = F1_OF_COUNTS
     statistics = CHUNKS
     hub_task = "token-classification"
@@ -37,8 +50,20 @@ class Tagging(Kind):
         "The code under *Use* gives no tag to a word without tokens of its own; it is scored as the unknown one."
     )
 
+    def problems(self, task: TaskBlock) -> Iterator[str]:
+        """Tags have to be read as positions in chunks."""
+        yield from super().problems(task)
+        try:
+            read_tags(task.labels, task.scheme)
+        except ValueError as error:
+            yield f"labels: {error}"
+
+    def settings(self, task: TaskBlock) -> dict[str, Any]:
+        """Tags were read as XTREME does before there was a choice."""
+        meaning = _meaning(tuple(task.labels), task.scheme)
+        return {} if all(tag == xtreme_tag(name) for name, tag in meaning.items()) else {"tags": meaning}
+
     def read(self, row: Row, task: TaskBlock) -> Row | None:
-        """None for a sentence without words."""
         tokens, tags = value(row, task, "tokens"), value(row, task, "tags")
         if not isinstance(tokens, list) or not isinstance(tags, list) or len(tokens) != len(tags):
             raise DataError(
@@ -47,7 +72,9 @@ class Tagging(Kind):
             )
         positions = label_positions(task)
         indices = [label_index(tag, positions, task) for tag in tags]
-        if not tokens or None in indices:
+        if not tokens:
+            raise LeftOut("the sentence has no words")
+        if None in indices:
             return None
         return identity(row, task) | {"tokens": [str(token) for token in tokens], "tags": indices}
 
@@ -78,12 +105,19 @@ class Tagging(Kind):
 
     def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
         """Count chunks."""
+        meaning = _meaning(tuple(task.labels), task.scheme)
         tags = np.zeros(len(row["tokens"]), dtype=np.int64)
         for feature, output in scored:
             words = np.asarray(feature["words"])
             tags[words[words >= 0]] = output[words >= 0].argmax(axis=-1)
         gold, predicted = ([task.labels[tag] for tag in own] for own in (row["tags"], tags))
-        return Answer(gold, predicted, dict(zip(COUNTS, chunk_counts(gold, predicted), strict=True)))
+        counts = chunk_counts([meaning[tag] for tag in gold], [meaning[tag] for tag in predicted])
+        return Answer(gold, predicted, dict(zip(COUNTS, counts, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _meaning(labels: tuple[str, ...], scheme: Scheme | None) -> dict[str, Tag]:
+    return read_tags(labels, scheme)
 
 
 def _words(ids: list[int], word_of: list[int], count: int, unknown: int, room: int) -> list[Word]:

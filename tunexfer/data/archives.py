@@ -1,0 +1,45 @@
+"""Archives as folders: a ZIP or tar file in a path is unpacked into the cache, once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from tunexfer.data.checkpoint import file_hash
+from tunexfer.errors import DataError
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def is_archive(name: str) -> bool:
+    return name.endswith(SUFFIXES)
+
+
+def unpacked(archive: Path, cache: Path) -> Path:
+    """Return a folder with an archive's members; it is made anew when the archive's bytes change.
+
+    raises: DataError, if the archive is damaged or a member would leave the folder
+    """
+    folder = cache / "unpacked" / file_hash(archive, cache)
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
+    try:
+        if archive.name.endswith(".zip"):
+            with zipfile.ZipFile(archive) as members:
+                members.extractall(draft)
+        else:
+            with tarfile.open(archive) as members:
+                members.extractall(draft, filter="data")
+        os.rename(draft, folder)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
+        if not folder.is_dir():  # else another process was faster
+            raise DataError(f"{archive} can't be unpacked: {error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
