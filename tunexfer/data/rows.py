@@ -165,22 +165,21 @@ class Rows:
                 yield f"{place}: `rows:` says {declared:,}, but {survey.tally.used:,} can be used, and these count"
 
     def _overlaps(self, task: str, languages: Iterable[str]) -> Iterator[str]:
-        """Say which rows of a split are also in an earlier one.
+        """Say how many rows of a split are also in an earlier one.
 
-        raises: DataError, if all of them are
+        raises: DataError, if two splits have the same rows
         """
         for earlier, split in itertools.combinations(SPLITS, 2):
             shared = {}
             for language in languages:
                 first, second = (self._surveys(task, language, part) for part in (earlier, split))
-                own = [survey.hashes for survey in second]
-                count = sum(len(np.intersect1d(hashes, known.hashes)) for known in first for hashes in own)
-                if count and count == sum(map(len, own)):
+                pairs = list(itertools.product(first, second))
+                if any(one.same_rows(other) for one, other in pairs):
                     raise DataError(
-                        f"task {task!r}: all {split} rows in {language!r} are also {earlier} rows. Give each split "
-                        "rows of its own, or leave one of them out."
+                        f"task {task!r}: {earlier} and {split} have the same rows in {language!r}. Give each split rows of "
+                        "its own, or remove one of them."
                     )
-                if count:
+                if count := sum(len(np.intersect1d(one.hashes, other.hashes)) for one, other in pairs):
                     shared[language] = count
             if shared:
                 where = ", ".join(f"{language} {count:,}" for language, count in shared.items())

@@ -86,6 +86,10 @@ class Survey:
         hashes = {_hash(row) for row in rows}
         return cls(tally, np.sort(np.fromiter(hashes, dtype=np.uint64, count=len(hashes))))
 
+    def same_rows(self, other: Survey) -> bool:
+        """Whether two splits are one: as many rows, and the same ones."""
+        return self.tally.used == other.tally.used > 1 and np.array_equal(self.hashes, other.hashes)
+
     def save(self, file: Path) -> None:
         hashes = io.BytesIO()
         np.save(hashes, self.hashes)
