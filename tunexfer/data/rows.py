@@ -176,8 +176,8 @@ class Rows:
                 pairs = list(itertools.product(first, second))
                 if any(one.same_rows(other) for one, other in pairs):
                     raise DataError(
-                        f"task {task!r}: {earlier} and {split} have the same rows in {language!r}. Give each split rows of "
-                        "its own, or remove one of them."
+                        f"task {task!r}: {earlier} and {split} have the same rows in {language!r}. Give each "
+                        "split rows of its own, or remove one of them."
                     )
                 if count := sum(len(np.intersect1d(one.hashes, other.hashes)) for one, other in pairs):
                     shared[language] = count
