@@ -24,9 +24,10 @@ def canonical(code: str) -> str:
     """
     if not is_language(code):
         return code
-    language = langcodes.Language.get(code).prefer_macrolanguage().simplify_script()
+    language = langcodes.Language.get(code).prefer_macrolanguage()
     own = OTHERS.get(str(language.language), str(language.language))
-    return "-".join([own, *filter(None, (language.script, language.territory))])
+    script = None if language.script == langcodes.Language.get(own).maximize().script else language.script
+    return "-".join([own, *filter(None, (script, language.territory))])
 
 
 @cache

@@ -20,7 +20,7 @@ from tunexfer.data.label_names import named, names_in_schema
 from tunexfer.data.origin import BATCH, Origin
 from tunexfer.data.squad import squad_rows
 from tunexfer.data.tables import column_rows, table_rows, words_of
-from tunexfer.data.text import bare_name, numbered_lines, opened, parsed, whole_text
+from tunexfer.data.text import bare_name, check_characters, numbered_lines, opened, parsed, whole_text
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
 
@@ -88,6 +88,7 @@ def json_rows(file: Path, encoding: str | None) -> Iterator[Row]:
         )
     for position, row in enumerate(rows):
         place = f"{file}, row {position}"
+        check_characters(row, text, place)
         if "paragraphs" in _object(row, place):
             yield from squad_rows(row, place)
         else:

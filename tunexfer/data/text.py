@@ -81,9 +81,27 @@ def parsed(line: str, place: str) -> Any:
     raises: DataError, beginning with the place
     """
     try:
-        return json.loads(line)
+        content = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: not JSON: {error}") from error
+    check_characters(content, line, place)
+    return content
+
+
+def check_characters(content: Any, written: str, place: str) -> None:
+    """Look for escapes of half a character (a lone surrogate), which no text can be made of.
+
+    written: the JSON that has `content` in it
+    raises:  DataError, beginning with the place
+    """
+    if "\\ud" in written or "\\uD" in written:
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise DataError(
+                f"{place}: {half!r} is half of a character (a lone surrogate). Correct the data."
+            ) from error
 
 
 def _encoding(stream: Any) -> str:
