@@ -99,8 +99,8 @@ def _candidates(pattern: str, root: Path, cache: Path) -> Iterator[str]:
 
 
 def _globbed(name: str) -> str:
-    """Leave `*` alone of the characters that a glob reads."""
-    return name.replace("[", "[[]").replace("?", "[?]")
+    """Leave `*` alone of the characters that a glob reads; two side by side are one."""
+    return re.sub(r"\*+", "*", name.replace("[", "[[]").replace("?", "[?]"))
 
 
 def _hidden(parts: tuple[str, ...], pattern: str) -> bool:

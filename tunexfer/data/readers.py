@@ -60,7 +60,7 @@ def reader_of(origin: Origin) -> Reader:
     suffixes = ", ".join(suffix for reader in READERS.values() for suffix in reader.suffixes)
     raise DataError(
         f"{origin}: the name doesn't tell the format, as {suffixes} do. Name it in the suite, `read: {{format: "
-        "conll}}` for a word and its tag a line, `text` for a text a line, or csv, tsv, json, jsonl."
+        "conll}` for a word and its tag a line, `text` for a text a line, or csv, tsv, json, jsonl."
     )
 
 

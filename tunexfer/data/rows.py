@@ -174,7 +174,7 @@ class Rows:
             for language in languages:
                 first, second = (self._surveys(task, language, part) for part in (earlier, split))
                 pairs = list(itertools.product(first, second))
-                if any(one.same_rows(other) for one, other in pairs):
+                if any(one.source == other.source for one, other in pairs):
                     raise DataError(
                         f"task {task!r}: {earlier} and {split} have the same rows in {language!r}. Give each "
                         "split rows of its own, or remove one of them."
@@ -321,11 +321,12 @@ class Rows:
         if block.only_split not in (None, split) or not matching(block.files or "", origin):
             return None
         origin = self._resolved(task, self._origin(task, number, self.task(task).places[number], language, split))
-        content = fingerprint([_settings(origin, split), reader_of(origin).identity(origin), SURVEY_VERSION])
+        identity = reader_of(origin).identity(origin)
+        content = fingerprint([_settings(origin, split), split, identity, SURVEY_VERSION])
         file = self.cache / "surveys" / content[:2] / f"{content}.json"
         if not file.is_file():
             tally = Tally()
-            Survey.of(_rows(task, origin, tally), tally).save(file)
+            Survey.of(_rows(task, origin, tally), tally, fingerprint([identity, origin.where])).save(file)
         return Survey.load(file)
 
     def _blocks(self, task: str, language: str, split: Split) -> tuple[Split, list[tuple[int, TaskBlock]]]:

@@ -79,29 +79,32 @@ class Survey:
     tally: Tally
     hashes: NDArray[np.uint64]
     """Hashes of what the model reads of each distinct row, sorted."""
+    source: str
+    """Fingerprint of the files and of what was picked from them, without the name of the split."""
 
     @classmethod
-    def of(cls, rows: Iterable[Row], tally: Tally) -> Survey:
+    def of(cls, rows: Iterable[Row], tally: Tally, source: str) -> Survey:
         """Go through canonical rows, which `tally` counts meanwhile."""
         hashes = {_hash(row) for row in rows}
-        return cls(tally, np.sort(np.fromiter(hashes, dtype=np.uint64, count=len(hashes))))
-
-    def same_rows(self, other: Survey) -> bool:
-        """Whether two splits are one: as many rows, and the same ones."""
-        return self.tally.used == other.tally.used > 1 and np.array_equal(self.hashes, other.hashes)
+        return cls(tally, np.sort(np.fromiter(hashes, dtype=np.uint64, count=len(hashes))), source)
 
     def save(self, file: Path) -> None:
         hashes = io.BytesIO()
         np.save(hashes, self.hashes)
         write_whole(file.with_suffix(".npy"), hashes.getvalue())
-        plain = {"used": self.tally.used, "left_out": self.tally.left_out, "same": self.tally.same}
+        plain = {
+            "used": self.tally.used,
+            "left_out": self.tally.left_out,
+            "same": self.tally.same,
+            "source": self.source,
+        }
         write_whole(file, json.dumps(plain))
 
     @classmethod
     def load(cls, file: Path) -> Survey:
         plain: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         tally = Tally(plain["used"], Counter(plain["left_out"]), plain["same"])
-        return cls(tally, np.load(file.with_suffix(".npy"), allow_pickle=False))
+        return cls(tally, np.load(file.with_suffix(".npy"), allow_pickle=False), plain["source"])
 
 
 def _hash(row: Row) -> int:

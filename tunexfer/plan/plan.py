@@ -276,6 +276,12 @@ class Plan:
             reasons = dict.fromkeys(self.rows.missing(target.task, "validation") for target in targets)
             problem = f"{self.where.name}, objective: no target has validation rows that it may read"
             raise SpaceError(". ".join([problem, *filter(None, reasons)]))
+        lines += [
+            f"targets[{index}].languages: {target['task']} has no rows to score in {language!r}"
+            for index, target in enumerate(self.space.tree["targets"])
+            for language in (() if isinstance(target.get("languages", "all"), str) else target["languages"])
+            if not any((task, code) == (target["task"], language) for task, code, _ in self.evaluated)
+        ]
         lines += self.rows.remarks(
             {*self.evaluated, *((source.task, source.language, "train") for source in self.possible_sources)}
         )

@@ -336,7 +336,7 @@ def load_suite(name: str, *, beside: Path | None = None) -> tuple[Suite, Path]:
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not YAML in UTF-8: {error}") from error
+        raise DataError(f"{path}: not YAML: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
     if not isinstance(raw, dict):
