@@ -167,7 +167,7 @@ class Rows:
     def _overlaps(self, task: str, languages: Iterable[str]) -> Iterator[str]:
         """Say how many rows of a split are also in an earlier one.
 
-        raises: DataError, if two splits have the same rows
+        raises: DataError, if two splits read the same file
         """
         for earlier, split in itertools.combinations(SPLITS, 2):
             shared = {}
@@ -176,8 +176,8 @@ class Rows:
                 pairs = list(itertools.product(first, second))
                 if any(one.source == other.source for one, other in pairs):
                     raise DataError(
-                        f"task {task!r}: {earlier} and {split} have the same rows in {language!r}. Give each "
-                        "split rows of its own, or remove one of them."
+                        f"task {task!r}: {earlier} and {split} read the same file in {language!r}. Give each split "
+                        "rows of its own: correct `files:` or `splits:`."
                     )
                 if count := sum(len(np.intersect1d(one.hashes, other.hashes)) for one, other in pairs):
                     shared[language] = count
@@ -322,11 +322,13 @@ class Rows:
             return None
         origin = self._resolved(task, self._origin(task, number, self.task(task).places[number], language, split))
         identity = reader_of(origin).identity(origin)
-        content = fingerprint([_settings(origin, split), split, identity, SURVEY_VERSION])
+        place = [str(file) for file in origin.files]
+        content = fingerprint([_settings(origin, split), split, place, identity, SURVEY_VERSION])
         file = self.cache / "surveys" / content[:2] / f"{content}.json"
         if not file.is_file():
             tally = Tally()
-            Survey.of(_rows(task, origin, tally), tally, fingerprint([identity, origin.where])).save(file)
+            source = fingerprint([place, origin.where])
+            Survey.of(_rows(task, origin, tally), tally, source).save(file)
         return Survey.load(file)
 
     def _blocks(self, task: str, language: str, split: Split) -> tuple[Split, list[tuple[int, TaskBlock]]]:
