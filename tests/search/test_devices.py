@@ -18,6 +18,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
+from tunexfer.search import jobs
 from tunexfer.search.ray_tune import SearchOptions, run_search
 from tunexfer.search.stopping import after_jobs
 from tunexfer.store import StageStore
@@ -78,11 +79,23 @@ def test_a_device_that_dies_costs_the_job_it_was_on_and_nothing_else(tmp_path: P
     record = search(tmp_path, killer, step_s=0.2)
     assert killer.killed
     assert [result.state for result in record.ended] == ["complete"] * 4
-    jobs = 2 + 3 * 3
-    assert len((tmp_path / "store" / "runs.log").read_text().splitlines()) == jobs + 1
+    job_count = 2 + 3 * 3
+    assert len((tmp_path / "store" / "runs.log").read_text().splitlines()) == job_count + 1
     undisturbed = search(tmp_path / "alone")
     tables = [study.score_table().drop(columns="study") for study in (record, undisturbed)]
     assert tables[0].equals(tables[1])
+
+
+def test_a_device_that_is_given_back_while_asked_for_progress_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "POLL_S", 0.0)
+    signal.alarm(120)
+    try:
+        record = search(tmp_path, step_s=0.05, concurrent=2)
+    finally:
+        signal.alarm(0)
+    assert [result.state for result in record.ended] == ["complete"] * 4
 
 
 def test_one_process_a_device_runs_all_of_its_jobs(tmp_path: Path) -> None:

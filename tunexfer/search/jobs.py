@@ -232,13 +232,19 @@ class Dispatcher:
                 slot.job = job
                 slot.result = slot.actor.run.options(name=str(job)).remote(job, self.loop.line(job))
             elif self.loop.idle_for_good and len(self.loop.queue) < len(self.devices.slots):
-                self.devices.remove(slot)
+                self._remove(slot)
+
+    def _remove(self, slot: _Slot) -> None:
+        """Give a device back, and expect no more answers from it."""
+        self._progress = {reference: other for reference, other in self._progress.items() if other is not slot}
+        self.devices.remove(slot)
 
     def _take(self, reference: Any, slot: _Slot) -> None:
         """Take what a reference has become: a device that started, a result, or progress."""
         try:
             value = ray.get(reference)
         except GONE as error:
+            self._progress.pop(reference, None)
             self._gone(slot, error)
             return
         except RayError as error:  # what the executor could not even be made of
@@ -267,8 +273,7 @@ class Dispatcher:
         if slot not in self.devices.slots:
             return
         job = slot.job
-        self._progress = {reference: other for reference, other in self._progress.items() if other is not slot}
-        self.devices.remove(slot)
+        self._remove(slot)
         if job:
             self.loop.lost(job.key, str(error))
         elif slot.starting and "creation task" in str(error):
