@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -130,16 +126,3 @@ def test_the_command_prints_how_to_train_again(made: Made, tmp_path: Path) -> No
     arguments = ["export", made.folder.path, "--format", "replay", "--trial", "1", "--to", tmp_path / "again"]
     done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert f"`tunexfer search {tmp_path / 'again/replay.yaml'} --store NEW_FOLDER`" in done.stdout
-
-
-@pytest.mark.slow
-def test_the_search_command_replays_to_the_same_scores_bit_for_bit(made: Made, tmp_path: Path) -> None:
-    file = export_replay(made.folder, 1, tmp_path / "again")
-    command = [sys.executable, "-c", "from tunexfer.cli.main import main; main()", "search", str(file)]
-    command += ["--runs", str(tmp_path / "runs"), "--store", str(tmp_path / "store"), "--json"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TUNEXFER_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["trials"]["complete"] == 2
-    replayed = Record(StudyFolder(tmp_path / "runs" / "pico-trial-1"))
-    assert [replayed.scores(number) for number in (0, 1)] == [Record(made.folder).scores(number) for number in (0, 1)]

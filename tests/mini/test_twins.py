@@ -6,21 +6,25 @@ Rows are real where the collection has them (`tests/mini/collected.py`), else st
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mini.twins import ROWS, twin
-from search.command import MAIN, Finished, process, runs
+from rich.console import Console
+from search.command import runs
 
+from tunexfer.cli.launch import contents_of, make_executor, prepare_all
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import FORGETTING
 from tunexfer.core.trial import TrialResult
+from tunexfer.mlflow.mirror import Mirror
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import read_yaml, shipped_spaces
 from tunexfer.record.record import Record
+from tunexfer.search.loop import SearchLoop, run_here
+from tunexfer.store import StageStore
 
 SPACES = ["xtreme_stilts", "xtreme_multitask", "source_language", "mlm_and_translated", "african"]
 OWN_RUN = {"multitask"}
@@ -66,7 +70,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Search:
-    """The search command on a twin, and what it left."""
+    """A search on a twin whose jobs run in this process, and what it left."""
 
     def __init__(self, folder: Path, cache: Path, collection: Path | None) -> None:
         self.folder, self.cache, self.collection = folder, cache, collection
@@ -76,16 +80,22 @@ class Search:
     ) -> list[TrialResult]:
         """Its trials; each is complete and has each target's score in each language and split that the plan says.
 
-        settings: as `--set` takes them, for what the space leaves open and few trials would not get to
+        settings: path in the space -> the value as YAML, for what the space leaves open and few trials would not get to
         """
-        file = twin(space, self.folder, self.collection, epochs=epochs)
-        options = [f"--set={name}={value}" for name, value in (settings or {}).items()]
-        command = [sys.executable, "-c", MAIN, "search", str(file), f"--trials={trials}", "--json", *options]
-        command += ["--runs=runs", "--store=store"]
-        done = Finished(process(command, self.folder, TUNEXFER_CACHE=str(self.cache)))
-        assert done.summary["trials"]["complete"] == trials
-        plan = Plan.load(file, settings, cache=self.cache)
-        record = Record(StudyFolder(self.folder / "runs" / space))
+        plan = Plan.load(
+            twin(space, self.folder, self.collection, epochs=epochs),
+            {**(settings or {}), "search.trials": str(trials)},
+            cache=self.cache,
+        )
+        prepared = prepare_all(plan, self.cache, Console(quiet=True), quiet=True)
+        contents = contents_of(plan, prepared)
+        store = self.folder / "store"
+        with Record.drive(StudyFolder(self.folder / "runs" / space), plan.as_dict()) as record:
+            mirror = Mirror(record, f"sqlite:///{self.folder}/mlflow.db", print).start()
+            loop = SearchLoop(plan, record, StageStore(store), contents, [mirror])
+            executor = make_executor(prepared, str(store), store_bytes=10**9, device="cpu", threads=1)
+            mirror.close(run_here(loop, executor).state)
+        assert len(record.complete) == trials
         found = [replace(result, scores=record.scores(result.trial.number)) for result in record.complete]
         for ended in found:
             for target in ended.trial.chain.targets:
@@ -153,7 +163,7 @@ def test_text_and_translations_are_trained_on_beside_an_english_task_or_instead_
 @pytest.mark.slow
 def test_kirundi_goes_on_from_kinyarwanda_and_what_is_forgotten_is_a_score(search: Search) -> None:
     found = search.run("african", trials=3, epochs=4)
-    tracked = runs(f"sqlite:///{search.folder / 'runs' / 'mlflow.db'}", "african")
+    tracked = runs(f"sqlite:///{search.folder}/mlflow.db", "african")
     for ended in found:
         assert {target.name: target.after for target in ended.trial.chain.targets} == {
             "kinnews": None, "kirnews": "kinnews",

@@ -1,7 +1,8 @@
 """A search as a process of its own, for tests that kill it.
 
-`python drive.py FOLDER EXECUTOR [MOMENT COMPLETE]`: the space is FOLDER/space.yaml; the executor is the `real`
-one, or the fake one that takes so many seconds a step; for the rest see `Mortal`.
+`python drive.py FOLDER WHERE EXECUTOR [MOMENT COMPLETE]`: the space is FOLDER/space.yaml; jobs run `here`, in the
+process itself, or on `ray`; the executor is the `real` one, or the fake one that takes so many seconds a step; for the
+rest see `Mortal`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tunexfer.mlflow.mirror import Mirror
 from tunexfer.plan.plan import Plan
 from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record
+from tunexfer.search.loop import SearchLoop, run_here
 from tunexfer.store import StageStore
 
 SPACE: dict[str, Any] = {
@@ -102,9 +104,17 @@ def fake(plan: Plan, root: Path, step_s: float = 0.0) -> tuple[dict[str, Content
     return contents, functools.partial(FakeExecutor, root / "store", step_s)
 
 
-def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
+def search(where: str, plan: Plan, record: Record, root: Path, contents: Any, make: Any, listeners: list[Any]) -> str:
+    """Run the study's jobs and return how the search ended."""
+    store = StageStore(root / "store")
+    if where == "here":
+        return run_here(SearchLoop(plan, record, store, contents, listeners), make()).state
     from tunexfer.search.ray_tune import SearchOptions, run_search
 
+    return run_search(plan, record, store, contents, make, SearchOptions(), listeners).state
+
+
+def main(root: Path, where: str, which: str, moment: str = "never", wanted: int = 0) -> int:
     Mortal.moment, Mortal.wanted = moment, wanted
     plan = Plan.load(root / "space.yaml", cache=root / "cache")
     folder = StudyFolder(root / "runs" / "fake")
@@ -113,8 +123,7 @@ def main(root: Path, which: str, moment: str = "never", wanted: int = 0) -> int:
         state = "interrupted"
         try:
             contents, make = real(plan, root) if which == "real" else fake(plan, root, float(which))
-            store = StageStore(root / "store")
-            state = run_search(plan, record, store, contents, make, SearchOptions(), [live, mirror]).state
+            state = search(where, plan, record, root, contents, make, [live, mirror])
         finally:
             mirror.close(state)
         findings = Findings.of(record.ended, record.score_table(), plan.as_dict())
@@ -126,6 +135,6 @@ if __name__ == "__main__":
     from tunexfer.errors import TunexferError
 
     try:
-        sys.exit(main(Path(sys.argv[1]), sys.argv[2], *sys.argv[3:4], *map(int, sys.argv[4:])))
+        sys.exit(main(Path(sys.argv[1]), *sys.argv[2:5], *map(int, sys.argv[5:])))
     except TunexferError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -90,7 +90,7 @@ def test_a_device_that_is_given_back_while_asked_for_progress_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "POLL_S", 0.0)
-    signal.alarm(120)
+    signal.alarm(300)
     try:
         record = search(tmp_path, step_s=0.05, concurrent=2)
     finally:

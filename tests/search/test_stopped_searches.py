@@ -21,9 +21,9 @@ from tunexfer.record.progress import JobProgress, read_progress
 pytestmark = pytest.mark.slow
 
 
-def start(root: Path, runner: str, *death: Any) -> subprocess.Popen[str]:
-    """A search with the `real` runner, or with the fake one that takes so many seconds a step."""
-    return process([sys.executable, drive.__file__, str(root), runner, *map(str, death)], root)
+def start(root: Path, where: str, executor: str, *death: Any) -> subprocess.Popen[str]:
+    """A search whose jobs run `here`, in its own process, or on `ray`: see `drive`."""
+    return process([sys.executable, drive.__file__, str(root), where, executor, *map(str, death)], root)
 
 
 def running_jobs(study: StudyFolder, since: float) -> list[JobProgress]:
@@ -39,7 +39,8 @@ def written(store: Path) -> dict[str, float]:
 
 
 def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_path: Path) -> None:
-    """With the real runner: no file of a finished trial, and no stage or evaluation in the store, is written again."""
+    """No file of a finished trial, and no model or evaluation in the store, is written again. Two of the
+    five drivers die while their devices train on."""
     stages = [drive.SPACE["stages"][0] | {"steps": 100}]
     targets = [drive.SPACE["targets"][0] | {"steps": 100}, {"task": "pairs"}]
     search = {"trials": 8, "seed": 3, "algorithm": "random", "concurrent": 2}
@@ -58,8 +59,10 @@ def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_p
 
     for moment in (("begin", 0), mid_stage, between_stage_and_scores, ("finish", 5), ("finished", 8)):
         started = time.time()
-        driver = start(tmp_path, "real", *(moment if isinstance(moment, tuple) else ()))
-        if not isinstance(moment, tuple):
+        if isinstance(moment, tuple):
+            driver = start(tmp_path, "here", "real", *moment)
+        else:
+            driver = start(tmp_path, "ray", "real")
             wait_until(moment, driver)
             driver.kill()
         killed = Finished(driver)
@@ -68,7 +71,7 @@ def test_a_driver_killed_at_five_moments_repeats_nothing_that_was_finished(tmp_p
         assert written(store).items() >= kept.items()
         ended, kept = statuses(study), written(store)
 
-    finished = Finished(start(tmp_path, "real"))
+    finished = Finished(start(tmp_path, "here", "real"))
     assert finished.summary["trials"]["complete"] == 8
     assert written(store).items() >= kept.items()
     after = statuses(study)
@@ -120,7 +123,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_
     targets = [{"task": "choice", "train_language": "en", "learning_rate": 0.001, "steps": 10}]
     search = {"trials": 9, "seed": 3, "algorithm": "grid", "concurrent": 1}
     drive.plan_in(tmp_path, stages=stages, targets=targets, search=search)
-    finished = Finished(start(tmp_path, "0"))
+    finished = Finished(start(tmp_path, "ray", "0"))
     trials = finished.summary["trials"]
     assert (trials["complete"], trials["failed"]) == (6, 3)
     found = statuses(StudyFolder(tmp_path / "runs" / "fake"))
@@ -142,7 +145,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_
 def test_a_baseline_that_fails_stops_the_study(tmp_path: Path) -> None:
     targets = [{"task": "choice", "train_language": "en", "learning_rate": 0.5, "steps": 10}]
     drive.plan_in(tmp_path, targets=targets)
-    finished = Finished(start(tmp_path, "0"))
+    finished = Finished(start(tmp_path, "here", "0"))
     assert finished.code == 1
     assert (
         "StudyError: the baseline failed, so no chain can be compared with it: the loss is not finite" in finished.said
