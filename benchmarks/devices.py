@@ -89,6 +89,7 @@ class Fixed:
     """A schedule of given chains."""
 
     exhausted = False
+    chance = staticmethod(lambda chain, scores: None)
 
     def __init__(self, chains: Sequence[Chain]) -> None:
         self._trials = iter(

@@ -18,6 +18,7 @@ from tunexfer.core.objective import Objective
 from tunexfer.plan import recipe, space_file
 from tunexfer.plan.recipe import Strict
 from tunexfer.search.algorithms import ALGORITHMS
+from tunexfer.search.stopping import RULES
 from tunexfer.tasks import suite
 from tunexfer.tasks.kinds import KINDS
 
@@ -37,6 +38,7 @@ SPACE_KEYS: dict[str, tuple[type[BaseModel], ...]] = {
     "Targets": (recipe.TargetRecipe,),
     "Objective": (Objective,),
     "Search": (space_file.Search,),
+    "Stopping": (space_file.Stop,),
     "Resources": (space_file.Resources,),
     "Confirmation": (space_file.Confirm,),
 }
@@ -133,6 +135,11 @@ def test_the_page_on_spaces_leaves_out_no_block() -> None:
     documented = {model for blocks in SPACE_KEYS.values() for model in blocks}
     wanted = {*models(space_file), *models(recipe), Objective} - {recipe.Recipe, Strict}
     assert documented == wanted
+
+
+def test_the_page_on_spaces_names_every_stopping_rule() -> None:
+    section = sections(read(REPOSITORY / "docs" / "spaces.md"))["Stopping"]
+    assert [name for name in RULES if f"`{name}`" not in section] == []
 
 
 def test_the_page_on_spaces_names_every_sampler() -> None:

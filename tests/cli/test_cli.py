@@ -100,7 +100,10 @@ def test_set_changes_any_value_of_the_space(tunexfer: Command) -> None:
         (["plan", "toy.yaml", "--set", "targets[3].steps=1"], ["targets[3].steps"]),
         (["plan", "toy.yaml", "--set", "targets[0].learning_rate=5e-6"], ["YAML needs the point", "5.0e-6"]),
         (["plan", "toy.yaml", "--set", "objective.split=test"], ["'test' can't choose a winner"]),
-        (["plan", "toy.yaml", "--set", "objective.maximize=[mean]"], ["one objective at a time"]),
+        (
+            ["plan", "toy.yaml", "--set", "objective.maximize=[median]"],
+            ["a list holds one or more of mean, worst_language"],
+        ),
         (["plan", "toy.yaml", "--set", "resources.gpus=2"], ["one GPU at most"]),
         (["tasks", "--suite", "strater"], ["Did you mean 'starter'?"]),
     ],

@@ -101,16 +101,16 @@ def test_a_study_that_is_not_running_is_shown_as_it_stands(folder: StudyFolder) 
     assert "it broke" in out.getvalue()
     assert "4 of 9 trials" in out.getvalue()
     assert stands.state == "stopped"
-    assert stands.ending == "toy is not running; trials missing: 5. Rerun the same command to resume."
+    assert stands.ending == "toy is not running; trials missing: 7. Rerun the same command to resume."
 
 
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("finished", "toy has finished; trials missing: 5. Rerun the same command to retry failed trials."),
-        ("exhausted", "toy has finished: every chain of the space has been run; trials missing: 5."),
-        ("out of time", "toy reached its time limit; trials missing: 5. Rerun the same command to resume."),
-        ("interrupted", "toy was interrupted; trials missing: 5. Rerun the same command to resume."),
+        ("finished", "toy has finished; trials missing: 7. Rerun the same command to retry failed trials."),
+        ("exhausted", "toy has finished: every chain of the space has been run; trials missing: 7."),
+        ("out of time", "toy reached its time limit; trials missing: 7. Rerun the same command to resume."),
+        ("interrupted", "toy was interrupted; trials missing: 7. Rerun the same command to resume."),
     ],
 )
 def test_a_study_says_how_the_last_search_ended(folder: StudyFolder, how: How, words: str) -> None:
@@ -131,7 +131,7 @@ def test_a_search_that_breaks_leaves_the_reason(folder: StudyFolder) -> None:
         raise StudyError("too many trials failed, 4 of 5:\n  no memory")
     stands = LiveTable.read(folder.path)
     assert stands.state == "failed"
-    assert stands.ending.startswith("toy failed (too many trials failed, 4 of 5:); trials missing: 5.")
+    assert stands.ending.startswith("toy failed (too many trials failed, 4 of 5:); trials missing: 7.")
     with pytest.raises(KeyboardInterrupt), Record.drive(folder, plan):
         raise KeyboardInterrupt
     assert LiveTable.read(folder.path).state == "interrupted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,10 +91,53 @@ def test_every_problem_comes_in_one_answer(tmp_path: Path) -> None:
     assert "search.trials" in told
 
 
-def test_a_list_of_objectives_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    for objective in ([{"maximize": "mean"}], {"maximize": ["mean", "worst_language"]}):
-        with pytest.raises(SpaceError, match="one objective at a time"):
-            load(tmp_path, objective=objective)
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ([{"maximize": "mean"}], r"write the goals as `objective: \{maximize: \[mean, worst_language\]\}`"),
+        ({"maximize": []}, "a list holds one or more of mean, worst_language, each once"),
+        ({"maximize": ["mean", "mean"]}, "each once"),
+        ({"maximize": ["mean", "device_seconds"]}, "`device_seconds` goes under `minimize`"),
+        ({"maximize": ["mean", "per_target"]}, "`per_target` stands alone"),
+        ({"minimize": "mean"}, r"objective.minimize.*'device_seconds'"),
+        ({"no_target_below_baseline": -1}, r"objective.no_target_below_baseline"),
+    ],
+)
+def test_a_wrong_objective_is_refused_with_what_would_do(tmp_path: Path, objective: Any, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        load(tmp_path, objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("off", {"rule": "off"}),
+        ("top_k", {"rule": "top_k"}),
+        ("{top: 2, after: 3}", {"rule": "top_k", "top": 2, "after": 3}),
+    ],
+)
+def test_a_stopping_rule_is_a_name_or_its_own_keys(tmp_path: Path, text: str, rule: dict[str, Any]) -> None:
+    stop = load(tmp_path, {"search.stop": text}).file.search.stop
+    assert stop.model_dump(exclude_unset=True) == rule
+
+
+@pytest.mark.parametrize(
+    ("stop", "objective", "message"),
+    [
+        ("median", {}, "expected off, chance, top_k, {chance: 0.05}, or {top: 5, after: 1}"),
+        ({"chance": 2.0}, {}, "search.stop.chance: input should be less than 1"),
+        ("top_k", {"maximize": "per_target", "languages": "all"}, "may be ahead in another"),
+        ("top_k", {"minimize": "device_seconds", "languages": "all"}, "may be ahead in another"),
+    ],
+)
+def test_a_stopping_rule_that_cannot_work_is_refused(tmp_path: Path, stop: Any, objective: Any, message: str) -> None:
+    with pytest.raises(SpaceError, match=re.escape(message)):
+        load(tmp_path, search={"trials": 4, "stop": stop}, **({"objective": objective} if objective else {}))
+
+
+def test_the_rule_that_asks_a_model_needs_the_sampler_that_has_one(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="`algorithm: chain`, and random has none"):
+        load(tmp_path, search={"trials": 4, "stop": "chance", "algorithm": "random"})
 
 
 def test_more_than_one_gpu_a_trial_is_refused(tmp_path: Path) -> None:

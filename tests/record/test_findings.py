@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from record.made_up import PLAN, chain, run, study, trial
+from record.made_up import PLAN, chain, run, scores, study, trial
 from rich.console import Console
 
 from tunexfer.cli.tables import show_summary
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.trial import Failure, TrialResult
 from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record
 
@@ -80,9 +82,74 @@ def test_the_best_chain_of_one_target_is_chosen_by_its_validation_scores_in_the_
         run(record, trial(1), 53.0)
         run(record, trial(2, of=chain(stages=2)), 52.0)
         for maximize, value in (("mean", (52 + 51) / 2), ("worst_language", 51.0)):
-            assert findings_of(record, maximize=maximize).best_per_target == {"intent": {"trial": 1, "value": value}}
+            won = findings_of(record, maximize=maximize).best_per_target
+            assert {name: (row["trial"], row["value"]) for name, row in won.items()} == {"intent": (1, value)}
         english = findings_of(record, languages="train")
-    assert english.best_per_target == {"intent": {"trial": 1, "value": 53.0}}
+    intent = english.best_per_target["intent"]
+    assert (intent["trial"], intent["value"]) == (1, 53.0)
+    assert (intent["split"], intent["languages"], intent["unseen"]) == ("test", 1, True)  # ru
+    assert (intent["baseline"], intent["score"], intent["delta"]) == (48.0, 51.0, 3.0)
+
+
+def test_each_target_with_its_own_chain_is_said_with_the_mean_over_targets(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 53.0)
+        findings = findings_of(record, maximize="per_target")
+    assert findings.mean_of_winners == {"value": 51.5, "baseline": 48.0, "score": 51.0, "delta": 3.0}
+    assert (
+        "Each target with its own chain, by its validation score: intent trial 1 (51.5); +3.0 points on average over "
+        "targets (48.0 to 51.0)." in findings.sentences
+    )
+
+
+def test_the_summary_has_the_winner_of_each_target(findings: Findings) -> None:
+    line = next(line for line in printed(findings).splitlines() if "│" in line and "1 unseen" in line)
+    assert [cell.strip() for cell in line.strip("│┃ ").split("│")][:7] == [
+        "intent", "1", "51.5", "1 unseen", "48.0", "51.0", "+3.0",
+    ]  # fmt: skip
+
+
+def test_what_a_rule_stopped_and_saved_is_said(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 53.0)
+        record.begin(trial(2))
+        stopped = TrialResult(trial=trial(2), state="stopped", started=0.0, seconds=1.0, saved=41.6)
+        record.finish(replace(stopped, failure=Failure(kind="user", message="no good"), scores=scores(chain(), 40.0)))
+        findings = findings_of(record)
+    assert findings.stopped == {"trials": 1, "seconds": 41.6}
+    assert "1 trial stopped early, which saved about 42 s." in findings.sentences
+    assert len(record.scores(2)) == len(scores(chain(), 40.0))
+
+
+def test_a_front_and_a_constraint_are_said(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        facts = [(50.0, 10.0, 50.0), (53.0, 30.0, 51.0), (52.0, 40.0, 51.0), (60.0, 20.0, 48.0)]
+        for number, (mean, seconds, intent) in enumerate(facts):
+            of = trial(number, phase="search" if number else "baseline", of=chain(stages=number))
+            record.begin(of)
+            record.finish(
+                TrialResult(
+                    trial=of, state="complete", started=0.0, seconds=1.0, objective=mean,
+                    goals={"mean": mean, "device_seconds": seconds}, by_target={"intent": intent},
+                    scores=scores(of.chain, mean),
+                )
+            )  # fmt: skip
+        findings = findings_of(record, minimize="device_seconds", no_target_below_baseline=1.0)
+    assert [row["trial"] for row in findings.front] == [1, 0]
+    assert findings.ruled_out == {3: {"intent": -2.0}}
+    assert findings.best
+    assert findings.best["trial"] == 1
+    assert findings.best_per_target["intent"]["trial"] == 1
+    assert (
+        "No trial is better in all goals than: trial 1 (mean 53.0, device_seconds 30.0), trial 0 (mean 50.0, "
+        "device_seconds 10.0)." in findings.sentences
+    )
+    assert (
+        "1 chain not recommended, more than 1 below the baseline in some target: trial 3 (intent -2.0)."
+        in findings.sentences
+    )
 
 
 def test_confirmation_gives_mean_spread_and_interval_over_fresh_seeds(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
 from tunexfer.search import jobs
 from tunexfer.search.ray_tune import SearchOptions, run_search
-from tunexfer.search.stopping import after_jobs
 from tunexfer.store import StageStore
 
 pytestmark = pytest.mark.slow
@@ -66,7 +65,7 @@ def search(root: Path, *listeners: Listener, step_s: float = 0.0, **options: Any
 
 
 def test_a_rule_stops_trials_on_devices_and_what_they_trained_stays(tmp_path: Path) -> None:
-    record = search(tmp_path, rule=after_jobs(1))
+    record = search(tmp_path, rule=lambda standing: "no good" if standing.scores else None)
     assert [result.state for result in record.ended] == ["complete", "stopped", "stopped", "stopped"]
     stages = [job.key for result in record.ended for job in result.jobs if job.name == "intermediate"]
     assert len(stages) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tunexfer.plan.plan import Plan
 from tunexfer.record.progress import JobProgress, read_progress
 from tunexfer.record.record import Record
 from tunexfer.search.loop import MAX_LOSSES, Outcome, SearchLoop, run_here
-from tunexfer.search.stopping import after_jobs
+from tunexfer.search.stopping import Standing
 from tunexfer.store import Busy
 
 ONE_STAGE = {**SPACE["stages"][0], "tasks": ["match"], "languages": ["en"]}
@@ -94,29 +95,72 @@ def test_a_trial_reports_after_each_job_with_validation_scores_and_cost_so_far(s
     assert mine[3]["objective"] == 53.0
 
 
+def at_first_scores(standing: Standing) -> str | None:
+    """Stop every trial once a target is scored."""
+    return "no good" if standing.scores else None
+
+
 def test_a_rule_stops_a_trial_between_its_jobs_and_it_is_not_run_again(study: Searched) -> None:
-    plan = study.plan([1e-3, 2e-3], trials=3)
-    _, record = study.run(plan, rule=after_jobs(1))
+    targets = [SPACE["targets"][0] | {"learning_rate": 1e-3}, SPACE["targets"][1]]
+    search = {"trials": 3, "seed": 3, "algorithm": "grid"}
+    stages = [ONE_STAGE | {"learning_rate": {"choice": [1e-3, 2e-3]}}]
+    plan = study.plan(stages=stages, targets=targets, search=search)
+    _, record = study.run(plan, rule=at_first_scores)
     assert [result.state for result in record.ended] == ["complete", "stopped", "stopped"]
-    assert record.ended[1].failure
-    assert record.ended[1].failure.message == "stopped by rule after 1 of 3 jobs"
-    assert [job.name for job in record.ended[1].jobs] == ["intermediate"]
+    stopped = record.ended[1]
+    assert stopped.failure
+    assert stopped.failure.message.startswith("stopped after 3 of 4 jobs, which saves about ")
+    assert stopped.failure.message.endswith(" s: no good")
+    assert [job.name for job in stopped.jobs] == ["intermediate", "choice", "choice"]
+    assert {score.target for score in record.scores(1)} == {*stopped.by_target} == {"choice"}
     ran = study.log("runs.log")
     _, again = study.run(plan)
     assert [result.state for result in again.ended] == ["complete", "stopped", "stopped"]
     assert study.log("runs.log") == ran
+    assert again.ended == record.ended
+
+
+def test_the_baseline_and_confirmation_are_never_stopped(study: Searched) -> None:
+    study.run(study.plan([2e-3, 1e-3], trials=2))
+    plan = study.plan([2e-3, 1e-3], trials=3, confirm={"top": 1, "seeds": 1})
+    _, record = study.run(plan, rule=lambda standing: "no good")
+    assert [result.state for result in record.ended] == ["complete", "complete", "stopped", "complete", "complete"]
+    assert [result.trial.phase for result in record.ended[3:]] == ["confirm", "confirm"]
 
 
 def test_what_two_trials_share_survives_the_stopping_of_one(study: Searched) -> None:
-    def first_only(number: int, report: Any) -> str | None:
-        return "no good" if number == 1 else None
-
     targets = [SPACE["targets"][0] | {"learning_rate": {"choice": [1e-3, 2e-3]}}]
     search = {"trials": 4, "seed": 3, "algorithm": "grid"}
     plan = study.plan(stages=[ONE_STAGE | {"learning_rate": 2e-3}], targets=targets, search=search)
+    begun: list[Standing] = []
+
+    def first_only(standing: Standing) -> str | None:
+        begun.append(standing)
+        return "no good" if len(begun) == 2 else None  # the first is asked at its begin, then after its stage
+
     _, record = study.run(plan, rule=first_only)
     assert [result.state for result in record.ended] == ["complete", "stopped", "complete"]
     assert record.ended[2].jobs[0].reused
+
+
+def test_a_stopped_trial_saves_the_seconds_that_its_other_jobs_take_elsewhere(study: Searched) -> None:
+    class Clocked:
+        """Every training takes 7 seconds, every evaluation 3."""
+
+        def run(self, job: Job, line: Sequence[Job], on_progress: Callable[..., None]) -> JobResult:
+            return replace(study.executor.run(job, line, on_progress), seconds=7.0 if job.stage else 3.0)
+
+    plan = study.plan([2e-3, 1e-3], trials=3)
+    asked: list[Standing] = []
+
+    def second(standing: Standing) -> str | None:
+        asked.append(standing)
+        return "no good" if len(asked) == 2 else None
+
+    _, record = study.run(plan, executor=Clocked(), rule=second)
+    assert record.ended[1].state == "stopped"
+    assert record.ended[1].saved == 7.0 + 3.0  # its target's training and evaluation, as the baseline's took
+    assert [job.took for job in record.ended[2].jobs] == [7.0, 7.0, 3.0]
 
 
 def test_failures_say_what_kind_they_are_and_the_search_goes_on(study: Searched) -> None:

@@ -13,8 +13,10 @@ from rich.text import Text
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Score
-from tunexfer.core.trial import Trial, TrialResult, highest
+from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.core.winners import allowed, highest
 from tunexfer.record.folder import (
     read_ended,
     read_plan,
@@ -22,6 +24,7 @@ from tunexfer.record.folder import (
     read_trial,
     read_trial_scores,
     state_in_words,
+    trials_missing,
     trials_wanted,
 )
 from tunexfer.record.progress import TrialProgress, read_progress
@@ -46,7 +49,8 @@ class LiveTable:
     def __init__(self, folder: StudyFolder) -> None:
         """raises: StudyError, if there is no study"""
         self.folder = folder
-        self.wanted = trials_wanted(read_plan(folder))
+        self._plan = read_plan(folder)
+        self.wanted = trials_wanted(self._plan)
         self.begun: dict[int, Trial] = {}
         """Trials that have not ended, those that an earlier search left unfinished included."""
         self.running: dict[int, Trial] = {}
@@ -103,14 +107,15 @@ class LiveTable:
                 news.append(trial)
         read = {number: read_progress(self.folder.trial(number).progress) for number in self.begun}
         self.progress = {number: progress for number, progress in read.items() if progress}
-        self.missing = self.wanted - len(self._complete())
+        self.missing = trials_missing(self._plan, self.results.values())
         self.state, self._reason = read_state(self.folder, self.missing)
         return news
 
     @property
     def best(self) -> TrialResult | None:
-        """The complete trial of the search itself with the highest objective."""
-        return highest(self._complete())
+        """The complete trial of the search itself with the highest objective that breaks no constraint."""
+        objective = Objective(**(self._plan["identity"].get("objective") or {}))
+        return highest(allowed(self._complete(), objective))
 
     @property
     def headline(self) -> str:

@@ -141,6 +141,10 @@ def export(
         ),
     ],
     trial: TrialOption = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Take the winner of this target instead; `transformers` then writes this target alone."),
+    ] = None,
     store: SearchStoreOption = None,
     labels: Annotated[
         Path | None,
@@ -158,14 +162,20 @@ def export(
         raise StudyError("--store: only for --format transformers; the other formats do not read the stage store.")
     if labels and format_ != "xtreme":
         raise StudyError("--labels: only for --format xtreme.")
+    if target and trial is not None:
+        raise StudyError("--target: it names the trial that won this target; leave --trial out.")
     folder = StudyFolder(study)
+    if target:
+        from tunexfer.export.folders import find_trial
+
+        trial = find_trial(folder, None, target).trial.number
     if format_ == "transformers":
         from tunexfer.export.models import export_transformers
 
-        number, exported = export_transformers(folder, trial, to, open_store(store), cache=cache_folder())
+        number, exported = export_transformers(folder, trial, to, open_store(store), cache=cache_folder(), only=target)
         print(f"trial {number} of {folder.name}, described in {to / 'README.md'}")
-        for target in exported:
-            print(f"{to / target.target}: {target.loads_with}{', head in a separate file' * target.head_apart}")
+        for own in exported:
+            print(f"{to / own.target}: {own.loads_with}{', head in a separate file' * own.head_apart}")
     elif format_ == "xtreme":
         from tunexfer.export.xtreme import export_xtreme
 

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tunexfer.core.chain import Chain, Stage
+from tunexfer.core.objective import Objective
 from tunexfer.data.rows import Rows
 from tunexfer.export.xtreme_scores import score_table
 from tunexfer.plan.cost import Estimate
 from tunexfer.plan.plan import Plan
+from tunexfer.record.folder import trials_wanted
 from tunexfer.tasks.suite import SPLITS, Suite
 
 if TYPE_CHECKING:
@@ -75,19 +77,37 @@ def plan_view(plan: Plan, estimate: Estimate | None) -> RenderableType:
 
 def _settings(plan: Plan) -> list[str]:
     search, resources, confirm = plan.file.search, plan.resources, plan.confirm
-    languages = {"train": "each target's training language", "all": "all languages"}
-    score = {"mean": "mean", "worst_language": "lowest language's"}[plan.objective.maximize]
-    where = plan.objective.languages
     lines = [
         f"suite {plan.suite.name}, encoder {', '.join(encoder.name for encoder in plan.encoders)}",
         f"search: {search.algorithm}, {search.trials} trials with the baseline, seed {search.seed}",
-        f"objective: {score} validation score in {languages[where] if isinstance(where, str) else ' '.join(where)}, "
-        "averaged over targets",
+        f"objective: {_objective(plan.objective)}",
         f"resources: {resources.cpus} CPUs, {resources.gpus:g} GPUs, {plan.precision}",
     ]
+    stop = search.stop
+    if stop.rule == "chance":
+        lines.append(f"stopping: when the chance to beat the best trial is below {100 * stop.chance:g} %")
+    elif stop.rule == "top_k":
+        lines.append(f"stopping: all but the {stop.top} best, once {stop.after} of their targets are scored")
     if confirm:
-        lines.append(f"confirmation: the best {confirm.top} chains and the baseline, {confirm.seeds} fresh seeds each")
+        best = f"the best {confirm.top} chains" + (" of each target" if plan.objective.per_target else "")
+        lines.append(f"confirmation: {best} and the baseline, up to {confirm.seeds} fresh seeds each")
     return lines
+
+
+def _objective(objective: Objective) -> str:
+    """Describe what is pursued."""
+    languages = {"train": "each target's training language", "all": "all languages"}
+    goals = {
+        "mean": "mean validation score",
+        "worst_language": "lowest language's validation score",
+        "device_seconds": "device seconds (minimised)",
+    }
+    where = objective.languages
+    words = ", ".join(goals[goal] for goal in objective.goals)
+    words += f"; validation in {languages[where] if isinstance(where, str) else ' '.join(where)}, "
+    words += "each target with its own chain" if objective.per_target else "averaged over targets"
+    most = objective.no_target_below_baseline
+    return words if most is None else f"{words}; no target more than {most:g} points below the baseline"
 
 
 def _table(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
@@ -170,6 +190,8 @@ def _costs(plan: Plan) -> RenderableType:
         f"{plan.trials} random trials, mean": plan.expected_cost,
         "all chains and baseline": plan.full_cost(),
     }
+    if plan.confirm:
+        costs["confirmation besides, at most"] = plan.confirmation_cost
     for name, cost in costs.items():
         if cost is None:
             table.add_row(name, "too many to count")
@@ -192,8 +214,9 @@ def _estimates(plan: Plan, estimate: Estimate | None) -> list[str]:
     if seconds is None:
         lines.append("time: unknown until a stage has been trained and the baseline scored")
     else:
+        trials = trials_wanted(plan.as_dict())
         lines.append(
-            f"time: about {_time(seconds)} for {plan.trials} trials one after the other, from an empty store "
+            f"time: about {_time(seconds)} for {trials} trials one after the other, from an empty store "
             f"({estimate.step_seconds:.2f} s per step, {estimate.scoring_seconds:.0f} s to score a trial)"
         )
     return lines
@@ -236,7 +259,47 @@ def show_summary(findings: Findings, console: Console, *, folder: Path, state: s
     )
     for text in (line, findings.headline, *findings.sentences):
         console.print(Text(text))
+    for table in (winners_table(findings), front_table(findings)):
+        if table:
+            console.print(table)
     for warning in findings.warnings:
         console.print(Text(warning, style="yellow"))
     for command in ("report", "ui"):
         console.print(f"  tunexfer {command} {shlex.quote(str(folder))}", highlight=False, markup=False, soft_wrap=True)
+
+
+def winners_table(findings: Findings) -> RenderableType | None:
+    """Show the winner of each target, then their mean; None where no trial has scores that the objective reads."""
+    rows = findings.best_per_target
+    if not rows:
+        return None
+    numbers = ["trial", "validation", "languages", "baseline", "score", "gain"]
+    table = _table("winner of each target, by its own validation score", ["target"], numbers)
+    table.add_column("chain", overflow="fold")
+    table.caption = "baseline, score and gain: means over unseen languages where there are any"
+    for name, row in rows.items():
+        count = f"{row['languages']}{' unseen' if row['unseen'] else ''}"
+        table.add_row(name, str(row["trial"]), f"{row['value']:.1f}", count, *_scores(row), row["chain"])
+    if len(rows) > 1:
+        mean = findings.mean_of_winners
+        table.add_section()
+        table.add_row("mean over targets", "", f"{mean['value']:.1f}", "", *_scores(mean), "")
+    return table
+
+
+def _scores(row: Mapping[str, Any]) -> list[str]:
+    if row.get("delta") is None:
+        return [""] * 3
+    return [f"{row['baseline']:.1f}", f"{row['score']:.1f}", f"{row['delta']:+.1f}"]
+
+
+def front_table(findings: Findings) -> RenderableType | None:
+    """Show the trials that no other beats in all goals at once; None where there is a single goal."""
+    if not findings.front:
+        return None
+    goals = list(findings.front[0]["goals"])
+    table = _table("Pareto front: no trial is better in all goals", [], ["trial", *goals])
+    table.add_column("chain", overflow="fold")
+    for row in findings.front:
+        table.add_row(str(row["trial"]), *(f"{row['goals'][goal]:.2f}" for goal in goals), row["chain"])
+    return table

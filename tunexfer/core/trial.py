@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from tunexfer.core.chain import Chain
@@ -81,6 +80,8 @@ class JobRun:
     """Optimizer steps; 0 of an evaluation."""
     seconds: float
     """Spent running it for this trial; 0 where it was reused."""
+    took: float = 0.0
+    """Seconds that it took wherever it ran; 0 where that is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +94,13 @@ class TrialResult:
     """Unix time."""
     seconds: float
     objective: float | None = None
+    """The leading goal; None of a trial that is not complete."""
+    goals: Mapping[str, float] = field(default_factory=dict)
+    """Every goal of the plan's objective, of a complete trial."""
+    by_target: Mapping[str, float] = field(default_factory=dict)
+    """The leading goal of each target that was scored, also of a trial that failed or was stopped."""
+    saved: float = 0.0
+    """Seconds that a stopped trial's remaining jobs would have taken, estimated."""
     failure: Failure | None = None
     """Of a failed trial; of a stopped one, the rule that stopped it."""
     jobs: tuple[JobRun, ...] = ()
@@ -113,6 +121,9 @@ class TrialResult:
             "point": self.trial.point,
             "fingerprint": self.trial.fingerprint,
             "objective": self.objective,
+            "goals": dict(self.goals),
+            "by_target": dict(self.by_target),
+            "saved": self.saved,
             "failure": asdict(self.failure) if self.failure else None,
             "started": self.started,
             "seconds": self.seconds,
@@ -142,6 +153,9 @@ class TrialResult:
             started=status["started"],
             seconds=status["seconds"],
             objective=status["objective"],
+            goals=status.get("goals", {}),
+            by_target=status.get("by_target", {}),
+            saved=status.get("saved", 0.0),
             failure=failure,
             jobs=jobs,
         )
@@ -154,38 +168,3 @@ class TrialResult:
         """Map each language to the share of the target's score that the targets trained on top of it lost."""
         mine = [s for s in self.scores if s.metric == FORGETTING and s.target == target and s.split == split]
         return {score.language: score.value for score in mine}
-
-
-def best_of(complete: Iterable[TrialResult]) -> TrialResult | None:
-    """Of the search's own trials, the baseline among them, the one whose chain the study recommends.
-
-    It is the one with the highest objective; of chains that were run again with fresh seeds, which then are the only
-    ones in question, the one with the highest mean over these: the highest of many objectives is partly luck.
-    """
-    ended = list(complete)
-    own = searched(ended)
-    again = fresh_objectives(ended)
-    most = max(map(len, again.values()), default=0)
-    confirmed = [one for one in own if most and len(again.get(one.trial.chain, ())) == most]
-    if len(confirmed) < 2:  # the baseline alone is confirmed so far
-        return highest(own)
-    return max(confirmed, key=lambda one: (statistics.fmean(again[one.trial.chain]), -one.trial.number))
-
-
-def searched(complete: Iterable[TrialResult]) -> list[TrialResult]:
-    """The search's own trials that have an objective, the baseline among them; none that confirms."""
-    return [one for one in complete if one.trial.phase != "confirm" and one.objective is not None]
-
-
-def highest(complete: Iterable[TrialResult]) -> TrialResult | None:
-    """Of the search's own trials the one with the highest objective, the first of equals."""
-    return max(searched(complete), key=lambda one: (one.objective, -one.trial.number), default=None)
-
-
-def fresh_objectives(complete: Iterable[TrialResult]) -> dict[Chain, list[float]]:
-    """Chain -> its objectives by the fresh seeds that it was confirmed with."""
-    found: dict[Chain, list[float]] = {}
-    for one in complete:
-        if one.trial.phase == "confirm" and one.objective is not None:
-            found.setdefault(one.trial.chain, []).append(one.objective)
-    return found

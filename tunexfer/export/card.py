@@ -21,7 +21,8 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, write_whole
 from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
-from tunexfer.core.trial import TrialResult, fresh_objectives, searched
+from tunexfer.core.trial import TrialResult
+from tunexfer.core.winners import fresh_objectives, searched
 from tunexfer.data.rows import Rows
 from tunexfer.record.folder import read_plan
 from tunexfer.record.record import Record

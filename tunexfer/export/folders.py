@@ -15,18 +15,25 @@ from tunexfer.core.chain import Encoder
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
+from tunexfer.record.findings import Findings
 from tunexfer.record.folder import read_plan
 from tunexfer.record.record import Record
-from tunexfer.tasks.suite import Suite, load_suite, named_suites
+from tunexfer.tasks.suite import Suite, load_suite, named_suites, nearest
 
 
-def find_trial(study: StudyFolder, number: int | None) -> TrialResult:
-    """Return the complete trial of that number, or the best one if `number` is None.
+def find_trial(study: StudyFolder, number: int | None, target: str | None = None) -> TrialResult:
+    """Return the complete trial of that number; if `number` is None the best one, or the winner of a target.
 
-    raises: StudyError, if there is no such study or trial, or the trial is not complete
+    raises: StudyError, if there is no such study, trial or target, or the trial is not complete
     """
-    read_plan(study)
+    plan = read_plan(study)
     record = Record(study)
+    if target is not None:
+        won = Findings.of(record.ended, record.score_table(), plan).best_per_target
+        if target not in won:
+            known = f"Targets with a winner: {', '.join(won) or 'none'}."
+            raise StudyError(f"{study.path}: no trial has won target {target!r}. {known}{nearest(target, won)}")
+        number = won[target]["trial"] if number is None else number
     complete = {result.trial.number: result for result in record.complete}
     chosen = record.best() if number is None else complete.get(number)
     if chosen is not None:

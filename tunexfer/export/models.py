@@ -36,27 +36,30 @@ UNTRAINED = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zer
 
 
 def export_transformers(
-    study: StudyFolder, number: int | None, to: Path, store: StageStore, *, cache: Path
+    study: StudyFolder, number: int | None, to: Path, store: StageStore, *, cache: Path, only: str | None = None
 ) -> tuple[int, list[ExportedTarget]]:
     """Write `<target>/` for every target of a trial, a model card, a manifest and its replay: all of it or nothing.
 
     number: of the trial; None for the best one
     to:     a folder that isn't there yet, or is empty
     cache:  the user's cache folder
+    only:   the target to write; every one if not given
     returns: the trial's number and the folders, in the order of the chain's targets
     raises: StudyError, if there is no such trial, its models are no longer in the store, or `to` isn't empty
     """
     result = find_trial(study, number)
     chain = result.trial.chain
     rows = Rows(*suite_of(study), cache)
-    names = _trained_models(result)
+    targets = [target for target in chain.targets if only in (None, target.name)]
+    trained_models = _trained_models(result)
+    names = {target.name: trained_models[target.name] for target in targets}
     if missing := [target for target, name in names.items() if name and not store.has(name)]:
         raise _not_stored(study, result, missing, store)
     disable_progress_bar()
     with new_folder(to) as draft, store.lease([name for name in names.values() if name]):
         checkpoint = resolve_encoder(absolute_encoder(study, chain.encoder), cache)
         folders = []
-        for target in chain.targets:
+        for target in targets:
             trained = _trained(names[target.name], store)
             if trained is None:
                 raise _not_stored(study, result, [target.name], store)

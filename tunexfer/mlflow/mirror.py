@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunexfer.core.phrases import chain_in_words, without_passwords
-from tunexfer.core.trial import Trial, TrialResult, highest
+from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.core.winners import allowed, highest
 from tunexfer.mlflow.client import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
 from tunexfer.mlflow.runs import NOTE, dataset_inputs, description, metrics, mlflow_name, params, run_name, trained_on
 from tunexfer.record.environment import read_datasets
@@ -34,8 +35,8 @@ RETRY_S = 60.0
 PATIENCE_S = 60.0
 """Seconds without progress after which the end of a search waits no longer. A server that does not answer ends a call
 much earlier; a busy machine takes its time to import mlflow and make a database."""
-_ENDS: dict[str, str] = {"complete": "FINISHED", "failed": "FAILED"}
-"""State of a trial -> of its run."""
+_ENDS: dict[str, str] = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+"""State of a trial -> of its run; only a rule's stops are sent."""
 _STATUS = {"interrupted": "KILLED", "failed": "FAILED"}
 """How a search ended -> state of the parent run; all other ends are as asked for."""
 
@@ -53,7 +54,7 @@ class Mirror(Listener):
     ) -> None:
         """draw: writes figures and tables into a folder, for the parent run of a study that has ended"""
         self.record, self.uri, self.warn, self._draw = record, uri, warn, draw
-        self._tags = _study_tags(record)
+        self._tags, self._objective = _study_tags(record), record.objective
         self._client: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[int, tuple[str, str]] = {}
@@ -62,7 +63,7 @@ class Mirror(Listener):
         self._baseline: Trial | None = None
         self._baselines: dict[int, Trial] = {}
         """Seed -> the complete trial of the baseline's chain."""
-        self._best: TrialResult | None = None
+        self._complete: list[TrialResult] = []
         self._state: How = "interrupted"
         self._warned = False
         self._beat = 0.0
@@ -81,10 +82,10 @@ class Mirror(Listener):
     def finished(self, result: TrialResult) -> None:
         trial = result.trial
         with self._lock:
-            if result.state in _ENDS:
+            if result.state != "stopped" or result.failure:
                 self._unsent[trial.number] = result
             if result.state == "complete":
-                self._best = highest(filter(None, [self._best, result]))
+                self._complete.append(result)
                 self._baseline = trial if trial.phase == "baseline" else self._baseline
                 if self._baseline and trial.chain == self._baseline.chain:
                     self._baselines[trial.seed] = trial
@@ -136,7 +137,7 @@ class Mirror(Listener):
             unsent = sorted(self._unsent.items())
         sent = 0
         for number, result in unsent:
-            if result.state == "failed" or result.trial.seed in self._baselines:
+            if result.state != "complete" or result.trial.seed in self._baselines:
                 self._send(result)
                 sent += 1
                 with self._lock:
@@ -150,9 +151,10 @@ class Mirror(Listener):
 
     def _so_far(self) -> str:
         words = f"**{self.record.folder.name}**: running."
-        if self._best and self._best.objective is not None:
-            trial = self._best.trial
-            words += f" Best so far: trial {trial.number}, objective {self._best.objective:.2f}."
+        with self._lock:
+            best = highest(allowed(self._complete, self._objective))
+        if best and best.objective is not None:
+            words += f" Best so far: trial {best.trial.number}, objective {best.objective:.2f}."
         return words
 
     def _connect(self) -> None:
@@ -225,7 +227,10 @@ class Mirror(Listener):
         self._runs[number] = run, "RUNNING"
         scores, failure = self._scores(result), result.failure
         values = metrics(result, scores) if scores is not None else {}
-        tags = {"tunexfer.failure": failure.kind, "tunexfer.reason": failure.message[:5000]} if failure else {}
+        values |= {"saved_seconds": result.saved} if result.saved else {}
+        tags = {"tunexfer.reason": failure.message[:5000]} if failure else {}
+        if failure and result.state == "failed":
+            tags["tunexfer.failure"] = failure.kind
         self._client.log_batch(
             run,
             metrics=[Metric(mlflow_name(key), value, end, 0) for key, value in values.items()],
@@ -275,6 +280,11 @@ class Mirror(Listener):
         findings = Findings.of(results, table, read_plan(self.record.folder))
         tags = {NOTE: description(self.record.folder.name, self._state, findings)}
         tags |= {"tunexfer.best": chain_in_words(best.trial.chain)} if best else {}
+        if findings.front:
+            tags["tunexfer.front"] = ", ".join(str(row["trial"]) for row in findings.front)
+        for target, row in findings.best_per_target.items():
+            shown_of_winner = {"trial": row["trial"], "validation": row["value"], "gain": row["delta"]}
+            values |= {f"winner/{target}/{name}": v for name, v in shown_of_winner.items() if v is not None}
         self._client.log_batch(
             self._parent,
             metrics=[Metric(mlflow_name(key), value, now, 0) for key, value in values.items()],

@@ -51,6 +51,8 @@ def metrics(result: TrialResult, scores: pd.DataFrame) -> dict[str, float]:
     forgetting.
     """
     values = {} if result.objective is None else {"objective": result.objective}
+    if len(result.goals) > 1:
+        values |= {f"goal/{goal}": value for goal, value in result.goals.items()}
     for row in scores.to_dict("records"):
         name = f"{row['split']}/{row['target']}/{row['language']}"
         if not row["main"]:

@@ -32,11 +32,11 @@ class Estimate:
     """Scoring all targets of one trial, as measured on the baseline; None until that has been scored."""
 
     def seconds(self, plan: Plan) -> float | None:
-        """An estimate for the plan's trials one after the other from an empty store, expected sharing counted."""
+        """Estimate the plan's trials, confirmation included, one after the other from an empty store, with sharing."""
         if self.step_seconds is None or self.scoring_seconds is None:
             return None
-        cost = plan.expected_cost
-        return cost.steps * self.step_seconds + cost.chains * self.scoring_seconds
+        costs = [plan.expected_cost, *([plan.confirmation_cost] if plan.confirm else [])]
+        return sum(cost.steps * self.step_seconds + cost.chains * self.scoring_seconds for cost in costs)
 
 
 def estimate(plan: Plan, cache: Path, store: str) -> Estimate | None:

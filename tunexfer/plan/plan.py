@@ -242,6 +242,18 @@ class Plan:
         costs = [self.cost(self.random_chains(self.trials, seed)) for seed in range(DRAWS)]
         return Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
 
+    @cached_property
+    def confirmation_cost(self) -> Cost:
+        """Compute the mean cost of confirming random chains and the baseline with all fresh seeds, none dropped."""
+        confirm = self.confirm
+        if confirm is None:
+            return Cost(chains=0, stages_unshared=0, stages=0, steps_unshared=0, steps=0)
+        top = confirm.top * (len(self.baseline[1].targets) if self.objective.per_target else 1)
+        costs = [self.cost(self.random_chains(top + 1, seed)) for seed in range(DRAWS)]
+        return Cost(
+            **{name: round(confirm.seeds * sum(asdict(c)[name] for c in costs) / DRAWS) for name in asdict(costs[0])}
+        )
+
     def random_chains(self, trials: int, seed: int) -> list[Chain]:
         """The baseline and distinct random chains, `trials` in all, or fewer where the space has no more."""
         ask, chains = at_random(seed), [self.baseline[1]]

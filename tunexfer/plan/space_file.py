@@ -6,10 +6,10 @@ import itertools
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunexfer.core.objective import Objective
 from tunexfer.core.yaml_text import parse_yaml
@@ -18,6 +18,37 @@ from tunexfer.plan.recipe import Strict
 from tunexfer.tasks.suite import nearest
 
 Algorithm = Literal["chain", "tpe", "gp", "qmc", "random", "grid"]
+WITH_MODEL: tuple[str, ...] = ("chain",)
+"""Algorithms that can estimate the chance of a chain to be the best."""
+StopRule = Literal["off", "chance", "top_k"]
+
+
+class Stop(Strict):
+    """When a trial ends before all of its jobs have run; one of its rules is chosen by what is given."""
+
+    rule: StopRule = "off"
+    chance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """`chance`: a trial ends when its chance to beat the best one is below this."""
+    top: Annotated[int, Field(ge=1)] = 5
+    """`top_k`: trials that go on."""
+    after: Annotated[int, Field(ge=1)] = 1
+    """`top_k`: targets that are scored before a trial may end."""
+
+    @classmethod
+    def read(cls, value: Any) -> Any:
+        """Make a block of a rule's name, or of a rule's own keys.
+
+        raises: ValueError, if no rule is meant by them
+        """
+        if value is False or value in get_args(StopRule):
+            return {"rule": value or "off"}  # YAML reads the word `off` as false
+        if isinstance(value, dict) and value.keys() == {"chance"}:
+            return {"rule": "chance", **value}
+        if isinstance(value, dict) and "top" in value and value.keys() <= {"top", "after"}:
+            return {"rule": "top_k", **value}
+        if (isinstance(value, dict) and "rule" in value) or isinstance(value, cls):
+            return value
+        raise ValueError("expected off, chance, top_k, {chance: 0.05}, or {top: 5, after: 1}")
 
 
 class Search(Strict):
@@ -27,8 +58,15 @@ class Search(Strict):
     seed: int = 0
     minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial starts after this many minutes."""
+    stop: Stop = Stop()
+    """The rule by which a trial ends early; `off` unless given."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of jobs at once, one on each device; by default as many as fit."""
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _a_rule(cls, value: Any) -> Any:
+        return Stop.read(value)
 
 
 class Resources(Strict):
@@ -49,7 +87,7 @@ class Resources(Strict):
 
 
 class Confirm(Strict):
-    """Fresh-seed reruns of the best chains and the baseline after the search."""
+    """A race of the best chains and the baseline over fresh seeds, after the search."""
 
     top: Annotated[int, Field(ge=1)]
     seeds: Annotated[int, Field(ge=1)]
@@ -72,11 +110,24 @@ class SpaceFile(Strict):
 
     @field_validator("objective", mode="before")
     @classmethod
-    def _one_objective(cls, value: Any) -> Any:
-        several = value if isinstance(value, list) else value.get("maximize") if isinstance(value, dict) else None
-        if isinstance(several, list):
-            raise ValueError("one objective at a time: a list of objectives is not supported")
+    def _a_block(cls, value: Any) -> Any:
+        if isinstance(value, list | str):
+            raise ValueError("write the goals as `objective: {maximize: [mean, worst_language]}`")
         return value
+
+    @model_validator(mode="after")
+    def _stops_by_one_number(self) -> SpaceFile:
+        if self.search.stop.rule != "off" and self.objective.several:
+            raise ValueError(
+                "search.stop: a trial that is behind in one number may be ahead in another. Maximise `mean` or "
+                "`worst_language` alone, or set `stop: off`"
+            )
+        if self.search.stop.rule == "chance" and self.search.algorithm not in WITH_MODEL:
+            raise ValueError(
+                f"search.stop: `chance` asks the model of `algorithm: chain`, and {self.search.algorithm} has none. "
+                "Take that algorithm, or `stop: {top: 5, after: 1}`"
+            )
+        return self
 
 
 def find_space(path: Path | str) -> Path:

@@ -16,11 +16,15 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import FORGETTING
-from tunexfer.core.trial import TrialResult, best_of, fresh_objectives
+from tunexfer.core.trial import TrialResult
+from tunexfer.core.winners import allowed, best_of, fresh_objectives, front, losses
+from tunexfer.record.per_target import mean_row, winners
 from tunexfer.record.seeds import spread
 
 MAX_REASONS = 3
 """Distinct reasons of failed trials that the warnings give."""
+MAX_FRONT = 10
+"""Trials that a sentence names."""
 MAX_LANGUAGES = 8
 """Languages that a sentence names; of more it gives the number."""
 
@@ -41,7 +45,13 @@ class Findings:
     """The best chain, or else the next best, beside the baseline: `split`, `metric`, the means over `unseen` and `all`
     languages, and every language. Test scores where the target has any."""
     best_per_target: dict[str, dict[str, Any]]
-    """The trial with the highest validation score of one target alone, as the objective reads it, and that score."""
+    """The winner of each target alone, as `per_target.winners` describes it."""
+    front: list[dict[str, Any]]
+    """`trial`, `chain` and `goals` of the Pareto front's trials; empty where there is a single goal."""
+    ruled_out: dict[int, dict[str, float]]
+    """Trials that break the objective's constraint -> target -> points against the baseline."""
+    stopped: dict[str, float]
+    """`trials` that a rule stopped, and the `seconds` that this saved."""
     confirmation: list[dict[str, Any]]
     """The `unseen_delta` of each confirmed chain and target, over fresh seeds, as `seeds.spread` describes it."""
     steps: dict[str, int]
@@ -60,10 +70,12 @@ class Findings:
         scored = set(scores["trial"].unique())
         complete = [result for result in results if result.state == "complete" and result.trial.number in scored]
         baseline = next((result for result in complete if result.trial.phase == "baseline"), None)
-        best = best_of(complete)
-        others = [result for result in complete if baseline and result.trial.chain != baseline.trial.chain]
-        next_best = best_of(others) if best is baseline else None
         objective = dict(plan.get("identity", {}).get("objective") or {})
+        pursued = Objective(**objective)
+        permitted = allowed(complete, pursued)
+        best = best_of(permitted)
+        others = [result for result in permitted if baseline and result.trial.chain != baseline.trial.chain]
+        next_best = best_of(others) if best is baseline else None
         own = [result for result in results if result.trial.phase != "confirm"]
         jobs = [job for result in results for job in result.trainings]
         return cls(
@@ -76,7 +88,13 @@ class Findings:
             best=_described(best, complete) if best else None,
             next_best=_described(next_best, complete) if next_best else None,
             targets=_targets(next_best or best, scores) if baseline and best else {},
-            best_per_target=_best_per_target(complete, scores, Objective(**objective)) if objective else {},
+            best_per_target=winners(complete, scores, pursued) if objective else {},
+            front=[
+                {"trial": r.trial.number, "chain": chain_in_words(r.trial.chain), "goals": dict(r.goals)}
+                for r in front(complete, pursued)
+            ],
+            ruled_out=losses(complete, pursued),
+            stopped=_stopped(results),
             confirmation=_confirmation(complete, scores, baseline.trial.chain) if baseline else [],
             steps={
                 "trained": sum(job.steps for job in jobs if not job.reused),
@@ -84,6 +102,11 @@ class Findings:
             },
             failures=_failures(results),
         )
+
+    @property
+    def mean_of_winners(self) -> dict[str, float]:
+        """The mean over targets of `best_per_target`, as `per_target.mean_row` computes it."""
+        return mean_row(self.best_per_target)
 
     @property
     def headline(self) -> str:
@@ -115,7 +138,9 @@ class Findings:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in plain JSON values, the words included."""
-        return asdict(self) | {name: getattr(self, name) for name in ("headline", "sentences", "warnings")}
+        return asdict(self) | {
+            name: getattr(self, name) for name in ("mean_of_winners", "headline", "sentences", "warnings")
+        }
 
 
 def _described(result: TrialResult, complete: Sequence[TrialResult]) -> dict[str, Any]:
@@ -164,28 +189,9 @@ def _means(table: pd.DataFrame) -> dict[str, Any] | None:
     return {"languages": len(table), **means} if len(table) else None
 
 
-def _best_per_target(
-    complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Objective
-) -> dict[str, dict[str, Any]]:
-    trained = pd.DataFrame(
-        [
-            (result.trial.number, target.name, target.train_language)
-            for result in complete
-            if result.trial.phase != "confirm"
-            for target in result.trial.chain.targets
-        ],
-        columns=["trial", "target", "train_language"],
-    )
-    rows = scores[scores["main"] & (scores["split"] == objective.split)].astype({"target": str, "language": str})
-    rows = rows[["trial", "target", "language", "value"]].merge(trained, on=["trial", "target"])
-    if objective.languages == "train":
-        rows = rows[rows["language"] == rows["train_language"]]
-    elif objective.languages != "all":
-        rows = rows[rows["language"].isin(objective.languages)]
-    groups = rows.sort_values("trial").groupby(["target", "trial"], sort=False)["value"]
-    values = groups.min() if objective.maximize == "worst_language" else groups.mean()
-    best = {target: values[target] for target in trained["target"].unique() if target in values.index}
-    return {target: {"trial": int(own.idxmax()), "value": float(own.max())} for target, own in best.items()}
+def _stopped(results: Sequence[TrialResult]) -> dict[str, float]:
+    by_rule = [result for result in results if result.state == "stopped" and result.failure]
+    return {"trials": len(by_rule), "seconds": sum(result.saved for result in by_rule)}
 
 
 def _confirmation(complete: Sequence[TrialResult], scores: pd.DataFrame, baseline: Chain) -> list[dict[str, Any]]:
@@ -238,9 +244,42 @@ def _sentences(findings: Findings) -> Iterator[str]:
         if "forgetting" in target:
             yield _forgetting(name, target["forgetting"])
     others = {name: own for name, own in findings.best_per_target.items() if own["trial"] != shown["trial"]}
-    if others and len(findings.targets) > 1:
+    if findings.objective.get("maximize") == "per_target":
+        yield _each_its_own(findings.best_per_target)
+    elif others and len(findings.targets) > 1:
         best_alone = (f"{name} trial {own['trial']} ({own['value']:.1f})" for name, own in others.items())
         yield f"Other trials have the best validation scores for a single target: {', '.join(best_alone)}."
+    yield from _more_goals(findings)
+
+
+def _each_its_own(winners: dict[str, dict[str, Any]]) -> str:
+    chosen = ", ".join(f"{name} trial {own['trial']} ({own['value']:.1f})" for name, own in winners.items())
+    mean, gain = mean_row(winners), ""
+    if "delta" in mean:
+        gain = f"; {mean['delta']:+.1f} points on average over targets ({mean['baseline']:.1f} to {mean['score']:.1f})"
+    return f"Each target with its own chain, by its validation score: {chosen}{gain}."
+
+
+def _more_goals(findings: Findings) -> Iterator[str]:
+    """Word the Pareto front, what the constraint rules out, and what stopping saved."""
+    if findings.front:
+        trials = ", ".join(
+            f"trial {row['trial']} ({', '.join(f'{goal} {value:.1f}' for goal, value in row['goals'].items())})"
+            for row in findings.front[:MAX_FRONT]
+        )
+        more = f", and {len(findings.front) - MAX_FRONT} more" if len(findings.front) > MAX_FRONT else ""
+        yield f"No trial is better in all goals than: {trials}{more}."
+    if findings.ruled_out:
+        worst = {trial: min(lost.items(), key=lambda item: item[1]) for trial, lost in findings.ruled_out.items()}
+        listed = ", ".join(f"{trial} ({name} {lost:+.1f})" for trial, (name, lost) in list(worst.items())[:MAX_FRONT])
+        more = ", ..." if len(worst) > MAX_FRONT else ""
+        most = findings.objective["no_target_below_baseline"]
+        yield (
+            f"{_counted(len(worst), 'chain')} not recommended, more than {most:g} below the baseline in some "
+            f"target: trial {listed}{more}."
+        )
+    if count := int(findings.stopped["trials"]):
+        yield f"{_counted(count, 'trial')} stopped early, which saved about {findings.stopped['seconds']:.0f} s."
 
 
 def _selection(objective: Mapping[str, Any]) -> str:
@@ -249,7 +288,8 @@ def _selection(objective: Mapping[str, Any]) -> str:
         where = "the targets' training languages alone (the zero-shot protocol)"
     else:
         where = "all languages" if languages == "all" else ", ".join(languages)
-    what = "mean" if objective["maximize"] == "mean" else "worst language"
+    goal = Objective(**{"maximize": objective["maximize"]}).goals[0]
+    what = "mean" if goal == "mean" else "worst language"
     return f"Selected by the {what} of validation scores in {where}. Test data was not used."
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -49,12 +50,30 @@ def read_plan(folder: StudyFolder) -> dict[str, Any]:
 
 
 def trials_wanted(plan: Mapping[str, Any]) -> int:
-    """Return the number of trials that a study is to have, those of its confirmation included.
+    """Return the number of trials that a study is to have, those of its confirmation included if none is dropped.
 
     plan: as `plan.yaml` has it
     """
     confirm = plan.get("confirm")
     return int(plan["search"]["trials"]) + ((confirm["top"] + 1) * confirm["seeds"] if confirm else 0)
+
+
+def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult]) -> int:
+    """Count the trials that are still to be run, without those that a rule stopped and chains dropped in confirmation.
+
+    plan:    as `plan.yaml` has it
+    results: of the trials that have ended
+    """
+    ended = list(results)
+    own = [result for result in ended if result.trial.phase != "confirm"]
+    over = [result for result in own if result.state == "complete" or (result.state == "stopped" and result.failure)]
+    missing = int(plan["search"]["trials"]) - len(over)
+    if not (confirm := plan.get("confirm")):
+        return missing
+    seeds = Counter(r.trial.chain for r in ended if r.trial.phase == "confirm" and r.state == "complete")
+    most = max(seeds.values(), default=0)
+    racing = sum(count == most for count in seeds.values()) if seeds else confirm["top"] + 1
+    return missing + (int((confirm["seeds"] - most) * racing) if racing > 1 else 0)
 
 
 def read_trial(folder: TrialFolder) -> Trial:
@@ -104,7 +123,7 @@ def read_trial_scores(folder: TrialFolder) -> tuple[Score, ...]:
 def read_state(folder: StudyFolder, missing: int) -> tuple[State, str]:
     """Return whether a search is running on a study or how the last one ended, and the reason of one that failed.
 
-    missing: trials wanted that are not complete
+    missing: as `trials_missing` counts them
     """
     with suppress(*UNREADABLE):  # it is absent while a search is running, and after one that was killed
         ending = json.loads(folder.ending.read_text(encoding="utf-8"))

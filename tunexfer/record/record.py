@@ -18,8 +18,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from tunexfer.core.files import StudyFolder, TrialFolder, whole, write_whole
+from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Score
-from tunexfer.core.trial import Failure, Trial, TrialResult, best_of
+from tunexfer.core.trial import Failure, Trial, TrialResult
+from tunexfer.core.winners import best_of
 from tunexfer.errors import StudyError
 from tunexfer.record.environment import environment
 from tunexfer.record.folder import (
@@ -169,7 +171,12 @@ class Record:
 
     def best(self) -> TrialResult | None:
         """The complete trial whose chain the study recommends, as `best_of` chooses it."""
-        return best_of(self.complete)
+        return best_of(self.complete, self.objective)
+
+    @property
+    def objective(self) -> Objective:
+        """What the study pursues."""
+        return Objective(**(read_plan(self.folder)["identity"].get("objective") or {}))
 
     def scores(self, number: int) -> tuple[Score, ...]:
         """Read the scores of a trial that has ended from disk; none of a trial that ended before its first score.

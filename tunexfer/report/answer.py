@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,8 @@ from tunexfer.report.section import Section
 from tunexfer.report.study import Study
 
 MEANS = "Gain of the best chain"
+WINNERS = "Winner of each target"
+FRONT = "Pareto front"
 _COLUMNS = ["target", "language", "languages", "before", "after", "delta", "low", "high", "p", "sd", "seeds"]
 _VERDICTS = {
     "gain": "Significant gains in",
@@ -32,13 +34,36 @@ def section(studies: Sequence[Study]) -> Section:
             tables[-1].insert(0, "trial", best.trial)
             if len(studies) > 1:
                 tables[-1].insert(0, "study", study.name)
+    titled = {MEANS: tables, WINNERS: _of_each(studies, _winners), FRONT: _of_each(studies, _front)}
+    whole = {title: pd.concat(own, ignore_index=True) for title, own in titled.items() if own}
     return Section(
         key="answer",
         title="The answer",
         words=tuple(words),
-        tables={MEANS: pd.concat(tables, ignore_index=True)} if tables else {},
-        shaded={MEANS: ["delta"]},
+        tables=whole,
+        shaded={MEANS: ["delta"], WINNERS: ["delta"]},
     )
+
+
+def _of_each(studies: Sequence[Study], tabulate: Callable[[Study], pd.DataFrame]) -> list[pd.DataFrame]:
+    """Tabulate every study that has such rows, named where there are several."""
+    tables = [(study, tabulate(study)) for study in studies]
+    return [table.assign(study=study.name) if len(studies) > 1 else table for study, table in tables if len(table)]
+
+
+def _winners(study: Study) -> pd.DataFrame:
+    """Tabulate the winner of each target by its own validation score, then their mean."""
+    rows = [{"target": name, **row} for name, row in study.findings.best_per_target.items()]
+    if len(rows) > 1:
+        rows.append({"target": "mean over targets", **study.findings.mean_of_winners})
+    columns = ["target", "trial", "value", "metric", "split", "languages", "unseen", "baseline", "score", "delta"]
+    return pd.DataFrame(rows, columns=[*columns, "chain"]).rename(columns={"value": "validation"})
+
+
+def _front(study: Study) -> pd.DataFrame:
+    """Tabulate the trials that no other beats in all goals at once."""
+    rows = study.findings.front
+    return pd.DataFrame([{"trial": row["trial"], **row["goals"], "chain": row["chain"]} for row in rows])
 
 
 def answer(study: Study, *, named: bool = False) -> Iterator[str]:

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words, stages_in_words
-from tunexfer.core.trial import Trial, TrialResult, best_of
+from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.core.winners import best_of
 from tunexfer.errors import StudyError
 from tunexfer.record.findings import Findings
 from tunexfer.record.folder import (
@@ -24,6 +26,7 @@ from tunexfer.record.folder import (
     read_state,
     read_trial,
     state_in_words,
+    trials_missing,
     trials_wanted,
 )
 from tunexfer.record.score_table import read_scores, score_table
@@ -90,7 +93,7 @@ class Study:
         if not self.plan:
             return f"{self.name}: {complete} trials are complete; how many were planned is unknown."
         planned = trials_wanted(self.plan)
-        missing = planned - complete
+        missing = trials_missing(self.plan, self.ended)
         words = state_in_words("It", missing, *read_state(self.folder, missing))
         return f"{self.name}: {complete} of {planned} trials are complete. {words}"
 
@@ -129,8 +132,8 @@ class Study:
         return next((n for n in self._scored if self._trials[n].phase == "baseline"), None)
 
     def best(self) -> int | None:
-        """Find the trial whose chain the study recommends, as `core.trial.best_of`; it may be the baseline."""
-        best = best_of(self._ended[number] for number in self._scored)
+        """Find the trial whose chain the study recommends, as `core.winners.best_of`; it may be the baseline."""
+        best = best_of((self._ended[number] for number in self._scored), Objective(**self.objective))
         return None if best is None else best.trial.number
 
     def repeats(self, trial: int) -> list[int]:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from ray.util.metrics import Gauge
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.trial import Trial, TrialResult, highest
+from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.core.winners import allowed, highest
 from tunexfer.record.listener import Listener
 from tunexfer.record.progress import read_progress
 from tunexfer.record.record import Record
@@ -46,7 +47,7 @@ class StudyMetrics(Listener):
     """Publishes where a study stands until the block ends; Ray must be up."""
 
     def __init__(self, record: Record) -> None:
-        self.record = record
+        self.record, self._objective = record, record.objective
         self._running: dict[int, Trial] = {}
         self._settled: list[Sample] = []
         """Samples that change only when a trial begins or ends."""
@@ -102,7 +103,7 @@ class StudyMetrics(Listener):
             samples.append(Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
         for name, seconds in seconds_saved(results).items():
             samples.append(Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
-        best = highest(result for result in results if result.state == "complete")
+        best = highest(allowed((result for result in results if result.state == "complete"), self._objective))
         if best and best.objective is not None:
             samples.append(Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective))
         return samples

@@ -19,9 +19,10 @@ from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
 from tunexfer.record.progress import JobProgress, TrialProgress, write_progress
 from tunexfer.record.record import Record
+from tunexfer.record.savings import Timings
 from tunexfer.search.queue import JobQueue
 from tunexfer.search.schedule import Schedule
-from tunexfer.search.stopping import StoppingRule, never
+from tunexfer.search.stopping import RULES, Chance, Rule, Standing, never
 from tunexfer.store import ROWS, Busy, StageStore
 from tunexfer.tasks.kinds import KINDS
 
@@ -50,6 +51,8 @@ class Trials(Protocol):
 
     exhausted: bool
     """Whether there were fewer chains than trials asked for."""
+    chance: Chance
+    """As `search.samplers.Sampler.chance`."""
 
     def next(self) -> Trial | Literal["wait", "done"]:
         """Return the next trial; `wait` while it depends on trials that still run."""
@@ -98,17 +101,19 @@ class SearchLoop:
         listeners: Sequence[Listener] = (),
         *,
         schedule: Trials | None = None,
-        rule: StoppingRule = never,
+        rule: Rule | None = None,
         on_report: Callable[[int, dict[str, Any]], None] = lambda number, report: None,
     ) -> None:
         """
         contents:   encoder's identity -> what its trials read
         schedule:   trials to run; those that the plan's sampler draws if not given
-        rule:       asked after each finished job of a trial whether the trial goes on
+        rule:       asked after each finished job of a trial of the search whether it goes on; the plan's if not given
         on_report:  called after each finished job of a trial with its number, scores and cost so far, and at its end
         """
         self.plan, self.record, self.store, self.contents = plan, record, store, contents
-        self.listeners, self._rule, self._on_report = list(listeners), rule, on_report
+        self.listeners, self._on_report = list(listeners), on_report
+        stop = plan.file.search.stop
+        self._rule, self._timings = rule or RULES[stop.rule](stop), Timings(record.ended)
         self.schedule, self.queue = schedule or Schedule(plan, record, contents, store.has), JobQueue()
         self._first: Trial | Literal["wait", "done"] | None = self.schedule.next()
         self.state: SearchState = "finished"
@@ -196,7 +201,8 @@ class SearchLoop:
             trial = self._open[number]
             job = next(job for job in trial.jobs if job.key == result.key)
             shared = place > 0 or result.reused
-            trial.runs[job.key] = _run_of(job, reused=shared, seconds=0.0 if shared else result.seconds)
+            trial.runs[job.key] = run = _run_of(job, reused=shared, took=result.seconds)
+            self._timings.add(run)
             if result.rows is not None:
                 trial.rows[job.key] = result.rows
             self._take(trial, result.key, result.metrics)
@@ -295,12 +301,17 @@ class SearchLoop:
         self.notify("started", trial)
         for job in jobs:
             if job.key not in opened.pending:
-                opened.runs[job.key] = _run_of(job, reused=True, seconds=0.0)
+                known = stored.get(job.key) or {}
+                took = known.get("seconds") or self._timings.of(job.key) or self._seconds_of(job)
+                opened.runs[job.key] = run = _run_of(job, reused=True, took=took)
+                self._timings.add(run)
                 self._take(opened, job.key, stored.get(job.key, {}).get("metrics", ()))
         self.queue.add(trial.number, todo)
         self._show(opened)
         if not todo:
             self._settled.append(trial.number)
+        elif reason := self._why_stop(opened):
+            self._stop(opened, reason)
 
     def _take(self, opened: _Open, key: str, metrics: Iterable[Any]) -> None:
         """Turn an evaluation's metrics into scores; a second evaluation gives what was forgotten."""
@@ -369,20 +380,27 @@ class SearchLoop:
         for batch in pq.ParquetFile(entry.files[ROWS]).iter_batches(65536):
             yield pa.Table.from_batches([batch])
 
-    def _finish(self, number: int, state: State, failure: Failure | None = None) -> None:
-        """Close a trial and write its record."""
+    def _finish(self, number: int, state: State, failure: Failure | None = None, saved: float = 0.0) -> None:
+        """Close a trial and write its record.
+
+        saved: seconds that stopping it saved
+        """
         opened = self._open.pop(number)
         self.cancelled.update(self.queue.drop(number))
         complete = state == "complete"
         scores = self._all_scores(opened) if complete else tuple(opened.scores)
+        chain, objective, jobs = opened.trial.chain, self.plan.objective, opened.runs
         result = TrialResult(
             trial=opened.trial,
             state=state,
             started=opened.started,
             seconds=time.time() - opened.started,
-            objective=self.plan.objective.value(scores, opened.trial.chain) if complete else None,
+            objective=objective.value(scores, chain) if complete else None,
+            goals=objective.values(scores, chain, sum(run.took for run in jobs.values())) if complete else {},
+            by_target=objective.by_target(scores, chain),
+            saved=saved,
             failure=failure,
-            jobs=tuple(opened.runs[job.key] for job in opened.jobs if job.key in opened.runs),
+            jobs=tuple(jobs[job.key] for job in opened.jobs if job.key in jobs),
             scores=scores,
         )
         result = self.record.finish(result, self._rows(opened) if complete else ())
@@ -416,10 +434,38 @@ class SearchLoop:
         done = len(opened.jobs) - len(opened.pending)
         number, scores = opened.trial.number, _validation(opened.scores)
         report: dict[str, Any] = {"jobs_done": done, "jobs": len(opened.jobs), "cost_s": cost, "scores": scores}
-        reason = self._rule(number, report) if opened.pending else None
+        reason = self._why_stop(opened) if opened.pending else None
         self._on_report(number, report if reason is None else report | {"stop": reason})
         if reason is not None:
-            self._finish(number, "stopped", Failure(kind="user", message=reason))
+            self._stop(opened, reason)
+
+    def _why_stop(self, opened: _Open) -> str | None:
+        """Ask the rule whether a trial of the search ends here."""
+        if opened.trial.phase != "search" or self._rule is never:
+            return None
+        chain = opened.trial.chain
+        standing = Standing(
+            chain=chain,
+            scores=_validation(opened.scores),
+            by_target=self.plan.objective.by_target(opened.scores, chain),
+            ended=[result for result in self.record.ended if result.trial.phase != "confirm"],
+            chance=self.schedule.chance,
+        )
+        return self._rule(standing)
+
+    def _stop(self, opened: _Open, reason: str) -> None:
+        """End a trial by a rule: what it alone needed is cancelled, and counts as saved."""
+        number, pending = opened.trial.number, [job for job in opened.jobs if job.key in opened.pending]
+        unneeded = [job for job in pending if self.queue.needed_by(job.key) == (number,)]
+        saved = sum(self._timings.expected(_run_of(job, reused=False, took=0.0)) for job in unneeded)
+        done = len(opened.jobs) - len(pending)
+        words = f"stopped after {done} of {len(opened.jobs)} jobs, which saves about {saved:.0f} s: {reason}"
+        self._finish(number, "stopped", Failure(kind="user", message=words), saved)
+
+    def _seconds_of(self, job: Job) -> float:
+        """Look up how long a job took when another study ran it; 0 where nobody knows."""
+        metadata = self.store.metadata(job.key) or {}
+        return float(metadata.get("seconds", 0.0))
 
     def _show(self, opened: _Open) -> None:
         """Write a trial's progress for those who watch the study's folder."""
@@ -477,8 +523,9 @@ def progress_of(job: Job, step: int, steps: int, loss: float | None, rate: float
     return JobProgress(name=str(job).partition(":")[0], step=step, steps=steps, loss=loss, steps_per_second=rate)
 
 
-def _run_of(job: Job, *, reused: bool, seconds: float) -> JobRun:
-    return JobRun(key=job.key, kind=job.kind, name=job.name, reused=reused, steps=job.steps, seconds=seconds)
+def _run_of(job: Job, *, reused: bool, took: float) -> JobRun:
+    seconds = 0.0 if reused else took
+    return JobRun(key=job.key, kind=job.kind, name=job.name, reused=reused, steps=job.steps, seconds=seconds, took=took)
 
 
 def _validation(scores: Iterable[Score]) -> dict[str, float]:

@@ -33,7 +33,7 @@ from tunexfer.search.cluster import capacity, check_shared, cluster
 from tunexfer.search.gauges import StudyMetrics
 from tunexfer.search.jobs import Devices, Dispatcher, MakeExecutor
 from tunexfer.search.loop import Outcome, SearchLoop, Trials
-from tunexfer.search.stopping import StoppingRule, never
+from tunexfer.search.stopping import Rule
 from tunexfer.store import StageStore
 
 TUNE_SETTINGS = {
@@ -59,7 +59,8 @@ class SearchOptions:
     """Of an existing Ray cluster; a local one is started if not given."""
     shared: Mapping[str, Path] = field(default_factory=dict)
     """Folders that every node must see, by what they are: checked on an existing cluster."""
-    rule: StoppingRule = never
+    rule: Rule | None = None
+    """When a trial ends early; as the plan says if not given."""
     device: Mapping[str, float] = field(default_factory=dict)
     """Ray's names of the resources that a device takes; the CPUs and GPUs of the plan's `resources:` if not given."""
 

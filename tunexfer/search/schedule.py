@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
+from tunexfer.core.chain import Chain
 from tunexfer.core.graph import Contents
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import Confirm
 from tunexfer.record.record import Record
 from tunexfer.search.algorithms import ALGORITHMS
+from tunexfer.search.confirm import Values, candidates, next_round, values_of
 from tunexfer.search.costs import Costs
 
 MAX_REPEATS = 500
@@ -38,12 +40,15 @@ class Schedule:
         self.exhausted = False
         """Whether the space ran out of chains before the trials asked for were reached."""
         self.sampler = ALGORITHMS[plan.algorithm](plan, self._costs)
+        self.chance = self.sampler.chance
         self._taken: set[str] = set()
         """Fingerprints of all that was handed out or run before."""
         self._running: dict[int, Trial] = {}
         self._ready = deque(record.unfinished())
         self._searched = sum(trial.phase != "confirm" for trial in self._ready)
-        self._confirmed = False
+        self._racers: list[Trial] = []
+        """Trials whose chains are confirmed, once the search is over."""
+        self._runs: dict[tuple[Chain, int], Values] = {}
         unfinished = {trial.number for trial in self._ready}
         for ended in record.ended:
             if ended.trial.number in unfinished:
@@ -61,10 +66,9 @@ class Schedule:
     def next(self) -> Trial | Literal["wait", "done"]:
         """The next trial; `wait` while it depends on trials that still run."""
         if not self._ready and (self._searched >= self.plan.trials or self.exhausted):
-            if self.plan.confirm and not self._confirmed:
+            if self.plan.confirm:
                 if self._running:
                     return "wait"
-                self._confirmed = True
                 self._ready += self._to_confirm(self.plan.confirm)
             if not self._ready:
                 return "done"
@@ -95,19 +99,26 @@ class Schedule:
         return None
 
     def _to_confirm(self, confirm: Confirm) -> list[Trial]:
-        """The best chains and the baseline, each with every fresh seed it wasn't run with yet."""
-        own = [
-            ended for ended in self.record.complete if ended.trial.phase != "confirm" and ended.objective is not None
-        ]
-        baseline = [ended for ended in own if ended.trial.number == 0]
-        best = sorted((e for e in own if e.trial.number), key=lambda e: (-(e.objective or 0.0), e.trial.number))
-        again = [
-            replace(ended.trial, phase="confirm", seed=self.plan.seed + fresh)
-            for fresh in range(1, confirm.seeds + 1)
-            for ended in [*baseline, *best[: confirm.top]]
-        ]
-        fresh_ones = [trial for trial in again if trial.fingerprint not in self._taken]
-        self._taken |= {trial.fingerprint for trial in fresh_ones}
+        """List the trials of the next round of the race; none when it is over."""
+        complete, objective = self.record.complete, self.plan.objective
+        confirming = [result.trial for result in complete if result.trial.phase == "confirm"]
+        begun = [result.trial for result in self.record.ended if result.trial.phase == "confirm"]
+        first = min((trial.number for trial in begun), default=0)
+        if any(result.trial.phase == "search" and result.trial.number > first for result in complete):
+            begun = []  # the search was extended since: who races is decided anew
+        baseline = next((result.trial for result in complete if result.trial.number == 0), None)
+        if baseline is None:
+            return []
+        for trial in confirming:
+            if (key := (trial.chain, trial.seed)) not in self._runs:
+                self._runs[key] = values_of(self.record.scores(trial.number), trial.chain, objective)
+        self._racers = self._racers or candidates(
+            complete, confirm, objective, {trial.chain for trial in begun}, self.sampler.posterior
+        )
+        missing = next_round(
+            baseline, self._racers, confirm, self._runs, lambda trial: trial.fingerprint in self._taken, objective
+        )
+        self._taken |= {trial.fingerprint for trial in missing}
         return [
-            replace(trial, number=number) for number, trial in zip(self.record.free_numbers(), fresh_ones, strict=False)
+            replace(trial, number=number) for number, trial in zip(self.record.free_numbers(), missing, strict=False)
         ]
