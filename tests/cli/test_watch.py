@@ -120,7 +120,7 @@ def test_a_study_says_how_the_last_search_ended(folder: StudyFolder, how: How, w
         assert LiveTable.read(folder.path).state == how  # it still tidies up
     stands = watch(folder, Console(file=io.StringIO()))
     assert (stands.state, stands.ending) == (how, words)
-    with Record.drive(folder, PLAN):
+    with Record.drive(folder, PLAN | {"search": {"trials": 2}}):
         assert LiveTable.read(folder.path).state == "running"
     assert LiveTable.read(folder.path).state == "finished"  # this driver left no word, and nothing is missing
 

@@ -188,3 +188,33 @@ def test_tpe_finds_better_chains_than_chance(tmp_path: Path) -> None:
         return sum(values) / len(values)
 
     assert mean_after_the_start("tpe") > mean_after_the_start("random") + 0.3
+
+
+@pytest.mark.parametrize("objective", [{"minimize": "device_seconds"}, {"maximize": "per_target"}])
+def test_several_goals_are_searched_alike_after_an_interruption(tmp_path: Path, objective: dict[str, Any]) -> None:
+    plan = plan_of(tmp_path, 9, objective={"languages": "all", **objective})
+
+    def search(record: Record, at_most: int = 99) -> list[Trial]:
+        schedule, ran = Schedule(plan, record), []
+        while len(ran) < at_most and isinstance(trial := schedule.next(), Trial):
+            record.begin(trial)
+            value = 50.0 + 1000 * sum(stage.learning_rate for stage in trial.chain.stages)
+            facts: Any = {
+                "goals": {"mean": value, "device_seconds": value},
+                "by_target": {"choice": value, "pairs": 9.0},
+            }
+            score = Score(
+                target="choice", language="en", split="validation", metric="f1", value=value, main=True, unseen=False
+            )
+            ended = TrialResult(trial=trial, state="complete", started=0.0, seconds=1.0, objective=value, **facts)
+            schedule.ended(record.finish(replace(ended, scores=(score,)), [pa.table({"id": ["a"]})]))
+            ran.append(trial)
+        return ran
+
+    with Record.drive(StudyFolder(tmp_path / "one"), plan.as_dict()) as record:
+        in_one_go = search(record)
+    with Record.drive(StudyFolder(tmp_path / "two"), plan.as_dict()) as record:
+        first = search(record, 7)
+    with Record.drive(StudyFolder(tmp_path / "two"), plan.as_dict()) as record:
+        assert [*first, *search(record)] == in_one_go
+    assert len(in_one_go) == 9

@@ -11,8 +11,8 @@ from tunexfer.search.samplers import GridSampler, HaltonSampler, OptunaSampler, 
 
 ALGORITHMS: dict[str, Callable[[Plan, Costs], Sampler]] = {
     "chain": lambda plan, costs: ChainSampler(plan.space, plan.seed, costs, plan.objective),
-    "tpe": lambda plan, costs: OptunaSampler(plan.space, plan.seed, tpe),
-    "gp": lambda plan, costs: OptunaSampler(plan.space, plan.seed, gp),
+    "tpe": lambda plan, costs: OptunaSampler(plan.space, plan.seed, tpe, objective=plan.objective),
+    "gp": lambda plan, costs: OptunaSampler(plan.space, plan.seed, gp, objective=plan.objective),
     "qmc": lambda plan, costs: HaltonSampler(plan.space, plan.seed, plan.space.coordinates),
     "random": lambda plan, costs: Sampler(plan.space, plan.seed),
     "grid": lambda plan, costs: GridSampler(plan.space, plan.seed),

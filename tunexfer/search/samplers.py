@@ -14,9 +14,11 @@ from scipy.stats.qmc import Halton
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.graph import fingerprint
+from tunexfer.core.objective import Objective
 from tunexfer.core.trial import Point, State, Trial, TrialResult
 from tunexfer.plan.domains import Ask, Choice, Coordinate, Value
 from tunexfer.plan.draws import at_random
+from tunexfer.search.goals import scalars
 
 STARTUP = 5
 """Complete trials that are drawn by chance before a model has a say: a study here has tens of trials, not hundreds."""
@@ -49,8 +51,8 @@ class Sampler:
     reads_scores = False
     """Whether `tell` reads a result's scores: after a restart these have to be read from disk."""
 
-    def __init__(self, space: Space, seed: int) -> None:
-        self.space, self.seed = space, seed
+    def __init__(self, space: Space, seed: int, *, objective: Objective | None = None) -> None:
+        self.space, self.seed, self.objective = space, seed, objective or Objective()
 
     def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
         """Draw a point for trial `number`; None when there are no more.
@@ -89,24 +91,32 @@ class Sampler:
 
 
 class OptunaSampler(Sampler):
-    """Draws with one of Optuna's samplers, which sees the objective of each trial.
+    """Draws with one of Optuna's samplers, which sees the objective of each trial, or where there are several goals or
+    a constraint what `scalars` makes of them for this draw.
 
     A new one is made for each draw, with the draw's own seed: it keeps nothing but what the study of Optuna's holds.
     """
 
-    def __init__(self, space: Space, seed: int, make: Callable[[int], BaseSampler]) -> None:
+    def __init__(
+        self, space: Space, seed: int, make: Callable[[int], BaseSampler], *, objective: Objective | None = None
+    ) -> None:
         """
         make: makes the sampler of one draw from a seed
         """
-        super().__init__(space, seed)
+        super().__init__(space, seed, objective=objective)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = optuna.create_study(direction="maximize")
         self._make = make
+        self._restates = self.objective.several or self.objective.no_target_below_baseline is not None
+        self._complete: list[TrialResult] = []
+        """Trials of the search and the baseline, where each draw values them anew."""
         self._open: dict[int, optuna.Trial] = {}
 
     def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
         if attempt >= ATTEMPTS:
             return super().ask(number, attempt, running)
+        if self._restates:
+            self._restate(self.seed_of(number, attempt), running)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler = self._make(self.seed_of(number, attempt))
@@ -114,6 +124,8 @@ class OptunaSampler(Sampler):
         return self.space.sample(suggest(self._open[number]))
 
     def tell(self, result: TrialResult) -> None:
+        if self._restates and result.state == "complete" and result.trial.phase != "confirm":
+            self._complete.append(result)
         if result.trial.phase != "search":
             return
         trial, state = self._open.pop(result.trial.number, None), ENDINGS[result.state]
@@ -121,14 +133,26 @@ class OptunaSampler(Sampler):
         if trial is not None:
             self.study.tell(trial, value, state=state)
             return
-        point = result.trial.point
-        self.study.add_trial(
-            create_trial(state=state, params=point, distributions=self._distributions(point), value=value)
-        )
+        self._add(result.trial.point, state, value)
 
     def turned_down(self, number: int, point: Point) -> None:
         if (trial := self._open.pop(number, None)) is not None:
             self.study.tell(trial, state=TrialState.FAIL)
+
+    def _restate(self, seed: int, running: Sequence[Trial]) -> None:
+        """Begin Optuna's study anew with the values that count for this draw."""
+        values = scalars(self._complete, self.objective, seed)
+        self.study, self._open = optuna.create_study(direction="maximize"), {}
+        for result in self._complete:
+            if result.trial.phase == "search" and result.trial.number in values:
+                self._add(result.trial.point, TrialState.COMPLETE, values[result.trial.number])
+        for trial in running:
+            if trial.phase == "search":
+                self._add(trial.point, TrialState.RUNNING, None)
+
+    def _add(self, point: Point, state: TrialState, value: float | None) -> None:
+        distributions = self._distributions(point)
+        self.study.add_trial(create_trial(state=state, params=point, distributions=distributions, value=value))
 
     def _distributions(self, point: Point) -> dict[str, BaseDistribution]:
         trial = FixedTrial(point)
