@@ -116,11 +116,16 @@ class SpaceFile(Strict):
         return value
 
     @model_validator(mode="after")
-    def _stops_by_one_number(self) -> SpaceFile:
+    def _goals_fit_the_search(self) -> SpaceFile:
         if self.search.stop.rule != "off" and self.objective.several:
             raise ValueError(
                 "search.stop: a trial that is behind in one number may be ahead in another. Maximise `mean` or "
                 "`worst_language` alone, or set `stop: off`"
+            )
+        if self.search.algorithm == "chain" and self.objective.several:
+            raise ValueError(
+                "search.algorithm: `chain` pursues a single number. For several goals, or a chain for each target, set "
+                "`algorithm: tpe`"
             )
         if self.search.stop.rule == "chance" and self.search.algorithm not in WITH_MODEL:
             raise ValueError(
