@@ -88,7 +88,7 @@ class Sleeper:
 class Fixed:
     """A schedule of given chains."""
 
-    exhausted = False
+    exhausted, why = False, ""
     chance = staticmethod(lambda chain, scores: None)
 
     def __init__(self, chains: Sequence[Chain]) -> None:

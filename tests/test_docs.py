@@ -37,7 +37,7 @@ SPACE_KEYS: dict[str, tuple[type[BaseModel], ...]] = {
     "Mixing": (recipe.Mixing, recipe.Temperature, recipe.Proportional),
     "Targets": (recipe.TargetRecipe,),
     "Objective": (Objective,),
-    "Search": (space_file.Search,),
+    "Search": (space_file.Search, space_file.Budget),
     "Stopping": (space_file.Stop,),
     "Resources": (space_file.Resources,),
     "Confirmation": (space_file.Confirm,),
@@ -127,7 +127,7 @@ def test_no_page_names_a_command_that_does_not_exist() -> None:
 @pytest.mark.parametrize("heading", SPACE_KEYS)
 def test_the_page_on_spaces_lists_every_key_and_no_other(heading: str) -> None:
     documented = keys(sections(read(REPOSITORY / "docs" / "spaces.md"))[heading])
-    fields = {name for model in SPACE_KEYS[heading] for name in model.model_fields}
+    fields = {field.alias or name for model in SPACE_KEYS[heading] for name, field in model.model_fields.items()}
     assert documented == fields | (SHARES if heading == "Mixing" else set())
 
 

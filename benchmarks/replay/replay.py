@@ -45,7 +45,7 @@ from tunexfer.plan.domains import Ask
 from tunexfer.plan.draws import at_random
 from tunexfer.plan.plan import Plan
 from tunexfer.search.chain_pool import Pool, list_all
-from tunexfer.search.chain_sampler import ChainSampler
+from tunexfer.search.chain_sampler import ChainSearcher
 from tunexfer.search.costs import Costs
 from tunexfer.search.queue import JobQueue
 from tunexfer.search.samplers import GridSampler, OptunaSampler, Sampler, tpe
@@ -372,7 +372,7 @@ class Simulation:
                 self.arrived = min(self.arrived, self.clock * self.devices)
 
     def _named(self) -> Chain:
-        if isinstance(self.sampler, ChainSampler):
+        if isinstance(self.sampler, ChainSearcher):
             best = self.sampler.expected_best()
             assert best
             return best.chain
@@ -409,7 +409,7 @@ MAKE: dict[str, Callable[[Any, int], Sampler]] = {
     "tpe": _optuna(lambda seed: optuna.samplers.TPESampler(seed=seed)),
     "tpe as shipped": _optuna(tpe),
     "gp": _optuna(lambda seed: optuna.samplers.GPSampler(seed=seed)),
-    "chain": ChainSampler,
+    "chain": ChainSearcher,
 }
 """`tpe` and `gp` have Optuna's defaults; a new one is made for each draw, see `OptunaSampler`."""
 CONTENDERS = {
@@ -450,7 +450,7 @@ def run_one(name: str, devices: int, repetition: int, made_up: bool, limit: floa
 
 def _make(name: str, world: World, seed: int) -> Sampler:
     if name == "chain":
-        return ChainSampler(world.space, seed, Costs(world.plan.seed), world.objective)
+        return ChainSearcher(world.space, seed, Costs(world.plan.seed), world.objective)
     return MAKE[name](world.space, seed)
 
 

@@ -19,7 +19,7 @@ from tunexfer.errors import SpaceError
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import Algorithm
 from tunexfer.search.algorithms import ALGORITHMS
-from tunexfer.search.chain_sampler import ChainSampler, log_improvement
+from tunexfer.search.chain_sampler import ChainSearcher, log_improvement
 from tunexfer.search.costs import Costs
 from tunexfer.search.samplers import OptunaSampler
 
@@ -184,8 +184,8 @@ def search(tmp_path: Path) -> Searching:
     return Searching(plan_in(tmp_path), "chain")
 
 
-def chain_sampler(search: Searching) -> ChainSampler:
-    assert isinstance(search.sampler, ChainSampler)
+def chain_sampler(search: Searching) -> ChainSearcher:
+    assert isinstance(search.sampler, ChainSearcher)
     return search.sampler
 
 

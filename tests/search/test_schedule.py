@@ -13,9 +13,11 @@ from drive import plan_in
 
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import Score
-from tunexfer.core.trial import State, Trial, TrialResult
+from tunexfer.core.trial import JobRun, State, Trial, TrialResult
+from tunexfer.errors import SpaceError, StudyError
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record
+from tunexfer.search.costs import Costs
 from tunexfer.search.samplers import OptunaSampler
 from tunexfer.search.schedule import Schedule
 
@@ -218,3 +220,99 @@ def test_several_goals_are_searched_alike_after_an_interruption(tmp_path: Path, 
     with Record.drive(StudyFolder(tmp_path / "two"), plan.as_dict()) as record:
         assert [*first, *search(record)] == in_one_go
     assert len(in_one_go) == 9
+
+
+def timed(trial: Trial, record: Record, schedule: Schedule, seconds: float) -> None:
+    """End a trial whose jobs took so many seconds each, but for those that other trials had done."""
+    jobs = Costs(trial.seed).jobs(trial.chain)
+    done = {run.key for result in record.ended for run in result.jobs}
+    runs = tuple(
+        JobRun(
+            key=job.key,
+            kind=job.kind,
+            name=job.name,
+            reused=job.key in done,
+            steps=job.steps,
+            seconds=0.0 if job.key in done else seconds,
+        )
+        for job in jobs
+    )
+    value = 50.0 + 1000 * sum(stage.learning_rate for stage in trial.chain.stages)
+    scores = tuple(
+        Score(target=target.name, language="en", split="validation", metric="m", value=value, main=True, unseen=False)
+        for target in trial.chain.targets
+    )
+    result = TrialResult(trial=trial, state="complete", started=0, seconds=1, objective=value, jobs=runs, scores=scores)
+    schedule.ended(record.finish(result, [pa.table({"id": ["a"]})]))
+
+
+def run_timed(plan: Plan, record: Record, seconds: float) -> tuple[Schedule, list[Trial]]:
+    schedule, ran = Schedule(plan, record), []
+    while isinstance(trial := schedule.next(), Trial):
+        record.begin(trial)
+        timed(trial, record, schedule, seconds)
+        ran.append(trial)
+    return schedule, ran
+
+
+def spent(record: Record) -> float:
+    return sum(run.seconds for result in record.ended for run in result.jobs)
+
+
+def test_a_budget_ends_the_search_in_time_and_keeps_what_confirmation_needs(tmp_path: Path, record: Record) -> None:
+    search = {"seed": 3, "budget": {"device_hours": 1}}
+    plan = plan_of(tmp_path, 99, "chain", search=search, confirm={"top": 1, "seeds": 2})
+    schedule, ran = run_timed(plan, record, 100.0)
+    confirms = [trial for trial in ran if trial.phase == "confirm"]
+    assert 2 <= len(confirms) <= 4
+    assert 2600 < spent(record) <= 3600
+    assert "budget of 1 device hours" in schedule.why
+    assert not schedule.exhausted
+
+
+def test_an_automatic_search_ends_once_nothing_is_to_be_gained_and_says_so(tmp_path: Path, record: Record) -> None:
+    plan = plan_in(tmp_path, {"search.trials": "auto", "search.algorithm": "chain"})
+    schedule, ran = run_timed(plan, record, 10.0)
+    assert 6 <= len(ran) < WHOLE_SPACE
+    assert "expected to gain" in schedule.why
+    best = max(record.complete, key=lambda result: result.objective or 0.0)
+    assert best.objective == 53.0
+
+
+def test_what_pays_needs_a_model(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="`trials: auto` needs the model of `algorithm: chain`"):
+        plan_in(tmp_path, {"search.trials": "auto", "search.algorithm": "tpe"})
+
+
+def test_an_earlier_study_teaches_a_new_one(tmp_path: Path, record: Record) -> None:
+    """The new study's first draw has the rate that the earlier one found to be the best."""
+    plan = plan_of(tmp_path, 14, "chain")
+    run_timed(plan, record, 10.0)
+    later = plan_of(tmp_path, 3, "chain", search={"seed": 3, "from": [str(record.folder.path)]})
+    with Record.drive(StudyFolder(tmp_path / "later"), later.as_dict()) as fresh:
+        _, ran = run_timed(later, fresh, 10.0)
+    assert ran[1].chain.stages[0].learning_rate == 3.0e-3
+
+
+def test_an_earlier_study_that_is_not_there_is_an_error(tmp_path: Path, record: Record) -> None:
+    plan = plan_of(tmp_path, 3, "chain", search={"from": [str(tmp_path / "nowhere")]})
+    with pytest.raises(StudyError, match="nowhere holds no study"):
+        Schedule(plan, record)
+
+
+def test_a_chain_put_together_from_finished_jobs_does_not_count(tmp_path: Path, record: Record) -> None:
+    rates = {"choice": [1.0e-3, 2.0e-3]}
+    targets = [
+        {"name": name, "task": "choice", "train_language": "en", "learning_rate": rates, "steps": 10} for name in "ab"
+    ]
+    plan = plan_of(tmp_path, 30, "chain", stages=[], targets=targets)
+    _, ran = run_timed(plan, record, 10.0)
+    assert len(ran) == 4
+    keys: set[str] = set()
+    free = []
+    for trial in ran:
+        own = {job.key for job in Costs(trial.seed).jobs(trial.chain)}
+        free.append(own <= keys)
+        keys |= own
+    again = Schedule(plan, record)
+    assert again._searched == len(ran) - sum(free)

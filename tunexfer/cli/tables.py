@@ -79,7 +79,8 @@ def _settings(plan: Plan) -> list[str]:
     search, resources, confirm = plan.file.search, plan.resources, plan.confirm
     lines = [
         f"suite {plan.suite.name}, encoder {', '.join(encoder.name for encoder in plan.encoders)}",
-        f"search: {search.algorithm}, {search.trials} trials with the baseline, seed {search.seed}",
+        f"search: {search.algorithm}, {'as many' if search.trials == 'auto' else search.trials} trials "
+        f"{'as pay' if search.trials == 'auto' else 'with the baseline'}, seed {search.seed}",
         f"objective: {_objective(plan.objective)}",
         f"resources: {resources.cpus} CPUs, {resources.gpus:g} GPUs, {plan.precision}",
     ]

@@ -32,6 +32,8 @@ from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
 SEARCHED = ("encoder", "stages", "targets", "training")
 MAX_GRID = 2000
 """Points above which the chains of a space are not enumerated."""
+USUAL_TRIALS = 16
+"""Trials that costs are estimated for where the search decides itself when to end."""
 DRAWS = 20
 """Random searches over which the expected cost is averaged."""
 
@@ -116,7 +118,9 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        return self.file.search.trials
+        """Number of trials that costs are estimated for; a search with `trials: auto` runs as many as pay."""
+        trials = self.file.search.trials
+        return USUAL_TRIALS if trials == "auto" else trials
 
     @property
     def algorithm(self) -> str:
@@ -193,7 +197,7 @@ class Plan:
             "name": self.name,
             "identity": self.identity(),
             "own_suite": self.own_suite(),
-            "search": self.file.search.model_dump(),
+            "search": self.file.search.model_dump(by_alias=True),
             "resources": self.resources.model_dump(),
             "confirm": self.confirm.model_dump() if self.confirm else None,
             "coordinates": {name: str(domain) for name, domain in self.space.coordinates.items()},

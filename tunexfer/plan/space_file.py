@@ -51,17 +51,34 @@ class Stop(Strict):
         raise ValueError("expected off, chance, top_k, {chance: 0.05}, or {top: 5, after: 1}")
 
 
+class Budget(Strict):
+    """What a search may use."""
+
+    device_hours: Annotated[float, Field(gt=0)]
+    """Hours that devices may spend on jobs, those of confirmation included, summed over devices."""
+
+
 class Search(Strict):
     algorithm: Algorithm = "chain"
-    trials: Annotated[int, Field(ge=1)] = 16
-    """Number of trials to finish, including the baseline."""
+    trials: Annotated[int, Field(ge=1)] | Literal["auto"] = 16
+    """Number of trials to finish, including the baseline; `auto` ends when another one no longer pays."""
     seed: int = 0
     minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial starts after this many minutes."""
+    budget: Budget | None = None
+    from_: Annotated[list[str], Field(alias="from")] = []
+    """Folders of earlier studies that teach the sampler."""
     stop: Stop = Stop()
     """The rule by which a trial ends early; `off` unless given."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of jobs at once, one on each device; by default as many as fit."""
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Search:
+        for key, given in (("trials: auto", self.trials == "auto"), ("from", self.from_)):
+            if given and self.algorithm != "chain":
+                raise ValueError(f"`{key}` needs the model of `algorithm: chain`; `{self.algorithm}` has none")
+        return self
 
     @field_validator("stop", mode="before")
     @classmethod

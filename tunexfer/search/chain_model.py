@@ -171,6 +171,7 @@ class TargetPosterior:
         inverse = solve_triangular(self._factor, np.eye(len(self._factor)), lower=True)
         return self._rows[0], self._weights / np.sqrt((inverse**2).sum(0))
 
+    @cached_property
     def means(self) -> Array:
         """Return the expected score of every pair of stages and settings, in points; shape (S, K)."""
         both = (self._stage_whole * self._weights) @ self._own_whole.T

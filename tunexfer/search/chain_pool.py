@@ -56,7 +56,7 @@ class Option:
     chain: Chain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """Stage recipes and settings to choose among; every combination is a chain."""
 

@@ -45,10 +45,9 @@ SHORTLIST = 64
 
 
 @dataclass
-class _Candidates:
+class Candidates:
     """All chains of a pool, in parts: S stage recipes, and K settings of each family of targets."""
 
-    families: list[Family]
     means: list[Array]
     """Of each family its part of the expected objective, shape (S, K)."""
     sums: list[Array]
@@ -92,7 +91,7 @@ class _Candidates:
         return score(total(self.means), total(self.sums), total(self.squares), seconds), grid.T
 
 
-class ChainSampler(Sampler):
+class ChainSearcher(Sampler):
     """Models each target's score and draws the chain with the largest expected improvement per remaining second.
 
     Jobs that are done or running cost nothing. A chain whose jobs are all done is drawn at once where it is expected to
@@ -119,11 +118,12 @@ class ChainSampler(Sampler):
         first = self._pool.stages[0].chain if self._pool else space.sample(_first)[1]
         self._families = families_of(first)
         self._model = ChainModel([target.name for target in first.targets])
+        self._told: set[Hashable] = set()
+        """Target, stages, settings and seed of each score that was told: trials that share it tell it again."""
         self._taken: set[Hashable] = set()
         self._complete: dict[Hashable, Trial] = {}
         """The first trial of each chain that was run to its end."""
-        self.gain_per_chain: float | None = None
-        """Points by which the last draw expected to improve for what a chain costs from nothing."""
+        self._cached: tuple[int, Pool | None, ChainPosterior] | None = None
 
     def tell(self, result: TrialResult) -> None:
         self.learn(result)
@@ -139,8 +139,10 @@ class ChainSampler(Sampler):
         self.costs.time(result)
         told = []
         for target in (target.name for target in chain.targets if target.name in self._model.settings):
-            if (value := self._value(chain, target, result.scores)) is not None:
-                stages, own = stage_key(chain), chain.line(target)
+            stages, own = stage_key(chain), chain.line(target)
+            mark = target, stages, own, result.trial.seed
+            if mark not in self._told and (value := self._value(chain, target, result.scores)) is not None:
+                self._told.add(mark)
                 self._model.stages.describe(stages, stage_features(chain))
                 self._model.settings[target].describe(own, target_features(chain, target))
                 told.append((target, stages, own, value))
@@ -191,12 +193,15 @@ class ChainSampler(Sampler):
 
     def _believed(self, chain: Chain) -> tuple[Array, Array, ChainPosterior]:
         """Compute mean and covariance of the scores of a chain's targets."""
-        posterior = self._model.posterior(_recipes(None, [chain]), {})
+        posterior = self._now(self._pool)
+        known = all(chain.line(target) in posterior.settings[target] for target in self._scored)
+        if not known or stage_key(chain) not in posterior.stages:
+            posterior = self._model.posterior(_recipes(None, [chain]), {})
         row = np.array([posterior.stages[stage_key(chain)]])
         means, deviations = [], []
         for target in self._scored:
             column = posterior.settings[target][chain.line(target)]
-            means.append(posterior.targets[target].means()[row[0], column])
+            means.append(posterior.targets[target].means[row[0], column])
             deviations.append(posterior.targets[target].deviations(row)[0, column])
         return np.array(means), _correlated(np.array(deviations), posterior.correlation), posterior
 
@@ -211,7 +216,7 @@ class ChainSampler(Sampler):
         pending = {
             target: [(stage_key(chain), chain.line(target)) for chain in chains] for target in self._model.targets
         }
-        posterior = self._model.posterior(_recipes(pool, chains), pending if running else {})
+        posterior = self._model.posterior(_recipes(pool, chains), pending) if running else self._now(pool)
         busy = {job.key for trial in running for job in self.costs.jobs(trial.chain, trial.seed)}
         taken = self._taken | {self._key(trial.chain) for trial in running}
         candidates, floor = self._candidates(pool, posterior, busy)
@@ -236,7 +241,7 @@ class ChainSampler(Sampler):
         return None
 
     def _first_untaken(
-        self, pool: Pool, candidates: _Candidates, scores: Array, grid: NDArray[np.intp], taken: set[Hashable]
+        self, pool: Pool, candidates: Candidates, scores: Array, grid: NDArray[np.intp], taken: set[Hashable]
     ) -> int | None:
         """Return the place of the best combination whose chain was not run yet."""
         most = SHORTLIST
@@ -253,16 +258,16 @@ class ChainSampler(Sampler):
             most *= 8
 
     def _options(
-        self, pool: Pool, candidates: _Candidates, indices: NDArray[np.intp]
+        self, pool: Pool, candidates: Candidates, indices: NDArray[np.intp]
     ) -> tuple[Option, dict[Family, Option]]:
         own = {family: pool.settings[family][at] for family, at in zip(self._families, indices[1:], strict=True)}
         return pool.stages[candidates.rows[indices[0]]], own
 
-    def _candidates(self, pool: Pool, posterior: ChainPosterior, busy: set[str]) -> tuple[_Candidates, float]:
+    def _candidates(self, pool: Pool, posterior: ChainPosterior, busy: set[str]) -> tuple[Candidates, float]:
         """Compute what is believed of every part of a chain, and what it still costs; and the cost of a whole chain."""
         scored, all_means = self._scored, {}
         for target in scored:
-            all_means[target] = posterior.targets[target].means()
+            all_means[target] = posterior.targets[target].means
         places = np.array([posterior.stages[option.key] for option in pool.stages])
         columns = {
             target: np.array([posterior.settings[target][_line(option, target)] for option in pool.settings[family]])
@@ -284,9 +289,7 @@ class ChainSampler(Sampler):
                 squares += deviation**2
             for name, part in (("means", mean), ("sums", sums), ("squares", squares)):
                 parts[name].append(part)
-        return _Candidates(
-            families=self._families, seconds=seconds, stage_seconds=stage_seconds, rows=rows, **parts
-        ), whole
+        return Candidates(seconds=seconds, stage_seconds=stage_seconds, rows=rows, **parts), whole
 
     def _remaining(self, pool: Pool, rows: NDArray[np.intp], busy: set[str]) -> tuple[Array, list[Array], float]:
         """Estimate the seconds that stages and settings still take, and those of a usual chain from nothing."""
@@ -330,6 +333,12 @@ class ChainSampler(Sampler):
                     cost.append(sum(self.costs.seconds(job) for job in mine if not free(job.key)))
         return costs
 
+    def _now(self, pool: Pool | None) -> ChainPosterior:
+        """Compute what is believed of a pool and of all that was observed, once for each number of trials told."""
+        if self._cached is None or self._cached[:2] != (self._model.tellings, pool):
+            self._cached = self._model.tellings, pool, self._model.posterior(_recipes(pool, ()), {})
+        return self._cached[2]
+
     def _key(self, chain: Chain) -> Hashable:
         return stage_key(chain), *(settings_key(chain, family) for family in self._families)
 
@@ -350,7 +359,7 @@ class ChainSampler(Sampler):
         """Return the trials of the chains that are expected to be best, of those that were run to their end."""
         if not self._complete:
             return []
-        means = self._expected(self._model.posterior(Recipes(), {}))
+        means = self._expected(self._now(self._pool))
         trials = [*self._complete.values()]
         return [trials[place] for place in np.argsort(-means, kind="stable")[:count]]
 
@@ -361,7 +370,7 @@ class ChainSampler(Sampler):
             chains = [trial.chain for trial in self._complete.values()]
             rows = [posterior.stages[stage_key(chain)] for chain in chains]
             columns = [posterior.settings[target][chain.line(target)] for chain in chains]
-            total += posterior.targets[target].means()[rows, columns]
+            total += posterior.targets[target].means[rows, columns]
         return total / len(self._scored)
 
     def _best_mean(self, posterior: ChainPosterior) -> float:

@@ -49,6 +49,11 @@ class Costs:
                 for similar in _similar(job):
                     self._rates[similar].append(run.seconds / max(job.row_count, 1))
 
+    @property
+    def timed(self) -> bool:
+        """Tell whether any job was timed."""
+        return bool(self._timed)
+
     def add_done(self, keys: Collection[str]) -> None:
         """Take note of jobs that have a result."""
         self._done.update(keys)
@@ -73,6 +78,10 @@ class Costs:
     def remaining(self, chain: Chain, seed: int | None = None) -> float:
         """Estimate how long those jobs of a chain take that have no result."""
         return sum(self.seconds(job) for job in self.jobs(chain, seed) if not self.is_done(job.key))
+
+    def whole(self, chain: Chain) -> float:
+        """Estimate how long all jobs of a chain take."""
+        return sum(map(self.seconds, self.jobs(chain)))
 
 
 def _similar(job: Job) -> tuple[Hashable, ...]:

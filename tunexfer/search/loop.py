@@ -51,6 +51,8 @@ class Trials(Protocol):
 
     exhausted: bool
     """Whether there were fewer chains than trials asked for."""
+    why: str
+    """Why the search ended before the trials asked for were reached: a sentence, or nothing."""
     chance: Chance
     """As `search.samplers.Sampler.chance`."""
 
@@ -276,6 +278,8 @@ class SearchLoop:
             if self.schedule.exhausted:
                 self.state = "exhausted"
                 self.notify("warning", "Search space exhausted: every chain has been run.")
+            if self.schedule.why:
+                self.notify("info", self.schedule.why)
             return False
         if time.monotonic() > self._deadline:
             self._all_drawn, self.state = True, "out of time"

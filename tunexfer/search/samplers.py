@@ -50,6 +50,9 @@ class Sampler:
 
     reads_scores = False
     """Whether `tell` reads a result's scores: after a restart these have to be read from disk."""
+    gain_per_chain: float | None = None
+    """Points that the last draw is expected to gain for the seconds of a whole chain; None where nothing is expected:
+    it was drawn without a model, or its jobs are all done."""
 
     def __init__(self, space: Space, seed: int, *, objective: Objective | None = None) -> None:
         self.space, self.seed, self.objective = space, seed, objective or Objective()

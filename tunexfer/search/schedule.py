@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from tunexfer.core.chain import Chain
+from tunexfer.core.files import StudyFolder
 from tunexfer.core.graph import Contents
 from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.errors import StudyError
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import Confirm
 from tunexfer.record.record import Record
@@ -19,6 +23,10 @@ from tunexfer.search.costs import Costs
 
 MAX_REPEATS = 500
 """Points drawn in a row whose chains have all been run: then the space holds no more worth waiting for."""
+WORTH = 0.1
+"""Points that the next draw has to be expected to gain for the seconds of a whole chain, with `trials: auto`."""
+AUTO_AFTER = 6
+"""Trials before `trials: auto` may end a search: with fewer the model knows little but its assumptions."""
 
 
 class Schedule:
@@ -39,8 +47,14 @@ class Schedule:
         self._costs = Costs(plan.seed, contents, stored)
         self.exhausted = False
         """Whether the space ran out of chains before the trials asked for were reached."""
+        self.why = ""
+        """Why the search ended before the trials asked for were reached: a sentence, or nothing."""
         self.sampler = ALGORITHMS[plan.algorithm](plan, self._costs)
         self.chance = self.sampler.chance
+        self._spent = 0.0
+        """Seconds that devices spent on jobs of trials that have ended."""
+        self._done: set[str] = set()
+        """Keys of the jobs that trials of this study have done."""
         self._taken: set[str] = set()
         """Fingerprints of all that was handed out or run before."""
         self._running: dict[int, Trial] = {}
@@ -49,14 +63,16 @@ class Schedule:
         self._racers: list[Trial] = []
         """Trials whose chains are confirmed, once the search is over."""
         self._runs: dict[tuple[Chain, int], Values] = {}
+        for folder in plan.file.search.from_:
+            self._learn_from(Path(folder))
         unfinished = {trial.number for trial in self._ready}
         for ended in record.ended:
             if ended.trial.number in unfinished:
                 continue
-            self._searched += ended.trial.phase != "confirm"
+            self._searched += ended.trial.phase != "confirm" and not self._is_free(ended.trial)
             self._taken.add(ended.trial.fingerprint)
             scores = record.scores(ended.trial.number) if self.sampler.reads_scores else ()
-            self.sampler.tell(replace(ended, scores=scores))
+            self._tell(replace(ended, scores=scores))
         if not any(trial.number == 0 for trial in [*self._ready, *(ended.trial for ended in record.complete)]):
             point, chain = plan.baseline
             self._ready.appendleft(Trial(number=0, phase="baseline", seed=plan.seed, point=point, chain=chain))
@@ -65,7 +81,7 @@ class Schedule:
 
     def next(self) -> Trial | Literal["wait", "done"]:
         """The next trial; `wait` while it depends on trials that still run."""
-        if not self._ready and (self._searched >= self.plan.trials or self.exhausted):
+        if not self._ready and (self._searched >= self._trials or self.exhausted or self.why):
             if self.plan.confirm:
                 if self._running:
                     return "wait"
@@ -73,17 +89,72 @@ class Schedule:
             if not self._ready:
                 return "done"
         trial = self._ready.popleft() if self._ready else self._draw()
+        if trial == "wait":
+            return trial
         if trial is None:
-            self.exhausted = True
+            self.exhausted = not self.why
             return self.next()
         self._running[trial.number] = trial
         return trial
 
     def ended(self, ended: TrialResult) -> None:
         self._running.pop(ended.trial.number, None)
+        self._tell(ended)
+
+    @property
+    def _trials(self) -> float:
+        trials = self.plan.file.search.trials
+        return math.inf if trials == "auto" else trials
+
+    def _tell(self, ended: TrialResult) -> None:
+        self._costs.time(ended)
+        self._spent += sum(run.seconds for run in ended.jobs if not run.reused)
+        self._done.update(run.key for run in ended.jobs)
         self.sampler.tell(ended)
 
-    def _draw(self) -> Trial | None:
+    def _learn_from(self, folder: Path) -> None:
+        """Teach the sampler the results of another study."""
+        if not StudyFolder(folder).plan.exists():
+            raise StudyError(f"search.from: {folder.absolute()} holds no study. Give a folder with a plan.yaml.")
+        other = Record(StudyFolder(folder))
+        for ended in other.ended:
+            self.sampler.learn(replace(ended, scores=other.scores(ended.trial.number)))
+
+    def _is_free(self, trial: Trial) -> bool:
+        """Tell whether other trials of this study have done all jobs of a chain that the chain sampler put together."""
+        if self.plan.algorithm != "chain" or trial.phase != "search":
+            return False
+        return all(job.key in self._done for job in self._costs.jobs(trial.chain, trial.seed))
+
+    def _why_end(self, trial: Trial) -> str:
+        """Say why the search ends instead of running a trial that was drawn; nothing if it goes on."""
+        search, gain = self.plan.file.search, self.sampler.gain_per_chain
+        if search.trials == "auto" and self._searched >= AUTO_AFTER and gain is not None and gain < WORTH:
+            return (
+                f"Search ended: the best chain left is expected to gain {gain:.2g} points for the seconds of a whole "
+                f"chain, less than {WORTH:g}."
+            )
+        if search.budget and self._costs.timed:
+            running = sum(self._costs.remaining(open.chain, open.seed) for open in self._running.values())
+            kept = self._confirmation()
+            needed = self._spent + running + self._costs.remaining(trial.chain, trial.seed) + kept
+            if needed > 3600 * search.budget.device_hours:
+                return (
+                    f"Search ended: another trial would exceed the budget of {search.budget.device_hours:g} device "
+                    f"hours, of which {self._spent / 3600:.2g} are spent and {kept / 3600:.2g} kept for confirmation."
+                )
+        return ""
+
+    def _confirmation(self) -> float:
+        """Estimate the seconds that confirmation takes: with fresh seeds nothing is shared with the search."""
+        confirm = self.plan.confirm
+        if not confirm:
+            return 0.0
+        chains = {ended.trial.chain for ended in self.record.complete if ended.trial.phase != "confirm"}
+        whole = sorted((self._costs.whole(chain) for chain in chains), reverse=True)[: confirm.top + 1]
+        return confirm.seeds * (sum(whole) + (confirm.top + 1 - len(whole)) * max(whole, default=0.0))
+
+    def _draw(self) -> Trial | Literal["wait"] | None:
         number = next(number for number in self.record.free_numbers() if number not in self._running)
         for attempt in range(MAX_REPEATS):
             drawn = self.sampler.ask(number, attempt, tuple(self._running.values()))
@@ -92,7 +163,10 @@ class Schedule:
             point, chain = drawn
             trial = Trial(number=number, phase="search", seed=self.plan.seed, point=point, chain=chain)
             if trial.fingerprint not in self._taken:
-                self._searched += 1
+                if why := self._why_end(trial):
+                    self.why = "" if self._running else why
+                    return "wait" if self._running else None
+                self._searched += not self._is_free(trial)
                 self._taken.add(trial.fingerprint)
                 return trial
             self.sampler.turned_down(number, point)
