@@ -118,8 +118,8 @@ class _Draw:
                     told.add((target, stages, own))
                     scores.append((target, stages, own, value))
             model.tell(scores)
-        settings = {target: {key: self._features(key) for key in keys} for target, keys in self.settings.items()}
-        return model.posterior(Recipes({key: self._features(key) for key in self.stages}, settings), {})
+        pool = Recipes(self._described(self.stages), {t: self._described(keys) for t, keys in self.settings.items()})
+        return model.posterior(pool, {})
 
     def _candidates(self, posterior: ChainPosterior) -> Candidates:
         rows = np.array([posterior.stages[key] for key in self.stages])
@@ -168,7 +168,7 @@ class _Draw:
 
     def _random(self, distribution: BaseDistribution) -> Any:
         if (values := _listed(distribution)) is not None:
-            return values[self.rng.integers(len(values))]
+            return values[int(self.rng.integers(len(values)))]
         low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
         log = distribution.log  # type: ignore[attr-defined]
         value = float(np.exp(self.rng.uniform(np.log(low), np.log(high))) if log else self.rng.uniform(low, high))
@@ -176,6 +176,9 @@ class _Draw:
 
     def _values(self, params: Mapping[str, Any], names: Sequence[str]) -> Values:
         return tuple((name, params[name]) for name in names)
+
+    def _described(self, keys: Sequence[Values]) -> dict[Hashable, Features]:
+        return {key: self._features(key) for key in keys}
 
     def _features(self, values: Values) -> Features:
         return {name: _feature(self.space[name], value) for name, value in values}
