@@ -202,7 +202,7 @@ class Ours:
         training, tokenizer = split == "train", self._tokenizer
         with tempfile.TemporaryDirectory() as folder:
             place, started = Path(folder) / "rows", clock()
-            encoded = encode_source(rows, self.case.task, tokenizer, place, training=training, place=TASK)
+            encoded = encode_source([rows], self.case.task, tokenizer, place, training=training, place=TASK)
             seconds = clock() - started
             folders = {(TASK, LANGUAGE, split): place}
             yield replace(self.prepared, tasks={TASK: self.case.task}, folders=folders, _open={}), encoded, seconds

@@ -47,7 +47,7 @@ def test_what_is_read_back_is_what_the_kind_encoded(
     kind: str, training: bool, tokenizer: object, tmp_path: Path
 ) -> None:
     rows = table(kind, 3)
-    encoded = encode_source(rows, task(kind), tokenizer, tmp_path / "x", training=training, place="")
+    encoded = encode_source([rows], task(kind), tokenizer, tmp_path / "x", training=training, place="")
     expected = KINDS[kind].encode(rows.to_pylist(), tokenizer, task(kind), training=training)
     assert [{name: plain(value) for name, value in feature.items()} for feature in encoded] == [
         {name: plain(value) for name, value in feature.items()} for feature in expected
@@ -60,7 +60,7 @@ def test_what_is_read_back_is_what_the_kind_encoded(
 def test_the_file_is_mapped_and_not_read(tokenizer: object, tmp_path: Path) -> None:
     before = pa.total_allocated_bytes()
     encoded = encode_source(
-        table("classification", 500), task("classification"), tokenizer, tmp_path / "x", training=True, place=""
+        [table("classification", 500)], task("classification"), tokenizer, tmp_path / "x", training=True, place=""
     )
     assert encoded.value("input_ids", 499).base is not None
     assert pa.total_allocated_bytes() == before
@@ -68,7 +68,7 @@ def test_the_file_is_mapped_and_not_read(tokenizer: object, tmp_path: Path) -> N
 
 def test_row_numbers_run_on_through_the_chunks(tokenizer: object, tmp_path: Path) -> None:
     encoded = encode_source(
-        table("retrieval", CHUNK + 1), task("retrieval"), tokenizer, tmp_path / "x", training=False, place=""
+        [table("retrieval", CHUNK + 1)], task("retrieval"), tokenizer, tmp_path / "x", training=False, place=""
     )
     assert [encoded.value("row", place) for place in (0, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHUNK + 1)] == [
         0, CHUNK - 1, CHUNK, CHUNK,
@@ -76,22 +76,22 @@ def test_row_numbers_run_on_through_the_chunks(tokenizer: object, tmp_path: Path
 
 
 def test_rows_are_encoded_once(tokenizer: object, tmp_path: Path) -> None:
-    first = encode_source(table("tagging"), task("tagging"), tokenizer, tmp_path / "x", training=True, place="")
-    again = encode_source(table("tagging"), task("tagging"), None, tmp_path / "x", training=True, place="")
+    first = encode_source([table("tagging")], task("tagging"), tokenizer, tmp_path / "x", training=True, place="")
+    again = encode_source([table("tagging")], task("tagging"), None, tmp_path / "x", training=True, place="")
     assert plain(again[0]["input_ids"]) == plain(first[0]["input_ids"])
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_the_pieces_in_use_are_known_without_reading_the_rows(tokenizer: object, tmp_path: Path) -> None:
     kind = "multiple_choice"
-    encoded = encode_source(table(kind), task(kind), tokenizer, tmp_path / "x", training=True, place="")
+    encoded = encode_source([table(kind)], task(kind), tokenizer, tmp_path / "x", training=True, place="")
     assert encoded.token_ids.tolist() == sorted({int(i) for ids in encoded.value("input_ids", 0) for i in ids})
 
 
 def test_only_rows_to_be_scored_are_kept_as_they_were(tokenizer: object, tmp_path: Path) -> None:
     kind = "retrieval"
-    scored = encode_source(table(kind), task(kind), tokenizer, tmp_path / "s", training=False, place="")
-    trained = encode_source(table(kind), task(kind), tokenizer, tmp_path / "t", training=True, place="")
+    scored = encode_source([table(kind)], task(kind), tokenizer, tmp_path / "s", training=False, place="")
+    trained = encode_source([table(kind)], task(kind), tokenizer, tmp_path / "t", training=True, place="")
     assert scored.rows.to_pylist() == table(kind).to_pylist()
     assert len(trained.rows) == 0
 
@@ -101,5 +101,5 @@ def test_rows_that_give_the_model_nothing_are_an_error(tokenizer: object, tmp_pa
     rows[0]["answers"][0]["start"] = 0
     wrong = pa.Table.from_pylist(rows, schema=KINDS["extractive_qa"].schema)
     with pytest.raises(DataError, match="task 'q': none of the 1 rows gives the model anything"):
-        encode_source(wrong, task("extractive_qa"), tokenizer, tmp_path / "x", training=True, place="task 'q'")
+        encode_source([wrong], task("extractive_qa"), tokenizer, tmp_path / "x", training=True, place="task 'q'")
     assert list(tmp_path.iterdir()) == []

@@ -59,14 +59,19 @@ def canonical_rows(rows: Iterable[Row], origin: Origin, place: str, tally: Tally
     tally.check(place, allowed=block.allow_dropped)
 
 
+def canonical_batches(rows: Iterable[Row], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Collect canonical rows, `BATCH` at a time."""
+    kept = iter(rows)
+    for batch in iter(lambda: list(itertools.islice(kept, BATCH)), []):
+        yield pa.Table.from_pylist(batch, schema=schema)
+
+
 def canonical_table(rows: Iterable[Row], schema: pa.Schema, tally: Tally) -> pa.Table:
     """Collect canonical rows. Ids or clusters that are all the same give way to positions.
 
     tally: counts the rows while they are read
     """
-    kept = iter(rows)
-    batches = iter(lambda: list(itertools.islice(kept, BATCH)), [])
-    table = pa.Table.from_batches([pa.RecordBatch.from_pylist(batch, schema=schema) for batch in batches], schema)
+    table = pa.concat_tables([schema.empty_table(), *canonical_batches(rows, schema)])
     if tally.used > 1:
         for name in tally.same:
             own = table["id"] if name == "cluster" and "id" not in tally.same else _positions(table)
@@ -91,10 +96,10 @@ def _kept(row: Row, where: Mapping[str, str], passed_over: dict[str, set[str]]) 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
     """Join the tables of a task's parts."""
-    return tables[0] if len(tables) == 1 else pa.concat_tables(map(_numbered, itertools.count(1), tables))
+    return tables[0] if len(tables) == 1 else pa.concat_tables(map(numbered, itertools.count(1), tables))
 
 
-def _numbered(number: int, table: pa.Table) -> pa.Table:
+def numbered(number: int, table: pa.Table) -> pa.Table:
     """Prefix ids with the number of the part, since two parts may count their rows alike."""
     for name in ("id", "cluster"):
         column = table.schema.get_field_index(name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import Feature, Row, Tokenizer
+from tunexfer.tasks.kinds.base import Feature, Tokenizer
 from tunexfer.tasks.suite import TaskBlock
 
 ENCODING_VERSION = 1
@@ -38,7 +41,7 @@ class Encoded(Sequence[Feature]):
     @cached_property
     def _columns(self) -> dict[str, _Column]:
         table = _mapped(self.folder / "features.arrow")
-        return {name: _Column(table[name].chunk(0)) for name in table.column_names}
+        return {name: _Column(table[name].chunks) for name in table.column_names}
 
     def __len__(self) -> int:
         return len(self._columns["row"])
@@ -78,7 +81,26 @@ class Encoded(Sequence[Feature]):
 
 
 class _Column:
-    """A column of numbers, lists of numbers, or lists of lists of numbers, as views of the mapped file."""
+    """A column, in the chunks that were encoded one after the other."""
+
+    def __init__(self, chunks: Sequence[pa.Array]) -> None:
+        self._chunks = [_Chunk(chunk) for chunk in chunks]
+        self._ends = list(itertools.accumulate(map(len, self._chunks)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        place = bisect.bisect_right(self._ends, index)
+        return self._chunks[place][index - self._ends[place] + len(self._chunks[place])]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.concatenate([chunk.lengths for chunk in self._chunks])
+
+
+class _Chunk:
+    """Numbers, lists of numbers, or lists of lists of numbers, as views of the mapped file."""
 
     def __init__(self, array: pa.Array) -> None:
         self._offsets: list[NDArray[np.int32]] = []
@@ -112,25 +134,20 @@ class _Column:
 
 
 def encode_source(
-    rows: pa.Table, task: TaskBlock, tokenizer: Tokenizer, folder: Path, *, training: bool, place: str
+    rows: Iterable[pa.Table], task: TaskBlock, tokenizer: Tokenizer, folder: Path, *, training: bool, place: str
 ) -> Encoded:
     """Encode canonical rows into `folder`, unless it exists: it is either complete or absent.
 
+    rows:   as tables, of which one is held at a time
     place:  begins every error
     raises: DataError, if no row gives a feature
     """
     if folder.is_dir():
         return Encoded(folder)
-    chunks = list(_chunks(rows, task, tokenizer, training))
-    if not chunks:
-        raise DataError(f"{place}: none of the {len(rows)} rows gives the model anything to read.")
-    features = pa.concat_tables(chunks).combine_chunks()
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
-        _write(features, draft / "features.arrow")
-        _write(rows.slice(0, 0) if training else rows, draft / "rows.arrow")
-        np.save(draft / "pieces.npy", _token_ids(features["input_ids"]))
+        _write_all(rows, task, tokenizer, draft, training=training, place=place)
         os.rename(draft, folder)
     except OSError:
         if not folder.is_dir():  # else another process was faster
@@ -140,14 +157,34 @@ def encode_source(
     return Encoded(folder)
 
 
-def _chunks(rows: pa.Table, task: TaskBlock, tokenizer: Tokenizer, training: bool) -> Iterator[pa.Table]:
-    for start in range(0, len(rows), CHUNK):
-        chunk: list[Row] = rows.slice(start, CHUNK).to_pylist()
-        features = KINDS[task.kind].encode(chunk, tokenizer, task, training=training)
-        if features:
-            for feature in features:
-                feature["row"] += start
-            yield _narrow(pa.table({name: [feature[name] for feature in features] for name in features[0]}))
+def _write_all(
+    rows: Iterable[pa.Table], task: TaskBlock, tokenizer: Tokenizer, folder: Path, *, training: bool, place: str
+) -> None:
+    """Write features and their pieces, and the canonical rows as well, unless they are only trained on."""
+    kind, pieces, begin = KINDS[task.kind], np.zeros(0, dtype=np.int64), 0
+    with ExitStack() as files:
+        kept = files.enter_context(_writer(folder / "rows.arrow", kind.schema))
+        written: pa.RecordBatchStreamWriter | None = None
+        for table in rows:
+            for chunk in (table.slice(start, CHUNK) for start in range(0, len(table), CHUNK)):
+                features = kind.encode(chunk.to_pylist(), tokenizer, task, training=training)
+                if features:
+                    encoded = _as_table(features, begin)
+                    written = written or files.enter_context(_writer(folder / "features.arrow", encoded.schema))
+                    written.write_table(encoded)
+                    pieces = np.union1d(pieces, _token_ids(encoded["input_ids"]))
+                begin += len(chunk)
+            if not training:
+                kept.write_table(table)
+        if written is None:
+            raise DataError(f"{place}: none of the {begin} rows gives the model anything to read.")
+    np.save(folder / "pieces.npy", pieces)
+
+
+def _as_table(features: Sequence[Feature], begin: int) -> pa.Table:
+    """begin: number of rows before those of these features"""
+    columns = {name: [feature[name] for feature in features] for name in features[0]}
+    return _narrow(pa.table({**columns, "row": [row + begin for row in columns["row"]]}))
 
 
 def _narrow(table: pa.Table) -> pa.Table:
@@ -167,9 +204,10 @@ def _token_ids(ids: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.unique(ids.to_numpy()).astype(np.int64)
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+@contextmanager
+def _writer(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchStreamWriter]:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        yield writer
 
 
 def _mapped(path: Path) -> pa.Table:

@@ -140,7 +140,7 @@ def prepare(
             on_progress(done, len(keys))
             tokenizer = tokenizer or _tokenizer(place)
             encode_source(
-                rows.table(*key),
+                rows.tables(*key),
                 tasks[key[0]],
                 tokenizer,
                 folders[key],

@@ -19,7 +19,7 @@ import pyarrow as pa
 from tunexfer.core.graph import Key, fingerprint
 from tunexfer.core.languages import canonical, is_language
 from tunexfer.core.scores import Split
-from tunexfer.data.canonical import canonical_rows, canonical_table, joined
+from tunexfer.data.canonical import canonical_batches, canonical_rows, canonical_table, joined, numbered
 from tunexfer.data.hub import commit, known_commit
 from tunexfer.data.origin import Origin
 from tunexfer.data.patterns import languages_of, matching, path_of, under, usual_name
@@ -231,6 +231,21 @@ class Rows:
         tuning = self._split_table(task, language, "validation")
         column = tuning.schema.get_field_index(TUNING)
         return pa.concat_tables([tuning.set_column(column, TUNING, pa.array([True] * len(tuning))), own])
+
+    def tables(self, task: str, language: str, split: Split) -> Iterator[pa.Table]:
+        """Yield the same rows; those to train on as they are read, so that few of them are in memory."""
+        if split != "train":
+            yield self.table(task, language, split)
+            return
+        held_out, held = self._held_out(task, language), KINDS[self.suite.task(task).kind].schema.empty_table()
+        origins = self._origins(task, language, split)
+        for number, origin in enumerate(origins, start=1):
+            for batch in canonical_batches(_rows(task, origin, Tally()), held.schema):
+                table = numbered(number, batch) if len(origins) > 1 else batch
+                held = pa.concat_tables([held, table])
+                if len(held) > held_out:
+                    yield held.slice(0, len(held) - held_out)
+                    held = held.slice(len(held) - held_out)
 
     def _splits(self, task: str, split: Split) -> list[Split]:
         """The splits whose rows make up the table."""
