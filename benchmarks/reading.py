@@ -4,8 +4,8 @@
     python benchmarks/reading.py time --rows 1000000
 
 `memory` writes a file of that size, surveys and encodes it as training rows in a process of its own, and prints the
-peak of that process's memory. `time` prepares as many short rows, and gives `datasets.load_dataset` and a batched `map` with
-the same tokenizer the same file; both start without a cache.
+peak of that process's memory. `time` prepares as many short rows, and gives `datasets.load_dataset` and a batched `map`
+with the same tokenizer the same file; both start without a cache.
 """
 
 from __future__ import annotations

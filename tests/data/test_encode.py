@@ -103,3 +103,17 @@ def test_rows_that_give_the_model_nothing_are_an_error(tokenizer: object, tmp_pa
     with pytest.raises(DataError, match="task 'q': none of the 1 rows gives the model anything"):
         encode_source([wrong], task("extractive_qa"), tokenizer, tmp_path / "x", training=True, place="task 'q'")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_of_tables_is_encoded_as_one_table_is(tokenizer: object, tmp_path: Path) -> None:
+    rows = table("extractive_qa", 7)
+    settings = {"task": task("extractive_qa"), "tokenizer": tokenizer, "training": True, "place": ""}
+    whole = encode_source([rows], folder=tmp_path / "whole", **settings)  # type: ignore[arg-type]
+    parts = encode_source([rows.slice(0, 3), rows.slice(3)], folder=tmp_path / "parts", **settings)  # type: ignore[arg-type]
+    assert len(whole) == len(parts)
+    assert all(
+        np.array_equal(whole[place][name], parts[place][name]) for place in range(len(whole)) for name in whole[place]
+    )
+    assert (whole.lengths == parts.lengths).all()
+    assert (whole.token_ids == parts.token_ids).all()
+    assert whole.row_count == parts.row_count == 7

@@ -64,7 +64,12 @@ def launch(
     with Record.drive(folder, plan.as_dict()) as record:
         prepared = prepare_all(plan, cache, console, quiet=quiet)
         contents = contents_of(plan, prepared)
-        write_datasets(folder, datasets_read(plan, contents))
+        datasets = datasets_read(plan, contents)
+        write_datasets(folder, datasets)
+        for data in datasets:
+            if data.rows != (planned := plan.rows.count(data.task, data.language, data.split)):
+                place = f"task {data.task!r}, {data.split} in {data.language!r}"
+                console.print(f"{place}: {data.rows:,} rows were read, but `rows:` says {planned:,}.", markup=False)
         shared = {"cache": cache} | ({} if "://" in store else {"stage store": Path(store)})
         view = LiveView(folder, quiet=quiet, console=console)
         mirror = Mirror(record, tracking_uri, view.warning, draw=draw).start()
@@ -96,12 +101,13 @@ def datasets_read(plan: Plan, contents: Mapping[str, Contents]) -> list[Dataset]
     from tunexfer.record.environment import Dataset
 
     digests = {key: digest for own in contents.values() for key, digest in own.rows.items()}
+    counts = {key: count for own in contents.values() for key, count in own.counts.items()}
     return [
         Dataset(
             task=task,
             language=language,
             split=split,
-            rows=plan.rows.count(task, language, split),
+            rows=counts[task, language, split],
             digest=digest,
             suite=plan.suite.name,
             hub=plan.rows.address(task, language, split),
@@ -131,9 +137,10 @@ def contents_of(plan: Plan, prepared: Mapping[str, Path]) -> dict[str, Contents]
     """
     from tunexfer.data.prepare import Prepared
 
-    contents = {name: Prepared.load(file).contents for name, file in prepared.items()}
+    loaded = {name: Prepared.load(file) for name, file in prepared.items()}
     return {
-        name: replace(own, counts={key: plan.rows.count(*key) for key in own.rows}) for name, own in contents.items()
+        name: replace(own.contents, counts={key: own.encoded(*key).row_count for key in own.contents.rows})
+        for name, own in loaded.items()
     }
 
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.kinds.base import Feature, Tokenizer
+from tunexfer.tasks.kinds.base import TUNING, Feature, Tokenizer
 from tunexfer.tasks.suite import TaskBlock
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Raise by hand when the kinds' encoding changes."""
 CHUNK = 2000
 """Rows that are encoded at once."""
@@ -67,6 +67,11 @@ class Encoded(Sequence[Feature]):
     def lengths(self) -> NDArray[np.int64]:
         """Number of pieces of each feature (of its longest option), shape (F,)."""
         return self._columns["input_ids"].lengths
+
+    @property
+    def row_count(self) -> int:
+        """Number of canonical rows that were encoded, those to tune on aside."""
+        return int((self.folder / "count").read_text())
 
     @property
     def rows(self) -> pa.Table:
@@ -161,7 +166,7 @@ def _write_all(
     rows: Iterable[pa.Table], task: TaskBlock, tokenizer: Tokenizer, folder: Path, *, training: bool, place: str
 ) -> None:
     """Write features and their pieces, and the canonical rows as well, unless they are only trained on."""
-    kind, pieces, begin = KINDS[task.kind], np.zeros(0, dtype=np.int64), 0
+    kind, pieces, begin, tuning = KINDS[task.kind], np.zeros(0, dtype=np.int64), 0, 0
     with ExitStack() as files:
         kept = files.enter_context(_writer(folder / "rows.arrow", kind.schema))
         written: pa.RecordBatchStreamWriter | None = None
@@ -174,11 +179,13 @@ def _write_all(
                     written.write_table(encoded)
                     pieces = np.union1d(pieces, _token_ids(encoded["input_ids"]))
                 begin += len(chunk)
+            tuning += pc.sum(table[TUNING]).as_py() or 0 if kind.tuned else 0
             if not training:
                 kept.write_table(table)
         if written is None:
             raise DataError(f"{place}: none of the {begin} rows gives the model anything to read.")
     np.save(folder / "pieces.npy", pieces)
+    (folder / "count").write_text(str(begin - tuning))
 
 
 def _as_table(features: Sequence[Feature], begin: int) -> pa.Table:
