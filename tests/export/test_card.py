@@ -45,10 +45,12 @@ TASKS = {
 }
 
 
-def card(path: Path, record: Record, result: TrialResult, folders: Sequence[ExportedTarget] = ()) -> str:
+def card(
+    path: Path, record: Record, result: TrialResult, folders: Sequence[ExportedTarget] = (), won: str | None = None
+) -> str:
     (path / "toy.yaml").write_text(yaml.safe_dump({"name": "toy", "tasks": TASKS}))
     suite, root = load_suite("toy.yaml", beside=path)
-    write_card(path, record.folder, result, Rows(suite, root, path), folders, path / "encoder")
+    write_card(path, record.folder, result, Rows(suite, root, path), folders, path / "encoder", won)
     return (path / "README.md").read_text()
 
 
@@ -67,6 +69,17 @@ def test_english_is_not_unseen_for_a_chain_from_german_as_the_baseline_trained_i
     assert "| mean of 1 unseen language | 48.0 | 51.0 | +3.0 | |" in text
 
 
+def test_the_winner_of_one_target_is_described_as_such(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), plan(maximize="per_target")) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        text = card(tmp_path, record, run(record, trial(1), 53.0), won="intent")
+    assert (
+        "It was chosen as the winner of intent, by the validation scores of this target alone. Its objective is 53.00."
+        in text
+    )
+    assert "The objective is the mean validation score, averaged over the targets." in text
+
+
 def test_a_chain_confirmed_with_fresh_seeds_is_described_by_their_mean(tmp_path: Path) -> None:
     with Record.drive(StudyFolder(tmp_path / "toy"), plan()) as record:
         run(record, trial(0, phase="baseline", of=chain()), 50.0)
@@ -74,7 +87,7 @@ def test_a_chain_confirmed_with_fresh_seeds_is_described_by_their_mean(tmp_path:
         for number, (of, objective) in enumerate([(chain(), 51.0), (None, 55.0), (chain(), 50.0), (None, 58.0)], 2):
             run(record, trial(number, phase="confirm", seed=8 + number // 4, of=of), objective)
         text = card(tmp_path, record, best)
-    assert "Of the 2 chains that were rerun with 2 fresh seeds, it has the highest mean objective, 56.50" in text
+    assert "Of the 2 chains that were rerun with up to 2 fresh seeds, it has the highest mean objective, 56.50" in text
 
 
 def test_selection_by_target_languages_is_not_called_zero_shot(tmp_path: Path) -> None:

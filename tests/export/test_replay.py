@@ -15,6 +15,7 @@ from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Trial
 from tunexfer.errors import StudyError
+from tunexfer.export.folders import find_trial
 from tunexfer.export.replay import export_replay, replay_space
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record
@@ -126,3 +127,20 @@ def test_the_command_prints_how_to_train_again(made: Made, tmp_path: Path) -> No
     arguments = ["export", made.folder.path, "--format", "replay", "--trial", "1", "--to", tmp_path / "again"]
     done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert f"`tunexfer search {tmp_path / 'again/replay.yaml'} --store NEW_FOLDER`" in done.stdout
+
+
+def test_the_winner_of_a_target_is_exported_by_the_targets_name(tmp_path: Path) -> None:
+    """Trial 1 has the best scores of `intent`; the other target has no validation scores to win by."""
+    objective = {"maximize": "mean", "split": "validation", "languages": "all"}
+    plan = {**made_up.PLAN, "identity": {**made_up.PLAN["identity"], "objective": objective}}
+    folder = StudyFolder(tmp_path / "toy")
+    with Record.drive(folder, plan) as record:
+        made_up.run(record, made_up.trial(0, phase="baseline", of=made_up.chain()), 50.0)
+        made_up.run(record, made_up.trial(1), 53.0)
+        made_up.run(record, made_up.trial(2, of=made_up.chain(stages=2)), 52.0)
+    assert find_trial(folder, None, "intent").trial.number == 1
+    with pytest.raises(StudyError, match=r"no trial has won target 'intnt'.*winner: intent\. Did you mean 'intent'\?"):
+        find_trial(folder, None, "intnt")
+    command = ["export", str(folder.path), "--format", "replay", "--to", str(tmp_path / "again"), "--target", "intent"]
+    refused = CliRunner().invoke(app, [*command, "--trial", "2"])
+    assert "leave --trial out" in str(refused.exception)

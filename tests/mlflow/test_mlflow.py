@@ -144,6 +144,42 @@ def test_a_failed_trial_that_succeeds_later_keeps_its_run(folder: StudyFolder) -
     assert runs["2"].data.metrics["objective"] == 54.0
 
 
+def test_a_trial_that_a_rule_stopped_has_a_run_with_the_reason_and_what_it_saved(folder: StudyFolder) -> None:
+    with Record.drive(folder, PLAN) as record:
+        record.begin(trial(5))
+        reason = Failure(kind="user", message="stopped after 1 of 3 jobs")
+        stopped = TrialResult(trial=trial(5), state="stopped", started=0.0, seconds=1.0, failure=reason, saved=41.5)
+        record.finish(stopped)
+        record.begin(trial(6))
+        record.finish(replace(stopped, trial=trial(6), failure=None))  # interrupted: the next search runs it again
+    for _ in range(2):
+        assert mirror(folder) == []
+    runs = runs_of(client_of(folder))
+    assert "6" not in runs
+    assert runs["5"].info.status == "KILLED"
+    assert runs["5"].data.tags["tunexfer.reason"] == "stopped after 1 of 3 jobs"
+    assert runs["5"].data.metrics == {"saved_seconds": 41.5}
+
+
+def test_the_parent_run_has_the_winner_of_each_target_and_the_front(folder: StudyFolder) -> None:
+    objective = {"maximize": "mean", "minimize": "device_seconds", "split": "validation", "languages": "all"}
+    plan = PLAN | {"identity": {**PLAN["identity"], "objective": objective}}
+    other = StudyFolder(folder.path.parent / "front")
+    with Record.drive(other, plan) as record:
+        for number, seconds in ((0, 10.0), (1, 20.0)):
+            of = trial(number, phase="search" if number else "baseline", of=chain(stages=number))
+            record.begin(of)
+            own = TrialResult(trial=of, state="complete", started=0.0, seconds=1.0, objective=50.0 + number)
+            goals = {"mean": 50.0 + number, "device_seconds": seconds}
+            record.finish(replace(own, goals=goals, scores=scores(of.chain, 50.0 + number)))
+    assert mirror(other) == []
+    runs = runs_of(client_of(other), "front")
+    parent = runs["parent"].data
+    assert parent.tags["tunexfer.front"] == "1, 0"
+    assert (parent.metrics["winner/intent/trial"], parent.metrics["winner/intent/gain"]) == (1.0, 1.0)
+    assert runs["1"].data.metrics["goal/device_seconds"] == 20.0
+
+
 def test_the_details_of_a_failure_are_a_file(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "runs" / "toy")
     failure = Failure(kind="bug", message="KeyError: 'x'", detail="Traceback (most recent call last): ...")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from made_up_study import MadeUp
 
 from tunexfer import Study
-from tunexfer.report.answer import answer
+from tunexfer.report.answer import FRONT, WINNERS, answer, section
 from tunexfer.report.languages import candidates
 
 
@@ -34,6 +35,17 @@ def test_the_answer_begins_with_the_findings_and_ends_with_their_warnings(tmp_pa
     assert sentences[: len(expected)] == [f"made_up: {expected[0]}", *expected[1:]]
     assert tuple(sentences[-len(study.findings.warnings) :]) == study.findings.warnings
     assert sentences[-1] == "1 trial failed (3): it broke"
+
+
+def test_the_report_has_the_winner_of_each_target_and_their_mean(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=8, rows=4).write(tmp_path))
+    made = section([study])
+    table = made.tables[WINNERS].set_index("target")
+    assert list(table.index) == [*study.findings.best_per_target, "mean over targets"]
+    own = table.drop(index="mean over targets")
+    assert table.loc["mean over targets", "delta"] == pytest.approx(own["delta"].mean())
+    assert (own["score"] - own["baseline"]).tolist() == pytest.approx(own["delta"].tolist())
+    assert FRONT not in made.tables
 
 
 def test_a_study_without_a_baseline_has_nothing_to_compare_with(tmp_path: Path) -> None:

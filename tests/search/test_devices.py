@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import drive
 import pytest
 from fake_executor import CONTENTS, FakeExecutor
 
+from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
 from tunexfer.search import jobs
 from tunexfer.search.ray_tune import SearchOptions, run_search
+from tunexfer.search.stopping import Standing
 from tunexfer.store import StageStore
 
 pytestmark = pytest.mark.slow
@@ -65,7 +68,13 @@ def search(root: Path, *listeners: Listener, step_s: float = 0.0, **options: Any
 
 
 def test_a_rule_stops_trials_on_devices_and_what_they_trained_stays(tmp_path: Path) -> None:
-    record = search(tmp_path, rule=lambda standing: "no good" if standing.scores else None)
+    asked: Counter[Chain] = Counter()
+
+    def after_the_first_job(standing: Standing) -> str | None:
+        asked[standing.chain] += 1  # a rule is asked when a trial begins, then after each job
+        return "no good" if asked[standing.chain] == 2 else None
+
+    record = search(tmp_path, rule=after_the_first_job)
     assert [result.state for result in record.ended] == ["complete", "stopped", "stopped", "stopped"]
     stages = [job.key for result in record.ended for job in result.jobs if job.name == "intermediate"]
     assert len(stages) == 3

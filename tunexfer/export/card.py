@@ -64,10 +64,12 @@ def write_card(
     rows: Rows,
     folders: Sequence[ExportedTarget],
     checkpoint: Path,
+    won: str | None = None,
 ) -> None:
     """Write `README.md`: metadata as the Hugging Face hub reads it, then the card.
 
     checkpoint: the encoder's folder; a model card in it gives the encoder's licence and base model
+    won:        the target that the trial was chosen for, if it is not the best trial of all
     """
     chain, record, identity = result.trial.chain, Record(study), read_plan(study)["identity"]
     trained: dict[str, list[str]] = {}
@@ -84,7 +86,7 @@ def write_card(
         lengths=sorted({tasks[target.task].max_length for target in chain.targets}),
         licences=sorted({tasks[name].licence for name in trained}), about=rows.suite.about,
         objective=Objective.model_validate(identity["objective"]), precision=identity["precision"],
-        n_best=N_BEST, max_answer=MAX_ANSWER, **_selection(record, result),
+        n_best=N_BEST, max_answer=MAX_ANSWER, won=won, **_selection(record, result),
     )  # fmt: skip
     data = _metadata(f"{study.name} trial {result.trial.number}", chain, tasks, trained, scores)
     data.base_model = encoder["base_model"]

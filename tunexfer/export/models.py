@@ -43,7 +43,7 @@ def export_transformers(
     number: of the trial; None for the best one
     to:     a folder that isn't there yet, or is empty
     cache:  the user's cache folder
-    only:   the target to write; every one if not given
+    only:   the target that the trial won, which is then the only one written; every one if not given
     returns: the trial's number and the folders, in the order of the chain's targets
     raises: StudyError, if there is no such trial, its models are no longer in the store, or `to` isn't empty
     """
@@ -67,7 +67,7 @@ def export_transformers(
             folders.append(
                 _write_target(draft, target, task, chain.encoder.pooling, checkpoint, trained, names[target.name])
             )
-        write_card(draft, study, result, rows, folders, checkpoint)
+        write_card(draft, study, result, rows, folders, checkpoint, only)
         write_replay(study, result.trial, draft)
         write_manifest(draft, study, result, store, folders, encoder_content(checkpoint, cache))
     return result.trial.number, folders

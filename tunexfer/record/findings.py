@@ -233,9 +233,11 @@ def _sentences(findings: Findings) -> Iterator[str]:
     if "languages" in findings.objective:
         yield _selection(findings.objective)
     if best["fresh_seeds"]:
+        dropped = sum(chain["seeds"] < best["fresh_seeds"] for chain in findings.confirmation)
+        fewer = f" {_counted(dropped, 'chain')} left the race after fewer seeds." if dropped else ""
         yield (
             f"Of the {len(findings.confirmation) + 1} confirmed chains, baseline included, it has the highest mean "
-            f"objective over {_counted(best['fresh_seeds'], 'fresh seed')}."
+            f"objective over {_counted(best['fresh_seeds'], 'fresh seed')}.{fewer}"
         )
     confirmed = next((chain for chain in findings.confirmation if chain["trial"] == shown["trial"]), None)
     for name, target in findings.targets.items():
