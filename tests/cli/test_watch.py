@@ -16,6 +16,7 @@ import pytest
 from record.made_up import PLAN, chain, run, study, trial
 from rich.console import Console
 
+from tunexfer import Study
 from tunexfer.cli.live import watch
 from tunexfer.cli.live_table import LiveTable
 from tunexfer.core.files import StudyFolder
@@ -273,3 +274,14 @@ def test_watching_needs_neither_torch_nor_ray(folder: StudyFolder) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "set()\n")
     assert done.stdout.endswith("toy has finished.\n")
+
+
+def test_a_study_that_ends_by_itself_misses_the_trials_that_were_begun(folder: StudyFolder) -> None:
+    with Record.drive(folder, PLAN | {"search": {"trials": "auto"}}) as record:
+        record.begin(trial(5))
+    table = LiveTable.read(folder.path)
+    assert (table.state, table.missing) == ("stopped", 1)
+    assert table.headline.startswith("toy: 4 trials · best objective")
+    assert (
+        Study.load(folder.path).status().startswith("toy: 4 trials are complete. It is not running; trials missing: 1.")
+    )

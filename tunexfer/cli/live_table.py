@@ -107,7 +107,7 @@ class LiveTable:
                 news.append(trial)
         read = {number: read_progress(self.folder.trial(number).progress) for number in self.begun}
         self.progress = {number: progress for number, progress in read.items() if progress}
-        self.missing = trials_missing(self._plan, self.results.values())
+        self.missing = trials_missing(self._plan, self.results.values(), len(self.begun))
         self.state, self._reason = read_state(self.folder, self.missing)
         return news
 
@@ -120,10 +120,11 @@ class LiveTable:
     @property
     def headline(self) -> str:
         """The number of complete trials, the best objective, and the time left."""
-        parts = [f"{len(self._complete())} of {self.wanted} trials"]
+        of = "" if self.wanted is None else f" of {self.wanted}"
+        parts = [f"{len(self._complete())}{of} trials"]
         if best := self.best:
             parts.append(f"best objective {best.objective:.2f} (trial {best.trial.number})")
-        if recent := self._fresh[-10:]:
+        if (recent := self._fresh[-10:]) and self.wanted is not None:
             pace = (time.time() - min(result.started for result in recent)) / len(recent)
             left = max(self.missing, 0) * pace
             parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")

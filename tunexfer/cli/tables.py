@@ -18,7 +18,6 @@ from tunexfer.data.rows import Rows
 from tunexfer.export.xtreme_scores import score_table
 from tunexfer.plan.cost import Estimate
 from tunexfer.plan.plan import Plan
-from tunexfer.record.folder import trials_wanted
 from tunexfer.tasks.suite import SPLITS, Suite
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ def _estimates(plan: Plan, estimate: Estimate | None) -> list[str]:
     if seconds is None:
         lines.append("time: unknown until a stage has been trained and the baseline scored")
     else:
-        trials = trials_wanted(plan.as_dict())
+        trials = plan.trials + (plan.confirmation_cost.chains if plan.confirm else 0)
         lines.append(
             f"time: about {_time(seconds)} for {trials} trials one after the other, from an empty store "
             f"({estimate.step_seconds:.2f} s per step, {estimate.scoring_seconds:.0f} s to score a trial)"
@@ -254,8 +253,9 @@ def show_summary(findings: Findings, console: Console, *, folder: Path, state: s
     trials, steps = findings.trials, findings.steps
     counts = ", ".join(f"{trials[state]} {state}" for state in ("complete", "failed", "stopped") if trials[state])
     confirming = f", {trials['confirm']} for confirmation" if trials["confirm"] else ""
+    of = "" if trials["wanted"] == "auto" else f" of {trials['wanted']}"
     line = (
-        f"{folder.name}: {state}; {counts or 'no'} of {trials['wanted']} trials{confirming}; "
+        f"{folder.name}: {state}; {counts or 'no'}{of} trials{confirming}; "
         f"{steps['trained']} steps trained, {steps['reused']} reused; {seconds:.0f} s"
     )
     for text in (line, findings.headline, *findings.sentences):

@@ -49,25 +49,28 @@ def read_plan(folder: StudyFolder) -> dict[str, Any]:
         ) from error
 
 
-def trials_wanted(plan: Mapping[str, Any]) -> int:
+def trials_wanted(plan: Mapping[str, Any]) -> int | None:
     """Return the number of trials that a study is to have, those of its confirmation included if none is dropped.
 
-    plan: as `plan.yaml` has it
+    plan:    as `plan.yaml` has it
+    returns: None for `trials: auto`
     """
-    confirm = plan.get("confirm")
-    return int(plan["search"]["trials"]) + ((confirm["top"] + 1) * confirm["seeds"] if confirm else 0)
+    trials, confirm = plan["search"]["trials"], plan.get("confirm")
+    return None if trials == "auto" else int(trials) + ((confirm["top"] + 1) * confirm["seeds"] if confirm else 0)
 
 
-def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult]) -> int:
+def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begun: int = 0) -> int:
     """Count the trials that are still to be run, without those that a rule stopped and chains dropped in confirmation.
 
     plan:    as `plan.yaml` has it
     results: of the trials that have ended
+    begun:   trials that have not ended; with `trials: auto`, only these are known to be missing
     """
     ended = list(results)
     own = [result for result in ended if result.trial.phase != "confirm"]
     over = [result for result in own if result.state == "complete" or (result.state == "stopped" and result.failure)]
-    missing = int(plan["search"]["trials"]) - len(over)
+    wanted = plan["search"]["trials"]
+    missing = begun if wanted == "auto" else int(wanted) - len(over)
     if not (confirm := plan.get("confirm")):
         return missing
     seeds = Counter(r.trial.chain for r in ended if r.trial.phase == "confirm" and r.state == "complete")

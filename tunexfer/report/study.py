@@ -93,9 +93,10 @@ class Study:
         if not self.plan:
             return f"{self.name}: {complete} trials are complete; how many were planned is unknown."
         planned = trials_wanted(self.plan)
-        missing = trials_missing(self.plan, self.ended)
+        missing = trials_missing(self.plan, self.ended, len(self._trials) - len(self._ended))
         words = state_in_words("It", missing, *read_state(self.folder, missing))
-        return f"{self.name}: {complete} of {planned} trials are complete. {words}"
+        of = "" if planned is None else f" of {planned}"
+        return f"{self.name}: {complete}{of} trials are complete. {words}"
 
     @property
     def suite(self) -> str | None:
