@@ -98,15 +98,22 @@ def units_of(plan: Plan, contents: Contents) -> Iterator[tuple[str, int, Unit]]:
 
 def train(lines: Sequence[tuple[Job, ...]], prepared: Mapping[str, Path], store: str) -> None:
     """Run the jobs of a unit whose results the store lacks, and note the CPU seconds of each."""
-    executor = _executor(prepared, store)
+    executor, noted = _executor(prepared, store), seconds_of(Path(store))
     for *line, job in lines:
         started = time.process_time()
         result = executor.run(job, line)
-        # The first job of a process loads the encoder as well, which the job's own clock leaves out
-        seconds = min(time.process_time() - started, result.seconds)
-        if not result.reused:
+        # The first job of a process loads the encoder as well, which the job's own clock leaves out. That clock's time
+        # is also the best there is for a job whose process was killed before its time was noted.
+        seconds = result.seconds if result.reused else min(time.process_time() - started, result.seconds)
+        if job.key not in noted:
             with (Path(store) / SECONDS).open("a") as file:
                 file.write(json.dumps([job.key, round(seconds, 3)]) + "\n")
+
+
+def seconds_of(store: Path) -> dict[str, float]:
+    """Read the CPU seconds of the jobs: key -> seconds."""
+    file = store / SECONDS
+    return dict(map(json.loads, file.read_text().splitlines())) if file.exists() else {}
 
 
 _EXECUTORS: dict[str, Any] = {}
@@ -120,9 +127,8 @@ def _executor(prepared: Mapping[str, Path], store: str) -> Any:
 
 
 def rows_of(plan: Plan, store: StageStore, contents: Contents) -> Iterator[dict[str, Any]]:
-    """Yield the table's rows for all jobs that the store holds."""
-    lines = (store.root / SECONDS).read_text().splitlines()
-    seconds = dict(json.loads(line) for line in lines)
+    """Yield the table's rows for all jobs that are done."""
+    seconds = seconds_of(store.root)
     for option, seed, unit in units_of(plan, contents):
         targets = {
             job.key: (target.name, setting_text(target))
@@ -132,11 +138,10 @@ def rows_of(plan: Plan, store: StageStore, contents: Contents) -> Iterator[dict[
             if job.target == target or job.stage == target.stage is not None
         }
         for key, (*_, job) in unit.items():
-            facts = store.metadata(key)
-            if facts is None:
+            if key not in seconds:  # not trained, or a moment ago
                 continue
-            if key not in seconds:
-                raise SystemExit(f"{option}, {job}: trained, but its time was not noted. Delete its entry {key}.")
+            facts = store.metadata(key)
+            assert facts, "its time is noted once its result is stored"
             target, setting = targets.get(key, ("-", "-"))
             row = {"kind": job.kind, "stage": option, "target": target, "setting": setting, "seed": seed}
             row |= {"seconds": seconds[key], "key": key}
