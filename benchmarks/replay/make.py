@@ -4,9 +4,10 @@
     python benchmarks/replay/make.py --processes 0     write the table of what is trained so far
 
 The targets of a chain depend on each other only through its stage, so every stage option with every setting of every
-target is the whole space: 25 stages and 25 x 9 target trainings stand for 1,350 chains. Each process runs the jobs of
+target is the whole space: S stage options and 9 S target trainings stand for 54 S chains. Each process runs the jobs of
 one stage option after another, one thread each, and puts the results into a stage store: a run that was killed
-continues where it was. The space's own seed comes first; then every third stage option is trained with two more.
+continues where it was. The space's own seed comes first; then every third stage option is trained with two more. The
+table in the repository has the first seed alone.
 
 Columns of the table, one row for each training and one for each metric of each evaluation:
 
@@ -128,11 +129,11 @@ def _executor(prepared: Mapping[str, Path], store: str) -> Any:
 
 def rows_of(plan: Plan, store: StageStore, contents: Contents) -> Iterator[dict[str, Any]]:
     """Yield the table's rows for all jobs that are done."""
-    seconds = seconds_of(store.root)
+    seconds, options = seconds_of(store.root), options_of(plan)
     for option, seed, unit in units_of(plan, contents):
         targets = {
             job.key: (target.name, setting_text(target))
-            for chain in options_of(plan)[option]
+            for chain in options[option]
             for job in jobs_of(chain, seed=seed, contents=contents)
             for target in chain.targets
             if job.target == target or job.stage == target.stage is not None
