@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -30,11 +30,19 @@ COMMANDS: dict[str, click.Command] = get_command(app).commands  # type: ignore[a
 FOLDERS = ("tunexfer", "starter", "search_spaces", "benchmarks", "experiments", "monitoring", "docs")
 UNLISTED = {"__init__.py", "LICENSE", "py.typed"}
 
+
+def block(model: type[BaseModel], field: str) -> type[BaseModel]:
+    """Find the model of a field's value, or of the items of its list."""
+    annotation = model.model_fields[field].annotation
+    types = [part for part in (annotation, *get_args(annotation)) if isinstance(part, type)]
+    return next(part for part in types if issubclass(part, BaseModel))
+
+
 SPACE_KEYS: dict[str, tuple[type[BaseModel], ...]] = {
     "The file": (space_file.SpaceFile,),
-    "Encoder": (recipe.EncoderRecipe,),
+    "Encoder": (block(recipe.Recipe, "encoder"),),
     "Stages": (recipe.StageRecipe,),
-    "Mixing": (recipe.Mixing, recipe.Temperature, recipe.Proportional),
+    "Mixing": (recipe.Mixing, block(recipe.Mixing, "temperature"), block(recipe.Mixing, "proportional")),
     "Targets": (recipe.TargetRecipe,),
     "Objective": (Objective,),
     "Search": (space_file.Search, space_file.Budget),
@@ -50,7 +58,7 @@ SUITE_KEYS: dict[str, type[BaseModel]] = {
     "Keys of a task": suite.TaskBlock,
     "Keys of `hub`": suite.HubRows,
     "Keys of `read`": suite.ReadOptions,
-    "Keys of a part": suite.Part,
+    "Keys of a part": block(suite.TaskBlock, "parts"),
     "Keys of `recipe`": suite.Defaults,
 }
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tunexfer.cli.main import app
 from tunexfer.errors import StudyError
-from tunexfer.report.compare import Compared, compare_studies, view
+from tunexfer.report.compare import compare_studies, view
 from tunexfer.report.study import Study
 
 SMALL: dict[str, Any] = {"trials": 4, "rows": 40, "targets": ("intent", "slots"), "languages": ("en", "de", "sw")}
@@ -22,7 +22,7 @@ def study(runs: Path, name: str, **how: Any) -> Study:
     return Study.load(MadeUp(**(SMALL | {"name": name} | how)).write(runs))
 
 
-def shown(compared: Compared) -> str:
+def shown(compared: Any) -> str:
     console = Console(width=160)
     with console.capture() as capture:
         console.print(view(compared))

@@ -31,9 +31,9 @@ from tunexfer.errors import DataError, TrialFailed
 from tunexfer.tasks.kinds.base import IGNORE_INDEX
 from tunexfer.training.collate import collate
 from tunexfer.training.encoder import PlanEncoder
-from tunexfer.training.masking import LanguageHead, Masking, language_head
+from tunexfer.training.masking import Masking, language_head
 from tunexfer.training.model import Model
-from tunexfer.training.train import Finished, train_stage
+from tunexfer.training.train import train_stage
 
 CPU = torch.device("cpu")
 SIZES: dict[str, Any] = {
@@ -282,7 +282,7 @@ def mixed(steps: int = 10, **more: Any) -> Stage:
     return dataclasses.replace(stage("match", steps=steps, **more), name="mixed", mixture=mixture)
 
 
-def train(stage: Stage, texts: Texts, encoder: PlanEncoder, prepared: Prepared, **changes: Any) -> Finished:
+def train(stage: Stage, texts: Texts, encoder: PlanEncoder, prepared: Prepared, **changes: Any) -> Any:
     recipe = dataclasses.replace(texts.encoder, freeze_embeddings=changes.pop("freeze", False))
     arguments: dict[str, Any] = {"parent": encoder.start, "seed": 1, "device": CPU} | changes
     return train_stage(stage, encoder=encoder, recipe=recipe, prepared=prepared, **arguments)
@@ -292,13 +292,13 @@ def test_a_fifth_of_the_batches_is_text(
     texts: Texts, encoder: PlanEncoder, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    loss = LanguageHead.loss
+    hide = Masking.__call__
 
-    def recording(self: LanguageHead, logits: Tensor, batch: Any, smoothing: float) -> Tensor:
-        seen.append(len(batch["labels"]))
-        return loss(self, logits, batch, smoothing)
+    def recording(self: Masking, batch: Any, number: int) -> dict[str, Tensor]:
+        seen.append(len(batch["input_ids"]))
+        return hide(self, batch, number)
 
-    monkeypatch.setattr(LanguageHead, "loss", recording)
+    monkeypatch.setattr(Masking, "__call__", recording)
     trained = train(mixed(steps=20), texts, encoder, prepared).trained
     assert seen == [8] * 4
     assert trained.heads.keys() == {"match"}  # the next stage begins with the checkpoint's head again

@@ -8,7 +8,7 @@ from transformers import AutoModel, BertConfig
 
 from tunexfer.tasks.suite import TaskBlock
 from tunexfer.training.encoder import PlanEncoder
-from tunexfer.training.model import ChoiceHead, Model, SpanHead, TokenHead, Trained, mean_vector, new_heads
+from tunexfer.training.model import HEADS, Model, Trained, mean_vector, new_heads
 
 CPU = torch.device("cpu")
 CONFIG = BertConfig(hidden_size=8)
@@ -33,7 +33,7 @@ def test_a_new_head_depends_on_its_seed_and_name_and_not_on_the_others() -> None
 
 
 def test_options_of_one_row_are_scored_against_each_other() -> None:
-    head = ChoiceHead(8, 0, 0.0)
+    head = HEADS["choice"](8, 0, 0.0)
     pooled = torch.randn(5, 8)
     batch = {"options": torch.tensor([[True, True, True], [True, True, False]]), "labels": torch.tensor([2, 0])}
     logits = head.logits(pooled[:, None], pooled, batch)
@@ -47,7 +47,7 @@ def test_options_of_one_row_are_scored_against_each_other() -> None:
 
 
 def test_pieces_without_a_tag_count_for_nothing() -> None:
-    head = TokenHead(8, 3, 0.0)
+    head = HEADS["token"](8, 3, 0.0)
     hidden = torch.randn(1, 3, 8)
     logits = head.logits(hidden, hidden[:, 0], {})
     loss = head.loss(logits, {"labels": torch.tensor([[-100, 2, -100]])}, 0.0)
@@ -59,7 +59,7 @@ def test_an_answer_is_not_looked_for_in_padding() -> None:
     mask = torch.tensor([[1, 1, 0, 0]])
     batch = {"start": torch.tensor([0]), "end": torch.tensor([1]), "attention_mask": mask}
     # one of two equal places, twice: ln 2; with the padding it would be ln 4
-    assert SpanHead(8, 0, 0.0).loss(logits, batch, 0.0).item() == pytest.approx(0.693147, abs=1e-6)
+    assert HEADS["span"](8, 0, 0.0).loss(logits, batch, 0.0).item() == pytest.approx(0.693147, abs=1e-6)
 
 
 def test_what_a_stage_leaves_is_read_back_as_it_was(pico: Pico, tmp_path: Path) -> None:

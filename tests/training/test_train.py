@@ -13,7 +13,7 @@ from tunexfer.data.prepare import Prepared
 from tunexfer.errors import TrialFailed
 from tunexfer.plan.training_fields import KNOWN, OURS
 from tunexfer.training.encoder import PlanEncoder, Weights
-from tunexfer.training.train import Finished, _StageTrainer, train_stage
+from tunexfer.training.train import _StageTrainer, train_stage
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def encoder(prepared: Prepared) -> PlanEncoder:
     return PlanEncoder(prepared, CPU)
 
 
-def train(stage: Stage, pico: Pico, encoder: PlanEncoder, prepared: Prepared, **changes: Any) -> Finished:
+def train(stage: Stage, pico: Pico, encoder: PlanEncoder, prepared: Prepared, **changes: Any) -> Any:
     recipe = dataclasses.replace(pico.encoder, freeze_embeddings=changes.pop("freeze", False))
     arguments: dict[str, Any] = {"parent": encoder.start, "seed": 1, "device": CPU} | changes
     return train_stage(stage, encoder=encoder, recipe=recipe, prepared=prepared, **arguments)

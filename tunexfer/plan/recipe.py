@@ -22,20 +22,20 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Temperature(Strict):
+class _Temperature(Strict):
     T: Annotated[float, Field(ge=1)] = 1.0
     cap: Count | None = None
 
 
-class Proportional(Strict):
+class _Proportional(Strict):
     cap: Count | None = None
 
 
 class Mixing(Strict):
     """How the shares of a stage's sources are computed; one of its fields is set."""
 
-    temperature: Temperature | None = None
-    proportional: Proportional | None = None
+    temperature: _Temperature | None = None
+    proportional: _Proportional | None = None
     fixed: dict[str, Annotated[float, Field(ge=0)]] | None = None
 
 
@@ -73,7 +73,7 @@ class TargetRecipe(Strict):
     """Languages to evaluate; targets of one task are all evaluated in the languages of any of them."""
 
 
-class EncoderRecipe(Strict):
+class _EncoderRecipe(Strict):
     name: str
     revision: str | None = None
     pooling: Pooling = "first"
@@ -83,7 +83,7 @@ class EncoderRecipe(Strict):
 class Recipe(Strict):
     """The searched part of a space file, in which every domain has been replaced by a value."""
 
-    encoder: EncoderRecipe
+    encoder: _EncoderRecipe
     stages: list[StageRecipe] = []
     targets: Annotated[list[TargetRecipe], Field(min_length=1)]
     training: dict[str, Any] = {}
@@ -130,7 +130,7 @@ def _sentence(kind: str, message: str, value: Any, loc: list[Any]) -> str:
     return f"{message[0].lower()}{message[1:]}, got {label(value)!r}"
 
 
-_MODELS = (Recipe, StageRecipe, TargetRecipe, EncoderRecipe, Mixing, Temperature)
+_MODELS = (Recipe, StageRecipe, TargetRecipe, _EncoderRecipe, Mixing, _Temperature)
 _BLOCKS = {"name", "suite", "objective", "search", "resources", "baseline", "confirm"}
 _KEYS = {name for model in _MODELS for name in model.model_fields} | _BLOCKS
 

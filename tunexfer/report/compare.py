@@ -39,7 +39,7 @@ _LEGEND = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class _Compared:
     """Two trials, A and B; every difference is B's score minus A's, in points."""
 
     runs: tuple[Run, Run]
@@ -61,7 +61,7 @@ class Compared:
         return whole.assign(verdict=ahead).rename(columns={"before": "a", "after": "b", "verdict": "ahead"})
 
 
-def compare_studies(a: Study, b: Study, trial_a: int | None = None, trial_b: int | None = None) -> Compared:
+def compare_studies(a: Study, b: Study, trial_a: int | None = None, trial_b: int | None = None) -> _Compared:
     """Compare two trials, by default each study's best, in everything that both were scored on.
 
     raises: StudyError, if a trial has no scores, or the two have no target, language and scored rows in common
@@ -88,7 +88,7 @@ def compare_studies(a: Study, b: Study, trial_a: int | None = None, trial_b: int
             f"of the same targets.\n{reasons}"
         )
     cells = set(shared.loc[same, ["target", "language"]].itertuples(index=False, name=None))
-    return Compared(
+    return _Compared(
         runs=runs,
         pairs=pairs,
         differences=_plan_differences(a, b),
@@ -189,7 +189,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def view(compared: Compared) -> RenderableType:
+def view(compared: _Compared) -> RenderableType:
     """Lay out for the terminal: the trials, how their plans differ, a table per target, and what was left out."""
     parts: list[RenderableType] = [_line(name, run) for name, run in zip("AB", compared.runs, strict=True)]
     if compared.pairs != (compared.runs,):

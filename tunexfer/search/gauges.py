@@ -35,7 +35,7 @@ AGAIN_S = 5.0
 again, and what an ended trial left behind goes by itself."""
 
 
-class Sample(NamedTuple):
+class _Sample(NamedTuple):
     """One value of a metric."""
 
     metric: str
@@ -49,7 +49,7 @@ class StudyMetrics(Listener):
     def __init__(self, record: Record) -> None:
         self.record, self._objective = record, record.objective
         self._running: dict[int, Trial] = {}
-        self._settled: list[Sample] = []
+        self._settled: list[_Sample] = []
         """Samples that change only when a trial begins or ends."""
         self._changed = True
         self._lock = threading.Lock()
@@ -77,7 +77,7 @@ class StudyMetrics(Listener):
             self._running.pop(result.trial.number, None)
             self._changed = True
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[_Sample]:
         """Return every current value. All trials are counted here, now and then, and not whenever one ends."""
         with self._lock:
             if self._changed:
@@ -92,23 +92,25 @@ class StudyMetrics(Listener):
             if self._stop.wait(AGAIN_S):
                 return
 
-    def _count(self) -> list[Sample]:
+    def _count(self) -> list[_Sample]:
         """Count the trials of the record and what they trained, reused and saved."""
         study, results = {"study": self.record.folder.name}, self.record.ended
         states = Counter({"running": len(self._running), "complete": 0, "failed": 0, "stopped": 0})
         states.update(result.state for result in results)
         stages = Counter((job.name, "reused" if job.reused else "trained") for r in results for job in r.trainings)
-        samples = [Sample("tunexfer_trials", study | {"state": state}, count) for state, count in states.items()]
+        samples = [_Sample("tunexfer_trials", study | {"state": state}, count) for state, count in states.items()]
         for (name, how), count in stages.items():
-            samples.append(Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
+            samples.append(_Sample("tunexfer_stages", study | {"stage": name, "how": how}, count))
         for name, seconds in seconds_saved(results).items():
-            samples.append(Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
+            samples.append(_Sample("tunexfer_seconds_saved", study | {"stage": name}, seconds))
         best = highest(allowed((result for result in results if result.state == "complete"), self._objective))
         if best and best.objective is not None:
-            samples.append(Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective))
+            samples.append(
+                _Sample("tunexfer_best_objective", study | {"trial": str(best.trial.number)}, best.objective)
+            )
         return samples
 
-    def _rates(self) -> Iterator[Sample]:
+    def _rates(self) -> Iterator[_Sample]:
         for number, trial in self._running.items():
             at = read_progress(self.record.folder.trial(number).progress)
             for job in at.running if at else ():
@@ -116,7 +118,7 @@ class StudyMetrics(Listener):
                     stage = job.name.removeprefix("train ")
                     tags = {"study": self.record.folder.name, "trial": str(number), "stage": stage}
                     rate = job.steps_per_second * _batch_size(trial.chain, stage)
-                    yield Sample("tunexfer_rows_per_second", tags, rate)
+                    yield _Sample("tunexfer_rows_per_second", tags, rate)
 
 
 def _batch_size(chain: Chain, stage: str) -> int:

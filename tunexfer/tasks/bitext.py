@@ -22,14 +22,14 @@ X_BLOCK, Y_BLOCK = 1024, 2048
 Vectors = NDArray[np.float32]
 
 
-class Neighbours(NamedTuple):
+class _Neighbours(NamedTuple):
     similarity: Vectors
     """Inner products with the K nearest on the other side, highest first, shape (N, K)."""
     indices: NDArray[np.int64]
     """Indices of those neighbours, shape (N, K)."""
 
 
-class Mined(NamedTuple):
+class _Mined(NamedTuple):
     """Pairs by falling score; no sentence occurs twice."""
 
     x: NDArray[np.int64]
@@ -37,7 +37,7 @@ class Mined(NamedTuple):
     score: NDArray[np.float64]
 
 
-def mine(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> Mined:
+def mine(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> _Mined:
     """Find the pairs with a positive ratio margin, matched greedily from the highest down.
 
     x, y: shapes (X, W) and (Y, W), of length 1
@@ -53,7 +53,7 @@ def mine(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> Mined:
     ys = np.concatenate([x_best, np.arange(len(y))])
     scores = np.concatenate([x_score, y_score])
     chosen = _greedy(xs, ys, scores)
-    return Mined(xs[chosen], ys[chosen], scores[chosen])
+    return _Mined(xs[chosen], ys[chosen], scores[chosen])
 
 
 def tune_threshold(scores: Sequence[float], right: Sequence[bool], gold: int) -> float:
@@ -87,7 +87,7 @@ def unrepeated(sentences: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
     return {sentence: name for sentence, name in zip(sentences, ids, strict=True) if counts[sentence] == 1}
 
 
-def nearest(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> tuple[Neighbours, Neighbours]:
+def nearest(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> tuple[_Neighbours, _Neighbours]:
     """Find each sentence's K nearest on the other side, exactly, both ways in one pass over the similarities.
 
     As many threads as the matrix product may use multiply and search blocks of their own. Ties go to the sentence with
@@ -113,7 +113,7 @@ def nearest(x: Vectors, y: Vectors, k: int = NEIGHBOURS) -> tuple[Neighbours, Ne
     threads = max((library["num_threads"] for library in product.info()), default=1)
     with product.limit(limits=1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(compare, range(0, len(x), X_BLOCK)))
-    return Neighbours(of_x.similarity, of_x.indices), Neighbours(of_y.similarity, of_y.indices)
+    return _Neighbours(of_x.similarity, of_x.indices), _Neighbours(of_y.similarity, of_y.indices)
 
 
 class _Best:
@@ -157,7 +157,7 @@ class _Best:
         self.similarity[ours], self.indices[ours] = similarity[best], theirs[best]
 
 
-def _best(neighbours: Neighbours, mean: Vectors, other_mean: Vectors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _best(neighbours: _Neighbours, mean: Vectors, other_mean: Vectors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find each sentence's neighbour with the highest ratio margin, and that margin."""
     around = (mean[:, None] + other_mean[neighbours.indices]) / 2
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -33,7 +33,7 @@ class Provider(Protocol):
         """
 
 
-class SuiteProvider(Provider, Protocol):
+class _SuiteProvider(Provider, Protocol):
     """A suite file and the folder of its rows, which the file names as its root: `installed:NAME`."""
 
     @property
@@ -45,9 +45,9 @@ def installed_suites() -> list[str]:
     return sorted(entry_points(group=SUITES).names)
 
 
-def suite_provider(name: str) -> SuiteProvider | None:
+def suite_provider(name: str) -> _SuiteProvider | None:
     """Return the provider of the suite `name`, or None if no installed package provides it."""
-    provider: SuiteProvider | None = _load(SUITES, name)
+    provider: _SuiteProvider | None = _load(SUITES, name)
     return provider
 
 

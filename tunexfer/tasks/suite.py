@@ -77,7 +77,7 @@ class HubRows(_Block):
         return "/" in self.path and not Path(self.path).is_dir()
 
 
-class Part(_Block):
+class _Part(_Block):
     """Some of a task's rows, from another place or in another form; fields that are left out are the task's."""
 
     files: str | None = None
@@ -133,7 +133,7 @@ class TaskBlock(_Block):
     """What `{split}` stands for, if it isn't our own name of the split. Where neither `files` nor `where` have
     `{split}`, it names the one split that the rows are."""
     hub: HubRows | None = None
-    parts: list[Part] = []
+    parts: list[_Part] = []
     """Several places whose rows make up one task, with one head: several sets, or another one in each language."""
     codes: dict[str, str] = {}
     """What `{code}` stands for, per language, if the data has names of its own for languages."""

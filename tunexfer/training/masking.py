@@ -66,7 +66,7 @@ class _Places:
         return self._mask
 
 
-class LanguageHead(Head):
+class _LanguageHead(Head):
     """What transformers' masked language model puts on its encoder; logits (M, N): M hidden pieces, N to choose from.
 
     These are the stage's pieces, not all of the checkpoint's: those of every text the stage trains on, whatever else
@@ -91,7 +91,7 @@ class LanguageHead(Head):
         return cross_entropy(logits, hidden, reduction="sum", label_smoothing=smoothing) / max(1, len(hidden))
 
 
-def language_head(encoder: PlanEncoder, prepared: Prepared, pieces: Pieces) -> LanguageHead:
+def language_head(encoder: PlanEncoder, prepared: Prepared, pieces: Pieces) -> _LanguageHead:
     """The checkpoint's head for these pieces, on the encoder that is loaded with them.
 
     A checkpoint without one gets a fresh one, the same for every seed.
@@ -116,7 +116,7 @@ def language_head(encoder: PlanEncoder, prepared: Prepared, pieces: Pieces) -> L
     output: Any = model.get_output_embeddings()
     if output.weight.is_meta:
         output.weight = encoder.module.get_input_embeddings().weight
-    return LanguageHead(model)
+    return _LanguageHead(model)
 
 
 class _AlreadyEncoded(nn.Module):

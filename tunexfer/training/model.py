@@ -36,7 +36,7 @@ class Head(nn.Module):
         return cross_entropy(logits.flatten(0, -2), batch["labels"].flatten(), label_smoothing=smoothing)
 
 
-class SentenceHead(Head):
+class _SentenceHead(Head):
     """dropout, dense, tanh, dropout, linear on the pooled vector; logits (B, L)."""
 
     def __init__(self, width: int, labels: int, dropout: float) -> None:
@@ -50,7 +50,7 @@ class SentenceHead(Head):
         return scores
 
 
-class ChoiceHead(SentenceHead):
+class _ChoiceHead(_SentenceHead):
     """One score per option, each option a sequence of its own; logits (rows, O), -inf where a row has fewer."""
 
     def __init__(self, width: int, labels: int, dropout: float) -> None:
@@ -62,7 +62,7 @@ class ChoiceHead(SentenceHead):
         return torch.full(there.shape, -torch.inf, device=scores.device).masked_scatter(there, scores)
 
 
-class TokenHead(Head):
+class _TokenHead(Head):
     """dropout, linear on every piece; logits (B, P, L)."""
 
     def __init__(self, width: int, labels: int, dropout: float) -> None:
@@ -74,7 +74,7 @@ class TokenHead(Head):
         return scores
 
 
-class SpanHead(Head):
+class _SpanHead(Head):
     """linear to start and end of the answer on every piece; logits (B, P, 2)."""
 
     def __init__(self, width: int, labels: int, dropout: float) -> None:
@@ -94,10 +94,10 @@ class SpanHead(Head):
 
 
 HEADS: dict[str, Callable[[int, int, float], Head]] = {
-    "sequence": SentenceHead,
-    "choice": ChoiceHead,
-    "token": TokenHead,
-    "span": SpanHead,
+    "sequence": _SentenceHead,
+    "choice": _ChoiceHead,
+    "token": _TokenHead,
+    "span": _SpanHead,
 }
 
 

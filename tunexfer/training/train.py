@@ -39,7 +39,7 @@ LOOK_EVERY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class _Finished:
     trained: Trained
     loss: float
     """Mean over the last `LOOK_EVERY` steps."""
@@ -57,7 +57,7 @@ def train_stage(
     seed: int,
     device: torch.device,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
-) -> Finished:
+) -> _Finished:
     """Train `stage` from `parent`. The same arguments and number of threads give the same weights, bit for bit.
 
     recipe:   how the chain uses its encoder
@@ -84,7 +84,7 @@ def train_stage(
             trainer.train()
     states = {task: {n: v.cpu().clone() for n, v in model.head(task).state_dict().items()} for task in labelled}
     trained = Trained(encoder.take(parent, pieces), states)
-    return Finished(trained=trained, loss=watch.mean, seconds=time.perf_counter() - started)
+    return _Finished(trained=trained, loss=watch.mean, seconds=time.perf_counter() - started)
 
 
 def _arguments(stage: Stage, prepared: Prepared, seed: int, device: torch.device, scratch: str) -> TrainingArguments:

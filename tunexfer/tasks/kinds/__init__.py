@@ -2,23 +2,17 @@
 
 import pyarrow as pa
 
+from tunexfer.tasks.kinds import classification, extractive_qa, masked_lm, mining, multiple_choice, retrieval, tagging
 from tunexfer.tasks.kinds.base import Kind
-from tunexfer.tasks.kinds.classification import Classification
-from tunexfer.tasks.kinds.extractive_qa import ExtractiveQA
-from tunexfer.tasks.kinds.masked_lm import MaskedLM
-from tunexfer.tasks.kinds.mining import Mining
-from tunexfer.tasks.kinds.multiple_choice import MultipleChoice
-from tunexfer.tasks.kinds.retrieval import Retrieval
-from tunexfer.tasks.kinds.tagging import Tagging
 
 KINDS: dict[str, Kind] = {
-    "classification": Classification(),
-    "multiple_choice": MultipleChoice(),
-    "extractive_qa": ExtractiveQA(),
-    "tagging": Tagging(),
-    "retrieval": Retrieval(),
-    "mining": Mining(),
-    "masked_lm": MaskedLM(),
+    "classification": classification.KIND,
+    "multiple_choice": multiple_choice.KIND,
+    "extractive_qa": extractive_qa.KIND,
+    "tagging": tagging.KIND,
+    "retrieval": retrieval.KIND,
+    "mining": mining.KIND,
+    "masked_lm": masked_lm.KIND,
 }
 
 ROWS_SCHEMA = pa.schema(

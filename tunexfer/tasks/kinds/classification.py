@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tunexfer.tasks.suite import TaskBlock
 
 
-class Classification(Kind):
+class _Classification(Kind):
     name = "classification"
     head = "sequence"
     schema = canonical(("text", pa.string()), ("text_pair", pa.string()), ("label", pa.int64()))
@@ -50,3 +50,6 @@ class Classification(Kind):
     def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
         [(_, output)] = scored
         return Answer.choice(task.labels[row["label"]], task.labels[int(np.argmax(output))])
+
+
+KIND = _Classification()

@@ -33,7 +33,7 @@ MAX_ANSWER = 30
 """Maximum number of pieces of an answer."""
 
 
-class ExtractiveQA(Kind):
+class _ExtractiveQA(Kind):
     name = "extractive_qa"
     head = "span"
     schema = canonical(
@@ -115,6 +115,9 @@ class ExtractiveQA(Kind):
         gold = [answer["text"] for answer in row["answers"]]
         exact, f1 = answer_scores(prediction, gold, normaliser(task.answer_language_rules, language))
         return Answer(gold, prediction, {"em": exact, "f1": f1})
+
+
+KIND = _ExtractiveQA()
 
 
 def _answers(content: Any, column: str | list[str]) -> list[dict[str, Any]]:

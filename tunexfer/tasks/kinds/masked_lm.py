@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tunexfer.tasks.suite import TaskBlock
 
 
-class MaskedLM(Kind):
+class _MaskedLM(Kind):
     name = "masked_lm"
     head = "language"
     schema = canonical(("text", pa.string()))
@@ -41,3 +41,6 @@ class MaskedLM(Kind):
             {"row": index, "input_ids": ids, "special": [piece in special for piece in ids]}
             for index, ids in enumerate(truncated(tokenizer, [row["text"] for row in rows], task.max_length))
         ]
+
+
+KIND = _MaskedLM()

@@ -40,7 +40,7 @@ Pair = tuple[str, str]
 """The ids of a foreign and an English sentence."""
 
 
-class Mining(Kind):
+class _Mining(Kind):
     """A row is a pair of translations, or one sentence that has no translation on the other side."""
 
     name = "mining"
@@ -90,6 +90,9 @@ class Mining(Kind):
         partners = dict(pair for pair, score in zip(mined.pairs, mined.scores, strict=True) if score >= threshold)
         for row in rows:
             yield None if row[TUNING] else _answer(row, partners, gold)
+
+
+KIND = _Mining()
 
 
 class _Mined(NamedTuple):

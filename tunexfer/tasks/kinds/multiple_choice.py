@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tunexfer.tasks.suite import TaskBlock
 
 
-class MultipleChoice(Kind):
+class _MultipleChoice(Kind):
     name = "multiple_choice"
     head = "choice"
     schema = canonical(("prompt", pa.string()), ("options", pa.list_(pa.string())), ("label", pa.int64()))
@@ -61,6 +61,9 @@ class MultipleChoice(Kind):
         """`gold` and `prediction` are the option's number, from 0."""
         [(_, output)] = scored
         return Answer.choice(row["label"], int(np.argmax(output)))
+
+
+KIND = _MultipleChoice()
 
 
 def _options(row: Row, task: TaskBlock) -> list[str]:

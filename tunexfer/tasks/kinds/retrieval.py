@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 QUERIES_AT_ONCE = 1024
 
 
-class Retrieval(Kind):
+class _Retrieval(Kind):
     name = "retrieval"
     head = None
     schema = canonical(("text", pa.string()), ("english", pa.string()))
@@ -52,3 +52,6 @@ class Retrieval(Kind):
             nearest = (english[start : start + QUERIES_AT_ONCE] @ foreign.T).argmax(axis=1)
             for index, candidate in enumerate(nearest.tolist(), start):
                 yield Answer.choice(index, candidate, place=int(places[index]))
+
+
+KIND = _Retrieval()

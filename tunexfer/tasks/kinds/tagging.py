@@ -38,7 +38,7 @@ Word = tuple[int, list[int]]
 """Position in the sentence, and pieces, at least one."""
 
 
-class Tagging(Kind):
+class _Tagging(Kind):
     name = "tagging"
     head = "token"
     schema = canonical(("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.int64())))
@@ -118,6 +118,9 @@ class Tagging(Kind):
 @lru_cache(maxsize=64)
 def _meaning(labels: tuple[str, ...], scheme: Scheme | None) -> dict[str, Tag]:
     return read_tags(labels, scheme)
+
+
+KIND = _Tagging()
 
 
 def _words(ids: list[int], word_of: list[int], count: int, unknown: int, room: int) -> list[Word]:
