@@ -65,7 +65,7 @@ def _number(value: Value, integer: bool) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class _Taken:
     """The option that a cursor took for a coordinate."""
 
     index: int
@@ -78,12 +78,12 @@ class Cursor:
 
     def __init__(self, indices: Mapping[str, int], options: Callable[[str, Coordinate], Sequence[Value]]) -> None:
         self.indices, self.options = indices, options
-        self.taken: dict[str, Taken] = {}
+        self.taken: dict[str, _Taken] = {}
         """Coordinates in the order in which they were asked for."""
 
     def ask(self, name: str, domain: Coordinate) -> Value:
         options = self.options(name, domain)
-        self.taken[name] = Taken(self.indices.get(name, 0), len(options), domain)
+        self.taken[name] = _Taken(self.indices.get(name, 0), len(options), domain)
         return options[self.taken[name].index]
 
 

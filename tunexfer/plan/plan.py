@@ -42,7 +42,7 @@ Evaluated = tuple[str, str, Split]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class _Cost:
     """The training that some chains take."""
 
     chains: int
@@ -207,7 +207,7 @@ class Plan:
             "warnings": list(self.warnings),
         }
 
-    def cost(self, chains: Iterable[Chain]) -> Cost:
+    def cost(self, chains: Iterable[Chain]) -> _Cost:
         """What training these chains takes, with and without sharing the stages they have in common."""
         distinct: dict[str, int] = {}
         count = stages_unshared = steps_unshared = 0
@@ -219,7 +219,7 @@ class Plan:
                     stages_unshared += 1
                     steps_unshared += job.steps
                     distinct[job.key] = job.steps
-        return Cost(
+        return _Cost(
             chains=count,
             stages_unshared=stages_unshared,
             stages=len(distinct),
@@ -235,16 +235,16 @@ class Plan:
             return None
         return [self.space.chain(point) for point in points] if len(points) <= MAX_GRID else None
 
-    def full_cost(self) -> Cost | None:
+    def full_cost(self) -> _Cost | None:
         """Compute the cost of the baseline and every chain of the space, or return None where there are too many."""
         chains = self.every_chain()
         return self.cost(dict.fromkeys([self.baseline[1], *chains])) if chains else None
 
     @cached_property
-    def expected_cost(self) -> Cost:
+    def expected_cost(self) -> _Cost:
         """Compute the mean cost of a random search of as many trials as planned, over `DRAWS` searches."""
         costs = [self.cost(self.random_chains(self.trials, seed)) for seed in range(DRAWS)]
-        return Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
+        return _Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
 
     @cached_property
     def confirmation_cost(self) -> Cost:
