@@ -32,7 +32,7 @@ def file_hashes(origin: Origin) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reader:
+class _Reader:
     """One format, for the blocks that have `field`, or else for files whose names end in one of `suffixes`."""
 
     rows: Callable[[Origin], Iterator[Row]]
@@ -44,7 +44,7 @@ class Reader:
     """Name of a field of `TaskBlock`."""
 
 
-def reader_of(origin: Origin) -> Reader:
+def reader_of(origin: Origin) -> _Reader:
     """Select the reader that the block names in `read: {format: ...}`, else the first one that fits.
 
     raises: DataError, if the files' suffix tells no format
@@ -199,23 +199,23 @@ def _each(read: Callable[[Path, Origin], Iterator[Row]]) -> Callable[[Origin], I
     return lambda origin: itertools.chain.from_iterable(read(file, origin) for file in origin.files)
 
 
-READERS: dict[str, Reader] = {
-    "hub": Reader(rows=hub_rows, identity=hub_identity, field="hub"),
-    "tagged": Reader(rows=tagged_rows, field="tag_files"),
-    "pairs": Reader(rows=paired_rows, field="gold_files"),
-    "parallel": Reader(rows=parallel_rows, field="english_files"),
-    "jsonl": Reader(
+READERS: dict[str, _Reader] = {
+    "hub": _Reader(rows=hub_rows, identity=hub_identity, field="hub"),
+    "tagged": _Reader(rows=tagged_rows, field="tag_files"),
+    "pairs": _Reader(rows=paired_rows, field="gold_files"),
+    "parallel": _Reader(rows=parallel_rows, field="english_files"),
+    "jsonl": _Reader(
         rows=_each(lambda file, origin: jsonl_rows(file, origin.read.encoding)), suffixes=(".jsonl", ".ndjson")
     ),
-    "json": Reader(rows=_each(lambda file, origin: json_rows(file, origin.read.encoding)), suffixes=(".json",)),
-    "parquet": Reader(rows=_each(parquet_rows), suffixes=(".parquet",)),
-    "csv": Reader(rows=_each(lambda file, origin: table_rows(file, origin.read, ",")), suffixes=(".csv",)),
-    "tsv": Reader(rows=_each(lambda file, origin: table_rows(file, origin.read, "\t")), suffixes=(".tsv", ".tab")),
-    "conllu": Reader(
+    "json": _Reader(rows=_each(lambda file, origin: json_rows(file, origin.read.encoding)), suffixes=(".json",)),
+    "parquet": _Reader(rows=_each(parquet_rows), suffixes=(".parquet",)),
+    "csv": _Reader(rows=_each(lambda file, origin: table_rows(file, origin.read, ",")), suffixes=(".csv",)),
+    "tsv": _Reader(rows=_each(lambda file, origin: table_rows(file, origin.read, "\t")), suffixes=(".tsv", ".tab")),
+    "conllu": _Reader(
         rows=_each(lambda file, origin: conllu_rows(file, origin.language, origin.read)), suffixes=(".conllu",)
     ),
-    "conll": Reader(
+    "conll": _Reader(
         rows=_each(lambda file, origin: column_rows(file, origin.read)), suffixes=(".conll", ".iob", ".iob2", ".bio")
     ),
-    "text": Reader(rows=_each(lambda file, origin: text_rows(file, origin.read.encoding))),
+    "text": _Reader(rows=_each(lambda file, origin: text_rows(file, origin.read.encoding))),
 }

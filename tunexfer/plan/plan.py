@@ -247,14 +247,14 @@ class Plan:
         return _Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
 
     @cached_property
-    def confirmation_cost(self) -> Cost:
+    def confirmation_cost(self) -> _Cost:
         """Compute the mean cost of confirming random chains and the baseline with all fresh seeds, none dropped."""
         confirm = self.confirm
         if confirm is None:
-            return Cost(chains=0, stages_unshared=0, stages=0, steps_unshared=0, steps=0)
+            return _Cost(chains=0, stages_unshared=0, stages=0, steps_unshared=0, steps=0)
         top = confirm.top * (len(self.baseline[1].targets) if self.objective.per_target else 1)
         costs = [self.cost(self.random_chains(top + 1, seed)) for seed in range(DRAWS)]
-        return Cost(
+        return _Cost(
             **{name: round(confirm.seeds * sum(asdict(c)[name] for c in costs) / DRAWS) for name in asdict(costs[0])}
         )
 

@@ -45,7 +45,7 @@ CORRELATION, CORRELATION_PAIRS = 0.3, 10.0
 pairs that this assumption weighs as much as."""
 
 
-class Similarity(NamedTuple):
+class _Similarity(NamedTuple):
     """How alike some recipes are to others."""
 
     main: Array
@@ -56,7 +56,7 @@ class Similarity(NamedTuple):
     """By all features at once, 1 of a recipe to itself; shape (rows, columns)."""
 
     @classmethod
-    def between(cls, rows: Sequence[Features], columns: Sequence[Features], names: Sequence[str]) -> Similarity:
+    def between(cls, rows: Sequence[Features], columns: Sequence[Features], names: Sequence[str]) -> _Similarity:
         """Compare recipes by the features of these names."""
         main = np.zeros((len(names), len(rows), len(columns)))
         main_own = np.zeros((len(names), len(rows)))
@@ -129,10 +129,10 @@ class Sizes:
         return np.log([MAIN] * features + [WHOLE, MAIN, WHOLE, BOTH, NOISE])
 
 
-class TargetPosterior:
+class _TargetPosterior:
     """What is believed of one target's scores: mean and standard deviation at every pair of stages and settings."""
 
-    def __init__(self, stages: Similarity, own: Similarity, data: _Observations, pending: Pending, sizes: Sizes):
+    def __init__(self, stages: _Similarity, own: _Similarity, data: _Observations, pending: _Pending, sizes: Sizes):
         """
         stages, own: of all recipes and settings to those observed or pending, in the order of `data`, then `pending`
         pending:     pairs that are being scored: they are certain to be known, and are believed to score as expected
@@ -202,7 +202,7 @@ class Recipes:
     """By target."""
 
 
-class Pending(NamedTuple):
+class _Pending(NamedTuple):
     """Pairs of stages and settings that are being scored."""
 
     stages: NDArray[np.intp]
@@ -250,10 +250,10 @@ class ChainModel:
             data = _kept(self._observed(target, self._tellings))
             own = self.settings[target].extended(pool.settings.get(target, {}))
             pairs = [(stages.place[key], own.place[setting]) for key, setting in pending.get(target, ())]
-            waiting = Pending(*(np.array([pair[side] for pair in pairs], dtype=np.intp) for side in (0, 1)))
+            waiting = _Pending(*(np.array([pair[side] for pair in pairs], dtype=np.intp) for side in (0, 1)))
             rows, settings = (np.concatenate(both) for both in zip(data[:2], waiting, strict=True))
-            by_stage = Similarity(table.main[:, :, rows], table.main_own, table.whole[:, rows])
-            posteriors[target] = TargetPosterior(by_stage, own.similarity(settings), data, waiting, sizes)
+            by_stage = _Similarity(table.main[:, :, rows], table.main_own, table.whole[:, rows])
+            posteriors[target] = _TargetPosterior(by_stage, own.similarity(settings), data, waiting, sizes)
             places[target] = own.place
         return ChainPosterior(posteriors, stages.place, places)
 
@@ -287,7 +287,7 @@ class ChainModel:
 class ChainPosterior:
     """What is believed of every target's scores."""
 
-    targets: Mapping[str, TargetPosterior]
+    targets: Mapping[str, _TargetPosterior]
     stages: Mapping[Hashable, int]
     """Row of each stage recipe."""
     settings: Mapping[str, Mapping[Hashable, int]]
@@ -332,18 +332,21 @@ class _Recipes:
         """Name the features, in the order in which they were first seen."""
         return list(dict.fromkeys(name for features in self.features for name in features))
 
-    def similarity(self, columns: NDArray[np.intp]) -> Similarity:
+    def similarity(self, columns: NDArray[np.intp]) -> _Similarity:
         """Compare all recipes to those at the given places."""
         distinct, inverse = np.unique(columns, return_inverse=True)
-        table = Similarity.between(self.features, [self.features[place] for place in distinct], self.names)
-        return Similarity(table.main[:, :, inverse], table.main_own, table.whole[:, inverse])
+        table = _Similarity.between(self.features, [self.features[place] for place in distinct], self.names)
+        return _Similarity(table.main[:, :, inverse], table.main_own, table.whole[:, inverse])
 
 
 def _gram(stages: _Recipes, own: _Recipes, data: _Observations) -> tuple[Array, Array, Array]:
     """Compute the part of each effect in the covariance of observations, with their scores and counts."""
     recipes = [stages.features[place] for place in data.stages]
     settings = [own.features[place] for place in data.settings]
-    left, right = Similarity.between(recipes, recipes, stages.names), Similarity.between(settings, settings, own.names)
+    left, right = (
+        _Similarity.between(recipes, recipes, stages.names),
+        _Similarity.between(settings, settings, own.names),
+    )
     parts = [*left.main, left.whole, right.main.sum(0), right.whole, left.whole * right.whole]
     centre, scale = _centre(data.values)
     return np.stack(parts), (data.values - centre) / scale, data.counts

@@ -286,7 +286,7 @@ class Suite(_Block):
         return self.tasks[name]
 
 
-_KEYS = {key for model in (Suite, TaskBlock, Part, HubRows, ReadOptions, Defaults) for key in model.model_fields}
+_KEYS = {key for model in (Suite, TaskBlock, _Part, HubRows, ReadOptions, Defaults) for key in model.model_fields}
 
 
 def nearest(word: str, known: Any) -> str:
