@@ -173,3 +173,17 @@ def test_planning_imports_none_of_the_heavy_libraries(folder: Path) -> None:
     env = os.environ | {"TUNEXFER_CACHE": str(folder / "cache")}
     shown = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
+
+
+def test_a_name_is_shown_as_it_is_or_escaped_where_the_terminal_can_not_show_it(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a", "label": "x"}\n')
+    (tmp_path / "s.yaml").write_text(
+        'name: s\ntasks: {"задача [/x]": {kind: classification, files: "{split}.jsonl", rows: {en: [1, 0, 0]}, '
+        "columns: {text: text, label: label}, labels: [x]}}\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-c", "from tunexfer.cli.main import main; main()", "tasks", "--suite", "s.yaml"]
+    for encoding, name in (("utf-8", "задача [/x]"), ("ascii", r"\u0437\u0430\u0434\u0430\u0447\u0430 [/x]")):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+        assert name in done.stdout.decode()

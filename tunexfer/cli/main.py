@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shlex
@@ -58,7 +59,13 @@ TrackingOption = Annotated[
 
 
 def main() -> None:
-    """Run the `tunexfer` command; a user's mistake ends it with a message and exit code 2."""
+    """Run the `tunexfer` command; a user's mistake ends it with a message and exit code 2.
+
+    What the terminal's encoding can't show is shown as an escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except TunexferError as error:

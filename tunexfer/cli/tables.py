@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or 120 columns where there is none."""
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=120)
+    """A console as wide as the terminal, or 120 columns where there is none. Brackets in names are no markup."""
+    made = Console(stderr=stderr, highlight=False, markup=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=120)
 
 
 def suite_table(suite: Suite, rows: Rows) -> RenderableType:
