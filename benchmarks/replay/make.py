@@ -1,7 +1,7 @@
 """Train every chain of space.yaml and keep the scores and seconds of all jobs in table.parquet.
 
     python benchmarks/replay/make.py --processes 2     train what is missing, then write the table
-    python benchmarks/replay/make.py --processes 0     write the table of what is trained so far
+    python benchmarks/replay/make.py --processes 0     write the table of the seeds trained so far
 
 The targets of a chain depend on each other only through its stage, so every stage option with every setting of every
 target is the whole space: S stage options and 9 S target trainings stand for 54 S chains. Each process runs the jobs of
@@ -128,9 +128,13 @@ def _executor(prepared: Mapping[str, Path], store: str) -> Any:
 
 
 def rows_of(plan: Plan, store: StageStore, contents: Contents) -> Iterator[dict[str, Any]]:
-    """Yield the table's rows for all jobs that are done."""
+    """Yield the table's rows for the seeds whose jobs are all done."""
     seconds, options = seconds_of(store.root), options_of(plan)
-    for option, seed, unit in units_of(plan, contents):
+    units = list(units_of(plan, contents))
+    unfinished = {seed for _, seed, unit in units if not unit.keys() <= seconds.keys()}
+    for option, seed, unit in units:
+        if seed in unfinished:
+            continue
         targets = {
             job.key: (target.name, setting_text(target))
             for chain in options[option]
@@ -139,8 +143,6 @@ def rows_of(plan: Plan, store: StageStore, contents: Contents) -> Iterator[dict[
             if job.target == target or job.stage == target.stage is not None
         }
         for key, (*_, job) in unit.items():
-            if key not in seconds:  # not trained, or a moment ago
-                continue
             facts = store.metadata(key)
             assert facts, "its time is noted once its result is stored"
             target, setting = targets.get(key, ("-", "-"))
@@ -170,7 +172,7 @@ def write(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
 
 
 def main(
-    processes: Annotated[int, typer.Option(help="0: only write the table of what is trained so far.")] = 2,
+    processes: Annotated[int, typer.Option(help="0: only write the table of the seeds trained so far.")] = 2,
     store: Annotated[Path | None, typer.Option(help="Stage store; about 12 GB when all is trained.")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="Override a value of the space, for a trial run.")] = [],  # noqa: B006
     units: Annotated[int | None, typer.Option(help="Train only the first so many stage options.")] = None,
