@@ -33,7 +33,7 @@ MAX_LANGUAGES = 8
 class Findings:
     """The conclusions from a study in plain values. Scores are percentages, differences points."""
 
-    trials: dict[str, int | None]
+    trials: dict[str, int | str | None]
     """Those `wanted` (None: unknown), and how many are `complete`, `failed`, `stopped`; `confirm`: complete besides."""
     objective: dict[str, Any]
     """The plan's block, with its value for the `baseline` and the `best` trial; the block is empty where unknown."""
