@@ -58,8 +58,9 @@ class Features:
     @torch.inference_mode()
     def of(self, texts: Sequence[str]) -> Vectors:
         parts = []
-        for batch in itertools.batched(texts, 64):
-            inputs = self._tokenizer(list(batch), padding=True, truncation=True, max_length=64, return_tensors="pt")
+        for start in range(0, len(texts), 64):
+            batch = list(texts[start : start + 64])
+            inputs = self._tokenizer(batch, padding=True, truncation=True, max_length=64, return_tensors="pt")
             hidden = self._model(**inputs).last_hidden_state
             mask = inputs["attention_mask"][..., None]
             parts.append(((hidden * mask).sum(1) / mask.sum(1)).double().numpy())
