@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Rejects a mapping with a repeated key, of which plain YAML silently keeps the last."""
 
 
@@ -28,7 +28,11 @@ def parse_yaml(text: str) -> Any:
 
     raises: yaml.YAMLError, also for a key that is there twice
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        yaml.compose(text, yaml.SafeLoader)  # the slower parser's message quotes the line
+        raise
 
 
 def boolean_sentence(value: bool) -> str:
