@@ -14,6 +14,11 @@ reads hidden states of the untrained encoder, mean-pooled, of 25 rows of the sou
 
 Printed per target and as a mean: regret@k, the points lost against the best source by taking the best of the first k,
 beside the expectation of a random order; and Spearman's correlation with the truth.
+
+Means over the four targets, with the table of one seed: regret@1 is 0.97 (nearest), 0.97 (centroid), 2.95 (logme) and
+4.75 (random); regret@3 0.47, 0.69, 1.86 and 2.26, rank correlation -0.04, -0.03, 0.09 and 0. Nearest beats random at
+the first place for three targets, two of which have their own task among the sources, and loses for command_intent. Its
+order of the other places is no better than chance. That is too little evidence for a command of its own.
 """
 
 from __future__ import annotations
