@@ -16,7 +16,7 @@ import typer
 from tunexfer.cli.tables import console, plan_view, scores_view, suite_table
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.phrases import without_passwords
-from tunexfer.errors import SpaceError, StudyError, TunexferError
+from tunexfer.errors import DataError, SpaceError, StudyError, TunexferError
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import find_space
 
@@ -50,6 +50,8 @@ SearchStoreOption = Annotated[
 ]
 StudyArgument = Annotated[Path, typer.Argument(help="Study folder, for example `runs/multitask`.")]
 TrialOption = Annotated[int | None, typer.Option(help="Trial number; the best trial by default.")]
+ENCODER = "FacebookAI/xlm-roberta-base"
+EncoderOption = Annotated[str, typer.Option(help="Encoder: an id on the hub, a folder, or that of a package.")]
 TrackingOption = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +83,29 @@ def cache_folder() -> Path:
 
 
 @app.command()
+def doctor(
+    runs: Annotated[Path, typer.Option(help="Folder of studies.")] = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow tracking URI, as for `search`.")
+    ] = None,
+    encoder: EncoderOption = ENCODER,
+) -> None:
+    """Check the set-up: Ray, GPU, disks, MLflow, the hub and memory; say what to do about each problem.
+
+    Exit codes: 0 if searches can run, 1 if something is broken.
+    """
+    from tunexfer.cli.doctor import Setup, findings, findings_table
+    from tunexfer.core.chain import Encoder
+    from tunexfer.mlflow.client import default_uri
+
+    uri = tracking_uri or default_uri(runs)
+    found = findings(Setup(cache=cache_folder(), runs=runs, tracking_uri=uri, encoder=Encoder(name=encoder)))
+    console().print(findings_table(found))
+    if any(finding.state == "broken" for finding in found.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
 def plan(
     space: SpaceArgument,
     set_: SetOption = [],  # noqa: B006  typer copies it
@@ -101,11 +126,30 @@ def plan(
 @app.command()
 def tasks(
     suite: Annotated[str | None, typer.Option(help="Name of a suite, or a suite file; all suites by default.")] = None,
+    show: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Show rows of this task as the model will see them.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of the rows that `--show` shows.")] = None,
+    encoder: Annotated[str, typer.Option(help="Encoder whose pieces `--show` shows.")] = ENCODER,
 ) -> None:
-    """List the tasks of suites with their kinds, languages, rows per split and licences."""
+    """List the tasks of suites with their kinds, languages, rows per split and licences.
+
+    With `--show`, print the first rows of a task as they are encoded: the pieces, the tags beside the pieces that carry
+    them, and answers in their context.
+    """
     from tunexfer.data.rows import Rows
     from tunexfer.tasks.suite import load_suite, named_suites
 
+    if show:
+        if suite is None:
+            raise DataError("--show: name the suite of the task with --suite.")
+        from tunexfer.cli.show import rows_view
+        from tunexfer.core.chain import Encoder
+
+        loaded, folder = load_suite(suite)
+        rows = Rows(loaded, folder, cache_folder())
+        console().print(rows_view(rows, show, language, Encoder(name=encoder)))
+        return
     for name in [suite] if suite else named_suites():
         loaded, folder = load_suite(name)
         console().print(suite_table(loaded, Rows(loaded, folder, cache_folder())))

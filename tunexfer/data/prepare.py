@@ -138,7 +138,7 @@ def prepare(
         folders[key] = cache / "encoded" / name[:2] / name
         if not folders[key].is_dir():
             on_progress(done, len(keys))
-            tokenizer = tokenizer or _tokenizer(place)
+            tokenizer = tokenizer or load_tokenizer(place)
             encode_source(
                 rows.tables(*key),
                 tasks[key[0]],
@@ -179,7 +179,8 @@ def _check_layers(layers: Collection[tuple[str, int]], depth: int | None, encode
             )
 
 
-def _tokenizer(encoder: Path) -> Any:
+def load_tokenizer(encoder: Path) -> Any:
+    """Load the fast tokenizer in an encoder's folder."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(encoder)
@@ -189,7 +190,7 @@ def _special_id(name: Literal["padding", "mask"], encoder: Path, cache: Path, to
     """Look up a special piece. It is kept beside the file hashes, so that a prepared plan starts without tokenizer."""
     memo = cache / "hashes" / f"{tokenizer_hash}.{name}"
     if not memo.is_file():
-        tokenizer = _tokenizer(encoder)
+        tokenizer = load_tokenizer(encoder)
         write_whole(memo, json.dumps(tokenizer.pad_token_id if name == "padding" else tokenizer.mask_token_id))
     token_id: int | None = json.loads(memo.read_text())
     return token_id

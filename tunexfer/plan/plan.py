@@ -20,7 +20,7 @@ from tunexfer.core.scores import Split
 from tunexfer.core.trial import Point
 from tunexfer.data.checkpoint import find_encoder, has_language_head
 from tunexfer.data.rows import INSTALLED, OWN_DATA, Rows
-from tunexfer.errors import SpaceError
+from tunexfer.errors import DataError, SpaceError
 from tunexfer.plan.domains import Range
 from tunexfer.plan.draws import at_random
 from tunexfer.plan.recipe import explain
@@ -85,7 +85,10 @@ class Plan:
             file = SpaceFile.model_validate(raw)
         except ValidationError as error:
             raise SpaceError([f"{where.name}, {line}" for line in explain(error)]) from error
-        suite, folder = load_suite(file.suite, beside=where.parent)
+        try:
+            suite, folder = load_suite(file.suite, beside=where.parent)
+        except DataError as error:
+            raise SpaceError(f"{where.name}, suite: {error}") from error
         rows = Rows(suite, folder, cache)
         tree = parse_tree({key: raw[key] for key in SEARCHED if raw.get(key) is not None}, where.name)
         space = SearchSpace(

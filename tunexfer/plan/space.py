@@ -200,7 +200,8 @@ class SearchSpace:
 
 
 def _names(value: Any) -> Names:
-    return (value,) if isinstance(value, str) else tuple(name for name in value or [] if isinstance(name, str))
+    names = value if isinstance(value, list | tuple) else [value]
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def parse_tree(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
