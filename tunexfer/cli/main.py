@@ -83,6 +83,22 @@ def cache_folder() -> Path:
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DATA_FOLDER", help="Folder with the files of your own data.")],
+    encoder: EncoderOption = ENCODER,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite `suite.yaml` and `space.yaml`.")] = False,
+) -> None:
+    """Look at the files in DATA_FOLDER, and write a suite and a first space beside them.
+
+    Kinds of task, columns, labels, languages and splits are guessed from names and contents. A line that begins with
+    `# ?` in the two files says what is not sure.
+    """
+    from tunexfer.cli.init import init_folder
+
+    init_folder(folder, encoder, console(), cache=cache_folder(), force=force)
+
+
+@app.command()
 def doctor(
     runs: Annotated[Path, typer.Option(help="Folder of studies.")] = Path("runs"),
     tracking_uri: Annotated[

@@ -32,7 +32,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def suite_table(suite: Suite, rows: Rows) -> RenderableType:
     """Show each task with its kind, languages and rows per split."""
-    table = _table(
+    table = table_of(
         f"suite {suite.name}", ["task", "kind", "split", "rows", "languages (rows where they differ)", "licence"]
     )
     table.columns[3].justify = "right"
@@ -110,7 +110,7 @@ def _objective(objective: Objective) -> str:
     return words if most is None else f"{words}; no target more than {most:g} points below the baseline"
 
 
-def _table(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
+def table_of(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
     """A table with some columns aligned to the left, then some to the right."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     for column in left:
@@ -123,7 +123,7 @@ def _table(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
 def _dimensions(plan: Plan) -> RenderableType:
     if not plan.space.coordinates:
         return Text("no search dimensions: the space is one chain")
-    table = _table("search dimensions", ["dimension", "options"])
+    table = table_of("search dimensions", ["dimension", "options"])
     for name, domain in plan.space.coordinates.items():
         table.add_row(name, str(domain))
     return table
@@ -137,7 +137,7 @@ def _stages(plan: Plan) -> RenderableType:
             stages.setdefault(stage.name, []).append(stage)
     if not stages:
         return Text("no intermediate stage: targets only")
-    table = _table("intermediate stages", ["stage"], ["steps", "batch size", "training rows drawn"])
+    table = table_of("intermediate stages", ["stage"], ["steps", "batch size", "training rows drawn"])
     for name, variants in stages.items():
         table.add_row(
             name,
@@ -155,7 +155,7 @@ def _extent(counts: Iterable[int]) -> str:
 
 def _baseline(chain: Chain) -> RenderableType:
     columns = ["learning rate", "steps", "batch size", "training rows drawn"]
-    table = _table("baseline (trial 0): no intermediate stage", ["target", "fine-tuned on"], columns)
+    table = table_of("baseline (trial 0): no intermediate stage", ["target", "fine-tuned on"], columns)
     for target in chain.targets:
         if stage := target.stage:
             numbers = (stage.steps, stage.batch_size, stage.steps * stage.batch_size)
@@ -167,7 +167,7 @@ def _baseline(chain: Chain) -> RenderableType:
 
 
 def _evaluations(plan: Plan) -> RenderableType:
-    table = _table("evaluated in every trial", ["target", "split", "rows", "languages"])
+    table = table_of("evaluated in every trial", ["target", "split", "rows", "languages"])
     table.columns[2].justify = "right"
     chain = plan.baseline[1]
     for task in dict.fromkeys(target.task for target in chain.targets):
@@ -185,7 +185,7 @@ def _evaluations(plan: Plan) -> RenderableType:
 
 def _costs(plan: Plan) -> RenderableType:
     heads = ["trials", "stages without sharing", "with sharing", "steps without sharing", "with sharing"]
-    table = _table("cost", [""], heads)
+    table = table_of("cost", [""], heads)
     costs = {
         f"{plan.trials} random trials, mean": plan.expected_cost,
         "all chains and baseline": plan.full_cost(),
@@ -275,7 +275,7 @@ def winners_table(findings: Findings) -> RenderableType | None:
     if not rows:
         return None
     numbers = ["trial", "validation", "languages", "baseline", "score", "gain"]
-    table = _table("winner of each target, by its own validation score", ["target"], numbers)
+    table = table_of("winner of each target, by its own validation score", ["target"], numbers)
     table.add_column("chain", overflow="fold")
     table.caption = "baseline, score and gain: means over unseen languages where there are any"
     for name, row in rows.items():
@@ -299,7 +299,7 @@ def front_table(findings: Findings) -> RenderableType | None:
     if not findings.front:
         return None
     goals = list(findings.front[0]["goals"])
-    table = _table("Pareto front: no trial is better in all goals", [], ["trial", *goals])
+    table = table_of("Pareto front: no trial is better in all goals", [], ["trial", *goals])
     table.add_column("chain", overflow="fold")
     for row in findings.front:
         table.add_row(str(row["trial"]), *(f"{row['goals'][goal]:.2f}" for goal in goals), row["chain"])
