@@ -25,6 +25,7 @@ from tunexfer.data.origin import Origin
 from tunexfer.data.patterns import languages_of, matching, path_of, under, usual_name
 from tunexfer.data.readers import reader_of
 from tunexfer.data.survey import SURVEY_VERSION, Survey, Tally
+from tunexfer.data.weak import weaknesses
 from tunexfer.errors import DataError
 from tunexfer.tasks.installed import Progress, Provider, build, suite_provider
 from tunexfer.tasks.kinds import KINDS
@@ -145,6 +146,10 @@ class Rows:
                 if not self.languages(task, split) and (reason := self.missing(task, split)):
                     lines.append(f"task {task!r} has no {split} rows: {reason}")
         return lines
+
+    def weaknesses(self, keys: Iterable[Key]) -> list[str]:
+        """Say what makes results from these rows weak, as far as their numbers and local files tell."""
+        return list(weaknesses(keys, self.count, self._surveys, lambda task: self.task(task).labels))
 
     def _every_key(self) -> Iterator[Key]:
         for task in self.suite.tasks:

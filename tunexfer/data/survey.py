@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ MOST_LEFT_OUT = 0.5
 """The share of rows above which they are refused, unless the task has `allow_dropped: true`."""
 GOLD = {"id", "cluster", "label", "tags", "answers"}
 """Fields that the model doesn't read."""
-SURVEY_VERSION = 1
+MASKED = re.compile(r"\d+|(?<= )[A-Z]\w*")
+"""What rows of one template differ in: numbers, and capitalised words other than the first."""
+SURVEY_VERSION = 2
 """Raise by hand when what a survey counts changes."""
 
 
@@ -35,6 +38,8 @@ class Tally:
     """Reason -> number of rows."""
     same: dict[str, str] = field(default_factory=dict)
     """Fields in which all rows so far have the same value, of `id` and `cluster` -> that value."""
+    labels: Counter[str] = field(default_factory=Counter)
+    """Position of a row's label among the task's, as text -> number of rows; only in kinds with one a row."""
 
     @property
     def read(self) -> int:
@@ -50,6 +55,8 @@ class Tally:
             self.same = {name: row[name] for name in ("id", "cluster")}
         elif self.same:
             self.same = {name: value for name, value in self.same.items() if row[name] == value}
+        if row.get("label") is not None:
+            self.labels[str(row["label"])] += 1
         self.used += 1
 
     @property
@@ -81,21 +88,29 @@ class Survey:
     """Hashes of what the model reads of each distinct row, sorted."""
     source: str
     """Fingerprint of the files and of what was picked from them, without the name of the split."""
+    templates: NDArray[np.uint64]
+    """Hashes of the same with numbers and capitalised words masked, sorted."""
 
     @classmethod
     def of(cls, rows: Iterable[Row], tally: Tally, source: str) -> Survey:
         """Go through canonical rows, which `tally` counts meanwhile."""
-        hashes = {_hash(row) for row in rows}
-        return cls(tally, np.sort(np.fromiter(hashes, dtype=np.uint64, count=len(hashes))), source)
+        hashes: set[int] = set()
+        templates: set[int] = set()
+        for row in rows:
+            content = repr([value for name, value in row.items() if name not in GOLD])
+            hashes.add(_hash(content))
+            templates.add(_hash(MASKED.sub("_", content)))
+        return cls(tally, _sorted(hashes), source, _sorted(templates))
 
     def save(self, file: Path) -> None:
-        hashes = io.BytesIO()
-        np.save(hashes, self.hashes)
-        write_whole(file.with_suffix(".npy"), hashes.getvalue())
+        arrays = io.BytesIO()
+        np.savez(arrays, hashes=self.hashes, templates=self.templates)
+        write_whole(file.with_suffix(".npz"), arrays.getvalue())
         plain = {
             "used": self.tally.used,
             "left_out": self.tally.left_out,
             "same": self.tally.same,
+            "labels": self.tally.labels,
             "source": self.source,
         }
         write_whole(file, json.dumps(plain))
@@ -103,10 +118,14 @@ class Survey:
     @classmethod
     def load(cls, file: Path) -> Survey:
         plain: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        tally = Tally(plain["used"], Counter(plain["left_out"]), plain["same"])
-        return cls(tally, np.load(file.with_suffix(".npy"), allow_pickle=False), plain["source"])
+        tally = Tally(plain["used"], Counter(plain["left_out"]), plain["same"], Counter(plain["labels"]))
+        with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
+            return cls(tally, arrays["hashes"], plain["source"], arrays["templates"])
 
 
-def _hash(row: Row) -> int:
-    content = repr([value for name, value in row.items() if name not in GOLD])
+def _sorted(hashes: set[int]) -> NDArray[np.uint64]:
+    return np.sort(np.fromiter(hashes, dtype=np.uint64, count=len(hashes)))
+
+
+def _hash(content: str) -> int:
     return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")

@@ -301,9 +301,8 @@ class Plan:
             for language in (() if isinstance(target.get("languages", "all"), str) else target["languages"])
             if not any((task, code) == (target["task"], language) for task, code, _ in self.evaluated)
         ]
-        lines += self.rows.remarks(
-            {*self.evaluated, *((source.task, source.language, "train") for source in self.possible_sources)}
-        )
+        keys = {*self.evaluated, *((source.task, source.language, "train") for source in self.possible_sources)}
+        lines += [*self.rows.remarks(keys), *self.rows.weaknesses(keys)]
         lines += [
             f"{name} is continuous, so no two trials share that stage or a later one; use `choice` with few values"
             for name, domain in self.space.coordinates.items()
