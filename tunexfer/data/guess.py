@@ -78,6 +78,10 @@ class Columns:
         """Whether every row has a value of its own."""
         return self.scalar(name) and self.distinct(name) == len(self._held[name]) > 1
 
+    def labels(self, name: str) -> bool:
+        """Whether values may be labels: not all different, unless they are scores such as 3.25."""
+        return self.scalar(name) and (isinstance(self._held[name][0], float) or not self.identifies(name))
+
     @property
     def texts(self) -> list[str]:
         """The columns of text that are no labels, codes or ids, as far as their values tell."""
@@ -187,7 +191,7 @@ def _options(columns: Columns) -> str | list[str] | None:
 def _labelled(columns: Columns) -> Guess | None:
     """Classification: a label, and one text or two."""
     doubts = []
-    labels = list(columns.named(LABELS, lambda name: columns.scalar(name) and not columns.identifies(name)))
+    labels = list(columns.named(LABELS, columns.labels))
     if not labels:
         labels = [name for name in columns.names if _like_labels(columns, name)]
         doubts = [f"{labels[0]!r} is taken for the label: it has few distinct values"] if labels else []
