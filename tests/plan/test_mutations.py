@@ -62,7 +62,7 @@ def mutated(draw: st.DrawFn, tree: Any) -> Any:
         elif slip == "wrap":
             holder[key] = draw(st.sampled_from([[holder[key]], {"choice": [holder[key]]}, str(holder[key])]))
         else:
-            holder[key] = draw(VALUES)
+            holder[key] = copy.deepcopy(draw(VALUES))
     return tree
 
 

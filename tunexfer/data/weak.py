@@ -15,6 +15,8 @@ FEW = 200
 """Rows below which an accuracy of 50 % has a standard error above 3.5 points: sqrt(0.25 / 200)."""
 MANY_TIMES = 9
 """How often the most frequent label occurs for every other one, if always guessing it is right in 90 % of rows."""
+NAMED = 6
+"""Languages that are named in a sentence."""
 SHARED_TEMPLATES = 0.05
 """The share of test rows with a template of train rows from which it is said."""
 
@@ -40,7 +42,7 @@ def weaknesses(
         if split != "validation":
             yield from _few(task, split, {language: count(task, language, split) for language in languages})
         own = [survey for language in languages for survey in surveys(task, language, split)]
-        yield from _one_label(task, split, sum((survey.tally.labels for survey in own), Counter()), labels(task))
+        yield from _one_label(task, split, sum((survey.tally.labels for survey in own), Counter()), labels)
         if split == "test":
             yield from _templates(task, languages, surveys)
 
@@ -48,13 +50,17 @@ def weaknesses(
 def _few(task: str, split: Split, counts: dict[str, int]) -> Iterator[str]:
     few = {language: rows for language, rows in counts.items() if rows < FEW}
     if few:
-        where = ", ".join(f"{language} {rows}" for language, rows in few.items())
+        where = ", ".join(f"{language} {rows}" for language, rows in list(few.items())[:NAMED])
+        where += f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
         effect = "their scores are uncertain by several points" if split == "test" else "little can be learnt from them"
         yield f"task {task!r} has fewer than {FEW} {split} rows in some languages ({where}): {effect}"
 
 
-def _one_label(task: str, split: Split, counts: Counter[str], labels: Sequence[str]) -> Iterator[str]:
-    if len(labels) < 2 or not counts:
+def _one_label(
+    task: str, split: Split, counts: Counter[str], labels_of: Callable[[str], Sequence[str]]
+) -> Iterator[str]:
+    labels = labels_of(task) if counts else []  # a file of labels may be as absent as the rows
+    if len(labels) < 2:
         return
     [(position, most)] = counts.most_common(1)
     if most >= MANY_TIMES * (counts.total() - most):

@@ -250,4 +250,8 @@ def yaml_number_hint(value: Any) -> str:
 
 
 def _norway(members: Any) -> str:
-    return ". YAML reads the language `no` as false: write 'no'." if False in (members or []) else ""
+    return ". YAML reads the language `no` as false: write 'no'." if _holds_false(members) else ""
+
+
+def _holds_false(members: Any) -> bool:
+    return isinstance(members, list) and any(member is False for member in members)
