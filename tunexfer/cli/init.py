@@ -108,17 +108,18 @@ def _entry(key: str, value: Any, indent: int = 0) -> str:
     """A key with its value as YAML, on one line if it fits."""
     line = f"{key}: {_flow(value)}\n"
     if len(line) + indent > WIDTH and isinstance(value, list | dict):
-        line = yaml.safe_dump(
-            {key: value}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=WIDTH - indent
-        )
+        line = _yaml({key: value}, flow=None, width=WIDTH - indent)
     return _indented(line, indent)
 
 
 def _flow(value: Any) -> str:
     """A value as YAML on one line."""
-    return yaml.safe_dump([value], default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6).strip()[
-        1:-1
-    ]
+    return _yaml([value], flow=True, width=10**6).strip()[1:-1]
+
+
+def _yaml(value: Any, *, flow: bool | None, width: int) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=width)
+    return text
 
 
 def _marked(sentence: str, indent: int) -> str:

@@ -166,7 +166,7 @@ def _choices(columns: Columns) -> Guess | None:
     prompts = list(columns.named(PROMPTS, lambda name: columns.text(name) and name not in options))
     if not prompts:
         return None
-    prompt = prompts[0] if len(prompts) == 1 else prompts
+    prompt: str | list[str] = prompts[0] if len(prompts) == 1 else prompts
     return Guess("multiple_choice", {"prompt": prompt, "options": options, "label": labels[0]})
 
 

@@ -124,7 +124,9 @@ class _TaskFiles:
         sample = [row for key in self._first() for row in itertools.islice(self.rows(*key), SAMPLE)]
         if not sample:
             return "there are no rows"
-        found = Guess("retrieval", {"text": "text", "english": "english"}) if self.english else guess_kind(sample)
+        found: Guess | str = guess_kind(sample)
+        if self.english:
+            found = Guess("retrieval", {"text": "text", "english": "english"})
         if isinstance(found, str):
             return found
         columns = Columns(sample)
@@ -193,7 +195,7 @@ class _TaskFiles:
             for split, counter in labels.items()
         }
         names = list(given.values()) or sorted(set().union(*own.values()), key=_order)
-        for label in gold:
+        for label in sorted(gold, key=str):
             self.task.labels[given.get(label, _plain(label))] += sum(counter[label] for counter in labels.values())
         if found.kind != "multiple_choice" or names != [str(number) for number in range(len(names))]:
             self.task.block["labels"] = self._tag_names(found, names) if found.kind == "tagging" else names
@@ -241,7 +243,8 @@ class _TaskFiles:
         sample: Sequence[Row],
     ) -> None:
         """Say which languages and splits there are, where the names of files don't."""
-        block, where = self.task.block, {}
+        block = self.task.block
+        where: dict[str, str] = {}
         splits: dict[Split, str] = dict(self.layout.splits)
         if language:
             where[language] = "{language}"

@@ -42,7 +42,10 @@ def weaknesses(
         if split != "validation":
             yield from _few(task, split, {language: count(task, language, split) for language in languages})
         own = [survey for language in languages for survey in surveys(task, language, split)]
-        yield from _one_label(task, split, sum((survey.tally.labels for survey in own), Counter()), labels)
+        counts: Counter[str] = Counter()
+        for survey in own:
+            counts += survey.tally.labels
+        yield from _one_label(task, split, counts, labels)
         if split == "test":
             yield from _templates(task, languages, surveys)
 

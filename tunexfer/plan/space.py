@@ -14,12 +14,14 @@ from tunexfer.core.chain import Chain, Source
 from tunexfer.core.trial import Point
 from tunexfer.errors import SpaceError
 from tunexfer.plan.builder import Sizes, build_chain, no_rows, sources_with_rows
-from tunexfer.plan.domains import Ask, Coordinate, DomainError, Value, draw, parse, walk
+from tunexfer.plan.domains import Ask, Coordinate, Domain, DomainError, Value, draw, parse, walk
 from tunexfer.plan.draws import Cursor, defaults, every_value, extremes, replay
 from tunexfer.plan.recipe import Recipe, explain
 from tunexfer.tasks.suite import Suite, nearest
 
 Names = tuple[str, ...]
+SAME_IN_ALL_TRIALS = ("task", "languages")
+"""Keys of a target that no domain may stand for: every trial is scored on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,24 @@ def parse_tree(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     problems: list[DomainError] = []
     tree = {key: parse(value, key, problems) for key, value in raw.items()}
-    if problems:
-        raise SpaceError([f"{where}, {problem}" for problem in problems])
+    lines = [*map(str, problems), *_misplaced(tree)]
+    if lines:
+        raise SpaceError([f"{where}, {line}" for line in lines])
     return tree
+
+
+def _misplaced(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each domain in a place that has to be known before anything is drawn."""
+    for key in ("stages", "targets"):
+        blocks = tree.get(key) or []
+        if isinstance(blocks, Domain):
+            yield f"{key}: no domain may stand for all of them; write the domain inside a block"
+            continue
+        for index, block in enumerate(blocks):
+            path = f"{key}[{index}]"
+            if isinstance(block, Domain):
+                yield f"{path}: no domain may stand for a whole block; write it inside, as in `learning_rate:`"
+            elif key == "targets" and isinstance(block, Mapping):
+                for name in SAME_IN_ALL_TRIALS:
+                    if isinstance(block.get(name), Domain):
+                        yield f"{path}.{name}: no domain may stand here: every trial is scored on the same rows"
