@@ -104,9 +104,8 @@ def guess_kind(rows: Sequence[Row]) -> Guess | str:
     for guess in (_questions, _tagging, _choices, _labelled, _translations):
         if found := guess(columns):
             ids = [name for name in columns.named(IDS, columns.identifies) if name not in found.columns.values()]
-            found.columns = (
-                {"id": ids[0]} if ids and not isinstance(columns.held(ids[0])[0], float) else {}
-            ) | found.columns
+            if ids and not isinstance(columns.held(ids[0])[0], float):
+                found.columns = {"id": ids[0], **found.columns}
             return found
     if texts := columns.texts:
         if any(name in columns.names for name in ("answer_start", "answer_text")):
