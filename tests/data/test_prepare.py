@@ -63,7 +63,7 @@ def test_what_was_prepared_before_is_neither_tokenized_nor_read_again(
     prepared: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = prepared()
-    monkeypatch.setattr(module, "_tokenizer", None)
+    monkeypatch.setattr(module, "load_tokenizer", None)
     monkeypatch.setattr(module.Rows, "table", None)
     assert prepared() == first
 

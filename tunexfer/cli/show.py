@@ -38,7 +38,7 @@ def rows_view(rows: Rows, task: str, language: str | None, encoder: Encoder) -> 
     place = f"task {task!r}, {split} in {language!r}"
     with tempfile.TemporaryDirectory() as folder:
         # `list` copies what is mapped from the folder before that is gone.
-        encoded = encode_source(table, block, tokenizer, Path(folder) / "shown", training=True, place=place)
+        encoded = encode_source([table], block, tokenizer, Path(folder) / "shown", training=True, place=place)
         features = [{name: _plain(value) for name, value in feature.items()} for feature in encoded]
     lines = [Text(f"{place}, as {encoder.name} reads them", style="bold")]
     for number, row in enumerate(table.to_pylist()):
