@@ -178,8 +178,8 @@ def test_looking_at_a_study_needs_no_right_to_write(
     command = [sys.executable, "-c", code, str(folder.path), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("running\n" if at_work else "finished\n")
-    assert f"complete. It {'is running' if at_work else 'has finished'}." in done.stdout
+    assert done.stdout.startswith("running\n" if at_work else "stopped\n")  # its failed trial is to be run again
+    assert f"complete. It {'is running.' if at_work else 'is not running; trials missing: 1.'}" in done.stdout
     assert (tmp_path / "out" / "report.html").is_file()
 
 
@@ -273,7 +273,7 @@ def test_watching_needs_neither_torch_nor_ray(folder: StudyFolder) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "set()\n")
-    assert done.stdout.endswith("toy has finished.\n")
+    assert done.stdout.endswith("toy is not running; trials missing: 1. Rerun the same command to resume.\n")
 
 
 def test_a_study_that_ends_by_itself_misses_the_trials_that_were_begun(folder: StudyFolder) -> None:
