@@ -45,7 +45,7 @@ SPACE_KEYS: dict[str, tuple[type[BaseModel], ...]] = {
     "Mixing": (recipe.Mixing, block(recipe.Mixing, "temperature"), block(recipe.Mixing, "proportional")),
     "Targets": (recipe.TargetRecipe,),
     "Objective": (Objective,),
-    "Search": (space_file.Search, space_file.Budget),
+    "Search": (space_file.Search, block(space_file.Search, "budget")),
     "Stopping": (space_file.Stop,),
     "Resources": (space_file.Resources,),
     "Confirmation": (space_file.Confirm,),

@@ -86,6 +86,14 @@ class Cursor:
         self.taken[name] = _Taken(self.indices.get(name, 0), len(options), domain)
         return options[self.taken[name].index]
 
+    def following(self) -> dict[str, int] | None:
+        """Return the indices of the next point, the last coordinates changing fastest; None after the last point."""
+        path = list(self.taken.items())
+        while path and path[-1][1].index + 1 == path[-1][1].count:
+            path.pop()
+        indices = {name: taken.index for name, taken in path}
+        return indices | {path[-1][0]: path[-1][1].index + 1} if path else None
+
 
 def extremes(_: str, domain: Coordinate) -> Sequence[Value]:
     """Every option of a choice, and both ends of a range."""

@@ -120,17 +120,11 @@ class SearchSpace:
 
         raises: SpaceError, if a coordinate is continuous
         """
-        indices: dict[str, int] = {}
-        while True:
+        indices: dict[str, int] | None = {}
+        while indices is not None:
             cursor = Cursor(indices, every_value)
             yield self.sample(cursor.ask)[0]
-            path = list(cursor.taken.items())
-            while path and path[-1][1].index + 1 == path[-1][1].count:
-                path.pop()
-            if not path:
-                return
-            indices = {name: taken.index for name, taken in path}
-            indices[path[-1][0]] += 1
+            indices = cursor.following()
 
     @cached_property
     def named_sources(self) -> frozenset[Source]:

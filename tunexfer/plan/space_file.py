@@ -51,7 +51,7 @@ class Stop(Strict):
         raise ValueError("expected off, chance, top_k, {chance: 0.05}, or {top: 5, after: 1}")
 
 
-class Budget(Strict):
+class _Budget(Strict):
     """What a search may use."""
 
     device_hours: Annotated[float, Field(gt=0)]
@@ -65,7 +65,7 @@ class Search(Strict):
     seed: int = 0
     minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial starts after this many minutes."""
-    budget: Budget | None = None
+    budget: _Budget | None = None
     from_: Annotated[list[str], Field(alias="from")] = []
     """Folders of earlier studies that teach the sampler."""
     stop: Stop = Stop()

@@ -152,13 +152,10 @@ def _walk(space: Space, varies: Any, most: int) -> Iterator[tuple[Point, Chain]]
             raise _TooMany
         cursor = Cursor(indices, options)
         yield space.sample(cursor.ask)
-        path = list(cursor.taken.items())
-        while path and path[-1][1].index + 1 == path[-1][1].count:
-            path.pop()
-        if not path:
+        following = cursor.following()
+        if following is None:
             return
-        indices = {name: taken.index for name, taken in path}
-        indices[path[-1][0]] += 1
+        indices = following
 
 
 def _part(point: Point, chain: Chain, family: Family | None, families: list[Family]) -> Option:
