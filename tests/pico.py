@@ -33,7 +33,7 @@ def pico_encoder(folder: Path, *, layers: int = 2, width: int = 32) -> Path:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_tokenizer(), bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>",
+        tokenizer_object=pico_tokenizer(), bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>",
         pad_token="<pad>", unk_token="<unk>", model_input_names=["input_ids", "attention_mask"], model_max_length=128,
     )  # fmt: skip
     config = BertConfig(
@@ -48,7 +48,7 @@ def pico_encoder(folder: Path, *, layers: int = 2, width: int = 32) -> Path:
     return folder
 
 
-def _tokenizer() -> Any:
+def pico_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     words = [word for table in (THINGS, COLOURS, PLACES, FILLERS) for text in table.values() for word in text.split()]

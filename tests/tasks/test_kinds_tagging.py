@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from families import tiny_tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS, ROWS_SCHEMA
@@ -42,6 +44,45 @@ def test_a_word_without_pieces_or_with_too_many_becomes_one_unknown_piece(letter
     feature = KIND.encode([row(["a", "", "x" * 101, "b"], [0, 1, 2, 0])], letters, TASK, training=False)[0]
     assert feature["input_ids"] == [0, 3, letters.unk_token_id, letters.unk_token_id, 4, 1]
     assert feature["words"] == [-1, 0, 1, 2, 3, -1]
+
+
+@pytest.mark.parametrize(("label_piece", "place"), [("content", 2), ("first", 1)])
+def test_the_first_piece_with_content_carries_the_label_and_not_the_space_before_it(
+    label_piece: Literal["content", "first"], place: int
+) -> None:
+    """Unigram makes `▁` and `家` of a Chinese word: the first is the same before all of them."""
+    tokenizer = tiny_tokenizer("xlm-r")
+    task = TASK.model_copy(update={"label_piece": label_piece})
+    [feature] = KIND.encode([row(["家", "house"], [1, 2])], tokenizer, task, training=True)
+    assert tokenizer.convert_ids_to_tokens(feature["input_ids"]) == ["<s>", "▁", "家", "▁house", "</s>"]
+    assert feature["words"] == [-1, 0 if place == 1 else -1, 0 if place == 2 else -1, 1, -1]
+    assert feature["labels"] == [-100, 1 if place == 1 else -100, 1 if place == 2 else -100, 2, -100]
+
+
+def test_the_choice_of_piece_enters_the_fingerprint_of_tagging_alone() -> None:
+    assert KIND.settings(TASK) == {"label_piece": "content"}
+    assert KIND.settings(TASK.model_copy(update={"label_piece": "first"})) == {}
+    assert KINDS["classification"].settings(TASK) == {}
+
+
+@pytest.mark.parametrize("family", ["eurobert", "mmbert", "xlm-r", "mbert"])
+def test_words_have_the_pieces_that_they_have_in_running_text(family: str) -> None:
+    """Byte-level BPE and Gemma's tokenizer put no space before a word on its own: `tree` is not ` tree` there."""
+    tokenizer = tiny_tokenizer(family)
+    task = TASK.model_copy(update={"max_length": 128})
+    [feature] = KIND.encode([row(["tree", "house", "дом"], [0, 1, 2])], tokenizer, task, training=True)
+    running = tokenizer("+ tree house дом", add_special_tokens=False)["input_ids"]
+    assert feature["input_ids"][1:-1] == running[-len(feature["input_ids"][1:-1]) :]
+
+
+def test_without_an_unknown_piece_a_long_word_is_cut_and_an_empty_one_refused() -> None:
+    tokenizer = tiny_tokenizer("eurobert")
+    tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)  # no space is put before empty words
+    task = TASK.model_copy(update={"max_length": 300})
+    [feature] = KIND.encode([row(["家" * 101, "tree"], [1, 0])], tokenizer, task, training=True)
+    assert [place for place, word in enumerate(feature["words"]) if word == 1] == [101]
+    with pytest.raises(DataError, match="makes nothing of the word '' and has no unknown piece"):
+        KIND.encode([row(["tree", ""], [1, 0])], tokenizer, task, training=True)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from pico import _tokenizer, pico_suite
+from pico import pico_suite, pico_tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from training.conftest import Pico, stage, target
@@ -50,7 +50,7 @@ class Texts(Pico):
     def __init__(self, folder: Path, kind: str = "bert", *, bare: bool = False) -> None:
         self.folder = folder
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=_tokenizer(), unk_token="<unk>", mask_token="<mask>", model_max_length=128, **SPECIAL
+            tokenizer_object=pico_tokenizer(), unk_token="<unk>", mask_token="<mask>", model_max_length=128, **SPECIAL
         )
         config, model = KINDS_OF_ENCODER[kind]
         with torch.random.fork_rng():

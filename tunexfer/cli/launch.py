@@ -152,7 +152,10 @@ def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = Fals
     from tunexfer.data.prepare import prepare
 
     prepared: dict[str, Path] = {}
-    encoders: dict[str, Encoder] = {encoder.identity: encoder for encoder in plan.encoders}
+    encoders: dict[str, Encoder] = {}
+    for encoder in plan.encoders:
+        if encoder.pooling == "first" or encoder.identity not in encoders:  # causal models are refused with it
+            encoders[encoder.identity] = encoder
     with progress_bar(console, quiet=quiet) as show:
         plan.rows.build(show)
         for name, encoder in encoders.items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,17 @@ from tunexfer.core.chain import Encoder, Source
 from tunexfer.core.files import write_whole
 from tunexfer.core.graph import Contents, fingerprint
 from tunexfer.core.scores import Split
-from tunexfer.data.checkpoint import depth, encoder_content, longest_input, resolve_encoder, tokenizer_content
+from tunexfer.data.checkpoint import (
+    check_lengths,
+    config_padding,
+    depth,
+    encoder_content,
+    resolve_encoder,
+    tokenizer_content,
+)
 from tunexfer.data.encode import ENCODING_VERSION, Encoded, encode_source
 from tunexfer.data.rows import Rows
+from tunexfer.data.weights import EncoderFacts, facts_of, split_encoder
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, TaskBlock
@@ -126,10 +134,15 @@ def prepare(
     place = resolve_encoder(encoder, cache)
     keys: list[Key] = sorted({*((source.task, source.language, "train") for source in sources), *evaluated})
     tasks = {task: rows.task(task) for task, _, _ in keys}
-    _check_lengths(tasks, longest_input(place), encoder)
+    check_lengths(place, encoder, tasks)
     _check_layers(layers, depth(place), encoder)
+    content = encoder_content(place, cache)
+    facts = facts_of(split_encoder(place, content, cache))
+    _check_pooling(facts, encoder, tasks)
     tokenizer = None
     tokenizer_hash = tokenizer_content(place, cache)
+    pieces = _special_pieces(place, cache, tokenizer_hash)
+    padding = _padding(pieces, facts, place)
     contents: dict[Key, str] = {}
     folders: dict[Key, Path] = {}
     for done, key in enumerate(keys):
@@ -151,23 +164,14 @@ def prepare(
     prepared = Prepared(
         cache=cache,
         encoder=place,
-        padding=_special_id("padding", place, cache, tokenizer_hash) or 0,
-        mask=_mask_id(place, cache, tokenizer_hash) if any(KINDS[task.kind].masks for task in tasks.values()) else None,
-        contents=Contents(encoder=encoder_content(place, cache), rows=contents, precision=precision),
+        padding=padding,
+        mask=_mask(pieces, place) if any(KINDS[task.kind].masks for task in tasks.values()) else None,
+        contents=Contents(encoder=content, rows=contents, precision=precision),
         tasks=tasks,
         folders=folders,
     )
     prepared.save()
     return prepared
-
-
-def _check_lengths(tasks: dict[str, TaskBlock], longest: int, encoder: Encoder) -> None:
-    for name, task in tasks.items():
-        if task.max_length > longest:
-            raise DataError(
-                f"task {name!r}: max_length is {task.max_length}, but {encoder.name} takes at most {longest} pieces. "
-                "Lower it in the suite."
-            )
 
 
 def _check_layers(layers: Collection[tuple[str, int]], depth: int | None, encoder: Encoder) -> None:
@@ -179,28 +183,67 @@ def _check_layers(layers: Collection[tuple[str, int]], depth: int | None, encode
             )
 
 
+def _check_pooling(facts: EncoderFacts, encoder: Encoder, tasks: Mapping[str, TaskBlock]) -> None:
+    pooled = [name for name, task in tasks.items() if KINDS[task.kind].head in ("sequence", "choice")]
+    if facts.causal and encoder.pooling == "first" and pooled:
+        raise DataError(
+            f"{encoder.name} is a causal model: its first piece sees nothing but itself, and with `pooling: first` "
+            f"that is all that {', '.join(pooled)} would read. Set `pooling: mean` in the space's `encoder:`."
+        )
+
+
 def load_tokenizer(encoder: Path) -> Any:
-    """Load the fast tokenizer in an encoder's folder."""
+    """Load the fast tokenizer in an encoder's folder.
+
+    raises: DataError, if transformers can't
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(encoder)
+    try:
+        return AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise a dozen unrelated types
+        raise DataError(
+            f"{encoder}: transformers can't load the tokenizer ({type(error).__name__}: {error})."
+        ) from error
 
 
-def _special_id(name: Literal["padding", "mask"], encoder: Path, cache: Path, tokenizer_hash: str) -> int | None:
-    """Look up a special piece. It is kept beside the file hashes, so that a prepared plan starts without tokenizer."""
-    memo = cache / "hashes" / f"{tokenizer_hash}.{name}"
+class _SpecialPieces(NamedTuple):
+    """Ids of special pieces, None where the tokenizer names none, and the highest id of all pieces."""
+
+    padding: int | None
+    mask: int | None
+    highest: int
+
+
+def _special_pieces(encoder: Path, cache: Path, tokenizer_hash: str) -> _SpecialPieces:
+    """Look them up. They are kept beside the file hashes, so that a prepared plan starts without tokenizer."""
+    memo = cache / "hashes" / f"{tokenizer_hash}.special"
     if not memo.is_file():
         tokenizer = load_tokenizer(encoder)
-        write_whole(memo, json.dumps(tokenizer.pad_token_id if name == "padding" else tokenizer.mask_token_id))
-    token_id: int | None = json.loads(memo.read_text())
-    return token_id
+        highest = max(tokenizer.get_vocab().values())
+        write_whole(memo, json.dumps([tokenizer.pad_token_id, tokenizer.mask_token_id, highest]))
+    return _SpecialPieces(*json.loads(memo.read_text()))
 
 
-def _mask_id(encoder: Path, cache: Path, tokenizer_hash: str) -> int:
-    mask = _special_id("mask", encoder, cache, tokenizer_hash)
-    if mask is None:
+def _padding(pieces: _SpecialPieces, facts: EncoderFacts, encoder: Path) -> int:
+    if pieces.highest >= facts.vocabulary:
+        raise DataError(
+            f"{encoder}: the tokenizer has {pieces.highest + 1} pieces, but the model has embeddings for "
+            f"{facts.vocabulary}. Resize it with `resize_token_embeddings` and save it again."
+        )
+    padding = config_padding(encoder) if pieces.padding is None else pieces.padding
+    if padding is None or not 0 <= padding < facts.vocabulary:
+        raise DataError(
+            f"{encoder}: neither the tokenizer nor config.json names a padding piece. Set `pad_token` in "
+            "tokenizer_config.json to a piece that texts don't use."
+        )
+    return padding
+
+
+def _mask(pieces: _SpecialPieces, encoder: Path) -> int:
+    if pieces.mask is None:
         raise DataError(
             f"{encoder}: its tokenizer has no mask piece, so no masked language model can be trained. "
             "Leave the masked_lm task out, or use another encoder."
         )
-    return mask
+    return pieces.mask

@@ -55,6 +55,8 @@ class ExportedTarget:
     """Whether that class loads the encoder alone, as no class of transformers computes what the head does."""
     fingerprint: str | None
     """The model's name in the stage store; None for an encoder that nothing was trained on."""
+    spaced_words: bool = False
+    """Whether words are given to the tokenizer with a space before them, as `frame.word_encodings` does."""
 
 
 def write_card(

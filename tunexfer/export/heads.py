@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
@@ -22,9 +21,10 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from tunexfer.core.chain import Pooling
+from tunexfer.data.weights import ENCODERS_WITH_DECODERS, read_encoder, word_name
 from tunexfer.errors import StudyError
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.training.encoder import Weights, no_pooler, word_name
+from tunexfer.training.encoder import Weights
 from tunexfer.training.model import HEADS, Head, mean_vector
 
 _BERT = {"stack.1": "{encoder}.pooler.dense", "stack.4": "classifier"}
@@ -62,10 +62,14 @@ def whole_encoder(checkpoint: Path, weights: Weights) -> PreTrainedModel:
     """Load the checkpoint's encoder, its whole vocabulary included, and put trained weights in.
 
     weights: word embeddings that no stage trained stay as in the checkpoint
-    raises: StudyError, if they are of another encoder
+    raises: StudyError, if they are of another encoder, or of an encoder-decoder, which no folder holds without decoder
     """
-    config = AutoConfig.from_pretrained(checkpoint)
-    encoder: PreTrainedModel = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, **no_pooler(config))
+    encoder = read_encoder(checkpoint)
+    if encoder.config.model_type in ENCODERS_WITH_DECODERS:
+        raise StudyError(
+            f"{checkpoint} is an encoder-decoder, whose encoder alone was trained: transformers' classes for the "
+            "targets would load it with a decoder. Its models can't be exported; `--format replay` can."
+        )
     state = encoder.state_dict()
     words = state.pop(word_name(encoder))
     if weights.body:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from tunexfer.core.chain import Pooling, Target
@@ -21,6 +22,7 @@ from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.data.checkpoint import TOKENIZER, encoder_content, resolve_encoder
 from tunexfer.data.rows import Rows
+from tunexfer.data.weights import no_pooler
 from tunexfer.errors import StudyError
 from tunexfer.export.card import ExportedTarget, write_card, write_manifest
 from tunexfer.export.folders import absolute_encoder, find_trial, new_folder, suite_of
@@ -28,8 +30,9 @@ from tunexfer.export.heads import auto_class, make_head, save_separately, whole_
 from tunexfer.export.replay import write_replay
 from tunexfer.store import MODEL, StageStore
 from tunexfer.tasks.kinds import KINDS
+from tunexfer.tasks.kinds.frame import spaces_needed
 from tunexfer.tasks.suite import TaskBlock
-from tunexfer.training.encoder import Weights, no_pooler
+from tunexfer.training.encoder import Weights
 from tunexfer.training.model import Trained
 
 UNTRAINED = Weights(body={}, pieces=np.zeros(0, dtype=np.int64), words=torch.zeros(0, 0))
@@ -130,7 +133,14 @@ def _write_target(
         else:
             save_separately(module, layers, labels, folder)
             loads_with, separate = "AutoModel", True
-    facts = {"loads_with": loads_with, "options": options, "head_apart": separate, "fingerprint": fingerprint}
+    facts: dict[str, Any] = {
+        "loads_with": loads_with,
+        "options": options,
+        "head_apart": separate,
+        "fingerprint": fingerprint,
+    }
+    if head == "token":
+        facts["spaced_words"] = spaces_needed(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
     return ExportedTarget(target=target.name, task=task, **facts)
 
 

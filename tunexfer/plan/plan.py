@@ -18,7 +18,7 @@ from tunexfer.core.languages import with_canonical_codes
 from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Split
 from tunexfer.core.trial import Point
-from tunexfer.data.checkpoint import find_encoder, has_language_head
+from tunexfer.data.checkpoint import check_files, check_lengths, find_encoder, has_language_head
 from tunexfer.data.rows import INSTALLED, OWN_DATA, Rows
 from tunexfer.errors import DataError, SpaceError
 from tunexfer.plan.domains import Range
@@ -26,6 +26,7 @@ from tunexfer.plan.draws import at_random
 from tunexfer.plan.recipe import explain
 from tunexfer.plan.space import SearchSpace, parse_tree
 from tunexfer.plan.space_file import Confirm, Resources, SpaceFile, find_space, override, read_yaml
+from tunexfer.tasks.installed import encoder_provider
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
 
@@ -97,6 +98,7 @@ class Plan:
         space.check()
         plan = cls(file, where, space, suite, folder, rows)
         plan.warnings  # noqa: B018  raises where no target has validation rows to select by
+        plan._check_local_encoders()
         return plan
 
     @property
@@ -315,6 +317,19 @@ class Plan:
                 "train"
             )
         return tuple(lines)
+
+    def _check_local_encoders(self) -> None:
+        """Check the files of encoders in local folders; the others are looked at when they have been fetched.
+
+        raises: DataError, naming the file, or a task whose inputs are too long
+        """
+        names = {source.task for source in self.possible_sources} | {task for task, _, _ in self.evaluated}
+        tasks = {name: self.suite.tasks[name] for name in sorted(names)}
+        for encoder in self.encoders:
+            folder = Path(encoder.name).expanduser()
+            if not encoder_provider(encoder.name) and folder.is_dir():
+                check_files(folder)
+                check_lengths(folder, encoder, tasks)
 
     def _fresh_language_heads(self) -> Iterator[str]:
         """Warn of cached encoders without the head that a masked_lm task continues from."""

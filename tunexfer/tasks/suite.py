@@ -164,6 +164,9 @@ class TaskBlock(_Block):
     (PER, equal tags side by side are a chunk), or `xtreme`, as its scorer reads bare tags. By default what fits."""
     allow_dropped: bool = False
     """Use the rest even where more than half of the rows can't be used."""
+    label_piece: Literal["content", "first"] = "content"
+    """Tagging: the piece of a word that carries its tag: the first with a character of the word in it, or simply the
+    first, as XTREME has it, which may be the bare space before the word."""
     unanswerable: bool = False
     """Extractive QA: some questions have no answer in their context, and none may be predicted."""
     max_length: Annotated[int, Field(ge=8)] = 128

@@ -7,23 +7,18 @@ can't matter: rows without a gradient are never moved (no weight decay on embedd
 
 from __future__ import annotations
 
-import inspect
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
-from transformers.initialization import no_init_weights
+from transformers import AutoConfig, PreTrainedModel
 
 from tunexfer.data.prepare import Prepared
+from tunexfer.data.weights import new_encoder, split_encoder, word_name
 
 Pieces = NDArray[np.int64]
 """Original ids of word pieces, sorted."""
@@ -45,7 +40,7 @@ class PlanEncoder:
     """One module for all stages of a plan's trials, with the word embeddings that are in use."""
 
     def __init__(self, prepared: Prepared, device: torch.device) -> None:
-        folder = _split(prepared)
+        folder = split_encoder(prepared.encoder, prepared.contents.encoder, prepared.cache)
         self._table: NDArray[np.float32] = np.load(folder / "words.npy", mmap_mode="r")
         self._padding = prepared.padding
         self._device = device
@@ -55,9 +50,9 @@ class PlanEncoder:
             words=torch.zeros(0, self._table.shape[1]),
         )
         """The pretrained weights."""
-        config = AutoConfig.from_pretrained(folder, vocab_size=prepared.padding + 1)
-        with no_init_weights():
-            self.module: PreTrainedModel = AutoModel.from_config(config, **no_pooler(config)).to(device)
+        config = AutoConfig.from_pretrained(folder, vocab_size=prepared.padding + 1, trust_remote_code=False)
+        self.module: PreTrainedModel = new_encoder(config)
+        nn.Module.to(self.module, device)
         self._word_name = word_name(self.module)
         self.vocabulary, self._width = self._table.shape
         """Pieces of the checkpoint, and how wide their embeddings are."""
@@ -112,37 +107,3 @@ class VocabularyMap:
 def _common(pieces: Pieces, others: Pieces) -> tuple[Pieces, Pieces]:
     _, own, theirs = np.intersect1d(pieces, others, assume_unique=True, return_indices=True)
     return own, theirs
-
-
-def no_pooler(config: Any) -> dict[str, bool]:
-    """The argument that leaves out a pooler nothing of ours reads, for the models that have one."""
-    own: Any = AutoModel._model_mapping[type(config)]
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(own).parameters else {}
-
-
-def word_name(module: PreTrainedModel) -> str:
-    words = module.get_input_embeddings().weight
-    return next(name for name, value in module.named_parameters() if value is words)
-
-
-def _split(prepared: Prepared) -> Path:
-    """A folder with the encoder's config, word embeddings and other weights apart; made once per encoder."""
-    folder = prepared.cache / "encoders" / prepared.contents.encoder
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
-    try:
-        config = AutoConfig.from_pretrained(prepared.encoder)
-        module = AutoModel.from_pretrained(prepared.encoder, dtype=torch.float32, **no_pooler(config))
-        state = {name: value.contiguous() for name, value in module.state_dict().items()}
-        np.save(draft / "words.npy", state.pop(word_name(module)).numpy())
-        save_file(state, draft / "body.safetensors")
-        module.config.save_pretrained(draft)
-        os.rename(draft, folder)
-    except OSError:
-        if not folder.is_dir():  # else somebody was quicker
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder

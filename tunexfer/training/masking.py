@@ -107,13 +107,13 @@ def language_head(encoder: PlanEncoder, prepared: Prepared, pieces: Pieces) -> _
         )
     with torch.device("meta"):
         model = AutoModelForMaskedLM.from_config(config)
+    output: Any = model.get_output_embeddings()  # some classes find them only while their encoder is there
     setattr(model, model.base_model_prefix, _AlreadyEncoded())
     own = {
         name: value[pieces] if len(value) == encoder.vocabulary else value
         for name, value in _own_head(prepared).items()
     }
     model.load_state_dict(own, strict=False, assign=True)
-    output: Any = model.get_output_embeddings()
     if output.weight.is_meta:
         output.weight = encoder.module.get_input_embeddings().weight
     return _LanguageHead(model)
@@ -136,7 +136,7 @@ def _own_head(prepared: Prepared) -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model, report = AutoModelForMaskedLM.from_pretrained(
-                prepared.encoder, dtype=torch.float32, output_loading_info=True
+                prepared.encoder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
         if report["missing_keys"]:
             log.warning("%s has no masked-language-model head: a fresh one is trained.", prepared.encoder)

@@ -63,16 +63,44 @@ def pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids for encoding in bare_encodings(tokenizer, texts)]
 
 
-def bare_encodings(tokenizer: Tokenizer, texts: Sequence[Any], **options: bool) -> Any:
-    """The tokenizer's encodings of each text, with ids, offsets and words, uncut and without special pieces."""
+def bare_encodings(tokenizer: Tokenizer, texts: Sequence[str]) -> Any:
+    """The tokenizer's encodings of each text, with ids and offsets, uncut and without special pieces."""
     return tokenizer(
-        texts,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-        **options,
+        texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     ).encodings
+
+
+def word_encodings(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> Any:
+    """The encodings of sentences that are given as words, with ids and words, uncut and without special pieces.
+
+    A word has the pieces that it has in running text, after a space. Byte-level BPE and Gemma's tokenizer, which
+    ModernBERT and mmBERT use, put no space before a word that is given on its own, so it is given with one.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    if spaces_needed(tokenizer):
+        sentences = [[f" {word}" for word in sentence] for sentence in sentences]
+    return backend.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False)
+
+
+def spaces_needed(tokenizer: Tokenizer) -> bool:
+    """Whether a word on its own is encoded as in running text only with a space before it."""
+
+    def second(*texts: str, words: bool) -> list[int]:
+        """The pieces that the last text, or word, adds to those before it."""
+
+        def ids(own: Sequence[str]) -> list[int]:
+            text = list(own) if words else "".join(own)
+            found: list[int] = tokenizer.backend_tokenizer.encode(
+                text, is_pretokenized=words, add_special_tokens=False
+            ).ids
+            return found
+
+        return ids(texts)[len(ids(texts[:-1])) :]
+
+    running = second("a", " a", words=False)
+    return second("a", "a", words=True) != running == second("a", " a", words=True)
 
 
 def truncated(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from tunexfer.tasks.kinds.base import (
     canonical,
 )
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, value
-from tunexfer.tasks.kinds.frame import bare_encodings, single_frame
+from tunexfer.tasks.kinds.frame import single_frame, word_encodings
 from tunexfer.tasks.metrics.chunks import Scheme, Tag, chunk_counts, read_tags, xtreme_tag
 from tunexfer.tasks.metrics.metric import COUNTS, F1_OF_COUNTS
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_PIECES_PER_WORD = 100
 """A longer word becomes one unknown piece, as a word without any piece does."""
+SPACES = "▁Ġ "
+"""How tokenizers write the space before a word: SentencePiece's, byte-level BPE's, and the character itself."""
 
 Word = tuple[int, list[int]]
 """Position in the sentence, and pieces, at least one."""
@@ -59,9 +61,10 @@ class _Tagging(Kind):
             yield f"labels: {error}"
 
     def settings(self, task: TaskBlock) -> dict[str, Any]:
-        """Tags were read as XTREME does before there was a choice."""
+        """Tags were read as XTREME does, and were on a word's first piece, before there was a choice."""
         meaning = _meaning(tuple(task.labels), task.scheme)
-        return {} if all(tag == xtreme_tag(name) for name, tag in meaning.items()) else {"tags": meaning}
+        tags = {} if all(tag == xtreme_tag(name) for name, tag in meaning.items()) else {"tags": meaning}
+        return tags | ({} if task.label_piece == "first" else {"label_piece": task.label_piece})
 
     def read(self, row: Row, task: TaskBlock) -> Row | None:
         tokens, tags = value(row, task, "tokens"), value(row, task, "tags")
@@ -79,19 +82,31 @@ class _Tagging(Kind):
         return identity(row, task) | {"tokens": [str(token) for token in tokens], "tags": indices}
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
-        """Adds, per piece, `words` and `labels`: the word that the piece begins (else -1) and its tag (else -100).
+        """Adds, per piece, `words` and `labels`: the word that the piece stands for (else -1) and its tag (else -100).
 
+        A word's piece is its first, or with `label_piece: content` the first that is more than the space before the
+        word: SentencePiece makes the space a piece of its own before most Chinese and Thai words, the same one for all.
         A long sentence is split between words into several features, which have every word.
+
+        raises: DataError, for a word without pieces if the tokenizer has no unknown piece
         """
         frame = single_frame(tokenizer)
         room = task.max_length - frame.size
-        encoded = bare_encodings(tokenizer, [row["tokens"] for row in rows], is_split_into_words=True)
+        encoded = word_encodings(tokenizer, [row["tokens"] for row in rows])
+
+        @cache
+        def bare(piece: int) -> bool:
+            return task.label_piece == "content" and not str(tokenizer.convert_ids_to_tokens(piece)).strip(SPACES)
+
         features: list[Feature] = []
         for index, row in enumerate(rows):
             sentence = encoded[index]
-            words = _words(sentence.ids, sentence.word_ids, len(row["tokens"]), tokenizer.unk_token_id, room)
+            words = _words(sentence.ids, sentence.word_ids, row["tokens"], tokenizer.unk_token_id, room)
             for part in _parts(words, room):
-                inside = [place for word, ids in part for place in [word] + [-1] * (len(ids) - 1)]
+                inside: list[int] = []
+                for word, ids in part:
+                    place = next((place for place, piece in enumerate(ids) if not bare(piece)), 0)
+                    inside += [word if number == place else -1 for number in range(len(ids))]
                 starts = [-1] * len(frame.before) + inside + [-1] * len(frame.after)
                 features.append(
                     {
@@ -123,11 +138,24 @@ def _meaning(labels: tuple[str, ...], scheme: Scheme | None) -> dict[str, Tag]:
 KIND = _Tagging()
 
 
-def _words(ids: list[int], word_of: list[int], count: int, unknown: int, room: int) -> list[Word]:
-    """Pair every word of a sentence with its pieces, or with the unknown one if it has none or too many."""
+def _words(ids: list[int], word_of: list[int], tokens: list[str], unknown: int | None, room: int) -> list[Word]:
+    """Pair every word of a sentence with its pieces, or with the unknown one if it has none or too many.
+
+    Where there is no unknown piece, as in byte-level BPE, a word that is too long is cut.
+    """
     pieces = {word: [ids[place] for place in places] for word, places in _places(word_of)}
     longest = min(MAX_PIECES_PER_WORD, room)
-    return [(word, own if 0 < len(own := pieces.get(word, [])) <= longest else [unknown]) for word in range(count)]
+    words: list[Word] = []
+    for word, token in enumerate(tokens):
+        own = pieces.get(word, [])
+        if not own and unknown is None:
+            raise DataError(
+                f"the tokenizer makes nothing of the word {token!r} and has no unknown piece: take such words out."
+            )
+        if unknown is not None and not 0 < len(own) <= longest:
+            own = [unknown]
+        words.append((word, own[:longest]))
+    return words
 
 
 def _places(word_of: list[int]) -> Iterator[tuple[int, list[int]]]:
