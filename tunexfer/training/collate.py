@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from tunexfer.data.encode import Encoded
 from tunexfer.tasks.kinds.base import IGNORE_INDEX
 from tunexfer.training.encoder import VocabularyMap
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What the encoder reads, a sequence a row."""
 TARGETS = {"sequence": ("label",), "choice": ("label",), "token": ("labels",), "span": ("start", "end")}
 """Columns that a head's loss reads."""
 
@@ -43,6 +45,51 @@ def collate(
     if training and head:
         batch |= _targets(rows, head, lengths)
     return batch
+
+
+def row_count(batch: Mapping[str, Any]) -> int:
+    """Count the rows of a collated batch; an option is no row of its own."""
+    return len(batch["options"] if "options" in batch else batch["input_ids"])
+
+
+def parts_of(batch: Mapping[str, Any], rows: int) -> list[tuple[dict[str, Any], float]]:
+    """Cut a batch to train on into parts of at most `rows` rows, each with its share of the labels.
+
+    The batch's loss, a mean over labels, is the sum of the parts' losses times their shares. A part without labels is
+    left out.
+    """
+    count = row_count(batch)
+    if rows >= count:
+        return [(dict(batch), 1.0)]
+    per_row = batch["options"].sum(dim=1) if "options" in batch else torch.ones(count, dtype=torch.int64)
+    borders = [0, *per_row.cumsum(0).tolist()]
+    parts = []
+    for start in range(0, count, rows):
+        end = min(start + rows, count)
+        sequences = slice(borders[start], borders[end])
+        own = {
+            name: value if not isinstance(value, Tensor) else value[sequences if name in INPUTS else slice(start, end)]
+            for name, value in batch.items()
+        }
+        parts.append((_trimmed(own), _labels(own)))
+    total = sum(labels for _, labels in parts) or 1
+    return [(own, labels / total) for own, labels in parts if labels]
+
+
+def _trimmed(batch: dict[str, Any]) -> dict[str, Any]:
+    """Cut off the columns that only padding is in."""
+    if "attention_mask" not in batch:
+        return batch
+    length, longest = batch["attention_mask"].shape[1], int(batch["attention_mask"].sum(dim=1).max())
+    padded = {*INPUTS, "labels"}
+    return {
+        name: value[:, :longest] if name in padded and value.dim() == 2 and value.shape[1] == length else value
+        for name, value in batch.items()
+    }
+
+
+def _labels(batch: Mapping[str, Tensor]) -> int:
+    return int((batch["labels"] != IGNORE_INDEX).sum()) if "labels" in batch else len(batch["start"])
 
 
 def _targets(rows: Sequence[tuple[Encoded, int]], head: str, lengths: NDArray[np.int64]) -> dict[str, Tensor]:

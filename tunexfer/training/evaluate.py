@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,10 @@ from tunexfer.errors import TrialFailed
 from tunexfer.tasks.kinds import KINDS, ROWS_SCHEMA
 from tunexfer.tasks.kinds.base import Output
 from tunexfer.tasks.suite import TaskBlock
-from tunexfer.training.collate import collate
+from tunexfer.training.collate import INPUTS, collate
 from tunexfer.training.encoder import VocabularyMap
-from tunexfer.training.model import INPUTS, Model, mean_vector
+from tunexfer.training.memory import in_fitting_parts, memory_use
+from tunexfer.training.model import Model, mean_vector
 
 PIECES_AT_ONCE = {"cpu": 2048, "cuda": 32768}
 """Padded pieces in a batch."""
@@ -63,22 +65,34 @@ class Scorer:
     @torch.inference_mode()
     def _outputs(self, name: str, task: TaskBlock, encoded: Encoded, layer: int | None) -> list[Output]:
         """One array per feature, cut to its own pieces or options; features of like length run together."""
-        head = KINDS[task.kind].head
         found: list[Output | None] = [None] * len(encoded)
         for places in _batches(encoded.lengths, PIECES_AT_ONCE[self._device.type]):
-            rows = [(encoded, place) for place in places.tolist()]
-            batch = collate(rows, head, self._lookup, training=False)
+            use = memory_use(self._model, task.kind, int(encoded.lengths[places[0]]), training=False)
+            run = partial(self._in_parts, name, task, encoded, layer, places.tolist())
+            for place, output in zip(places, in_fitting_parts(use, len(places), run), strict=True):
+                found[place] = output
+        return [output for output in found if output is not None]
+
+    def _in_parts(
+        self, name: str, task: TaskBlock, encoded: Encoded, layer: int | None, places: list[int], rows: int
+    ) -> list[Output]:
+        """The outputs of some features, `rows` of them at a time."""
+        head = KINDS[task.kind].head
+        outputs: list[Output] = []
+        for start in range(0, len(places), rows):
+            own = places[start : start + rows]
+            batch = collate([(encoded, place) for place in own], head, self._lookup, training=False)
             batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
                 output = self._model(name, **batch) if head else self._vectors(batch, layer)
-            for (_, place), one in zip(rows, output.float().cpu().numpy(), strict=True):
-                own = one
+            for place, row in zip(own, output.float().cpu().numpy(), strict=True):
+                length = len(row)
                 if head in ("token", "span"):
-                    own = one[: encoded.lengths[place]]
+                    length = encoded.lengths[place]
                 elif head == "choice":
-                    own = one[: len(encoded.value("input_ids", place))]
-                found[place] = own.copy()
-        return [output for output in found if output is not None]
+                    length = len(encoded.value("input_ids", place))
+                outputs.append(row[:length].copy())
+        return outputs
 
     def _vectors(self, batch: dict[str, Tensor], layer: int | None) -> Tensor:
         """Sentence vectors of length 1, shape (B, W)."""

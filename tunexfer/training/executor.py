@@ -25,6 +25,7 @@ from tunexfer.store import MODEL, ROWS, Entry, StageStore
 from tunexfer.tasks.kinds import ROWS_SCHEMA
 from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.evaluate import Scorer
+from tunexfer.training.memory import is_out_of_memory
 from tunexfer.training.model import Model, Trained, new_heads
 from tunexfer.training.train import train_stage
 
@@ -199,19 +200,12 @@ def _memory_errors(job: Job) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        advice = "Its rows are scored in batches of a fixed size: give the job more memory."
-        if job.stage:
-            advice = (
-                f"Its batch_size is {job.stage.batch_size}: try a smaller one, or the same in parts with "
-                "`training: {gradient_accumulation_steps: 2}`."
-            )
+        advice = (
+            "A batch is cut into parts until they fit, down to single rows: give the job more memory, lower the tasks' "
+            "max_length, or take a smaller encoder."
+        )
         raise TrialFailed(f"{job}: out of memory ({error}). {advice}") from error
-
-
-def _out_of_memory(error: Exception) -> bool:
-    phrases = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in phrases)

@@ -21,6 +21,7 @@ from tunexfer.core.chain import Pooling
 from tunexfer.core.graph import fingerprint
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import TaskBlock
+from tunexfer.training.collate import INPUTS
 from tunexfer.training.encoder import Weights
 
 
@@ -129,9 +130,6 @@ class Model(nn.Module):
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         self.encoder.activation_checkpointing_enable(**options)
-
-
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def mean_vector(hidden: Tensor, mask: Tensor | None) -> Tensor:

@@ -22,9 +22,10 @@ from tunexfer.data.batches import Batch, batch_plan
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import TrialFailed
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.training.collate import collate
+from tunexfer.training.collate import collate, parts_of, row_count
 from tunexfer.training.encoder import PlanEncoder, VocabularyMap, Weights
 from tunexfer.training.masking import Masking, language_head
+from tunexfer.training.memory import in_fitting_parts, memory_use
 from tunexfer.training.model import Model, Trained, new_heads
 
 DEFAULTS: dict[str, Any] = {
@@ -78,7 +79,7 @@ def train_stage(
     watch = _Watch(stage, on_step)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _arguments(stage, prepared, seed, device, scratch)
-        batches = _Batches(_micro_batches(stage, prepared, seed, arguments), prepared, lookup, seed)
+        batches = _Batches(_drawn(stage, prepared, seed), prepared, lookup, seed)
         trainer = _StageTrainer(model, batches, watch, arguments)
         with _checkpointing_undone(arguments, encoder):
             trainer.train()
@@ -109,13 +110,10 @@ def _arguments(stage: Stage, prepared: Prepared, seed: int, device: torch.device
         raise TrialFailed(f"stage {stage.name!r}: `training: {dict(stage.training)}` doesn't work: {error}") from error
 
 
-def _micro_batches(stage: Stage, prepared: Prepared, seed: int, arguments: TrainingArguments) -> list[Batch]:
-    """One batch per step, each cut into `gradient_accumulation_steps` parts."""
+def _drawn(stage: Stage, prepared: Prepared, seed: int) -> list[Batch]:
+    """One batch per step."""
     lengths = {s: prepared.encoded(s.task, s.language, "train").lengths for s in stage.mixture.sources}
-    batches = batch_plan(lengths, stage.mixture, steps=stage.steps, batch_size=stage.batch_size, seed=seed)
-    parts = min(arguments.gradient_accumulation_steps, stage.batch_size)
-    arguments.gradient_accumulation_steps = parts
-    return [Batch(batch.task, batch.rows[part::parts]) for batch in batches for part in range(parts)]
+    return batch_plan(lengths, stage.mixture, steps=stage.steps, batch_size=stage.batch_size, seed=seed)
 
 
 class _Batches(Dataset[dict[str, Any]]):
@@ -137,17 +135,26 @@ class _Batches(Dataset[dict[str, Any]]):
             tensors = Masking(mask, len(self._lookup), self._seed)(tensors, index)
         return {"task": batch.task, **tensors}
 
+    def kind(self, task: str) -> str:
+        return self._prepared.tasks[task].kind
+
     def _source(self, source: Source) -> Any:
         return self._prepared.encoded(source.task, source.language, "train")
 
 
 class _StageTrainer(Trainer):
-    """Trainer with our batches in our order, and the loss of each batch's own task."""
+    """Trainer with our batches in our order, and the loss of each batch's own task.
+
+    A step takes its batch in parts where memory doesn't hold all of it, or where `gradient_accumulation_steps` says so.
+    Trainer itself accumulates nothing, as a step that fails half-way is begun again from no gradients.
+    """
 
     def __init__(self, model: Model, batches: _Batches, watch: _Watch, arguments: TrainingArguments) -> None:
+        self._parts, arguments.gradient_accumulation_steps = arguments.gradient_accumulation_steps, 1
         super().__init__(model, arguments, train_dataset=batches, callbacks=[watch])
         self.remove_callback(PrinterCallback)
         self._task_model, self._batches, self._watch = model, batches, watch
+        self._share = 1.0
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         workers = self.args.dataloader_num_workers
@@ -160,18 +167,47 @@ class _StageTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
         )
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
+        """Sum up the gradients of the batch's parts; dropout is drawn again where a step is begun again."""
+        use = memory_use(
+            self._task_model, self._batches.kind(inputs["task"]), inputs["input_ids"].shape[1], training=True
+        )
+        random = _random_state(self.args.device)
+
+        def attempt(rows: int) -> Tensor:
+            random()
+            model.zero_grad()
+            losses = []
+            for part, self._share in parts_of(inputs, rows):
+                losses.append(super(_StageTrainer, self).training_step(model, part, *rest))
+            return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+        loss = in_fitting_parts(use, -(-row_count(inputs) // self._parts), attempt)
+        self._watch.add(loss)
+        return loss
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         task = inputs.pop("task")
         logits = model(task, **inputs)
-        loss = self._task_model.head(task).loss(logits, inputs, self.args.label_smoothing_factor)
-        self._watch.add(loss.detach() / self.current_gradient_accumulation_steps)
-        return loss
+        return self._task_model.head(task).loss(logits, inputs, self.args.label_smoothing_factor) * self._share
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """No decay on embeddings either: a piece that never occurs keeps its vector."""
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         kept = {name for name, value in model.named_parameters() if id(value) in embeddings}
         return [name for name in super().get_decay_parameter_names(model) if name not in kept]
+
+
+def _random_state(device: torch.device) -> Callable[[], None]:
+    """Remember where the random numbers of dropout are; the function that is returned goes back there."""
+    cpu, cuda = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def go_back() -> None:
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda, device)
+
+    return go_back
 
 
 class _Watch(TrainerCallback):
