@@ -217,7 +217,7 @@ def test_running_out_of_memory_fails_the_trial_and_says_what_to_try(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     monkeypatch.setattr(module, "train_stage", full)
-    with pytest.raises(TrialFailed, match=r"Tried to allocate .* Its batch_size is 8: try a smaller one"):
+    with pytest.raises(TrialFailed, match=r"Tried to allocate .* down to single rows: give the job more memory"):
         runner.run(two_targets(pico), seed=1)
 
 
