@@ -23,7 +23,7 @@ from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Feature, Tokenizer
 from tunexfer.tasks.suite import TaskBlock
 
-ENCODING_VERSION = 2
+ENCODING_VERSION = 3
 """Raise by hand when the kinds' encoding changes."""
 CHUNK = 2000
 """Rows that are encoded at once."""
