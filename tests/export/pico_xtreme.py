@@ -65,7 +65,7 @@ def _tasks() -> dict[str, Any]:
     tasks = {
         "xnli": block("classification", *pair, labels=["entailment", "neutral", "contradiction"]),
         "pawsx": block("classification", *pair, labels=["different", "same"]),
-        "udpos": block("tagging", "tokens", "tags", labels=["DET", "SYM", "NOUN"], label_values=_TAGS),
+        "udpos": block("tagging", "tokens", "tags", labels=["DET", "SYM", "NOUN"], label_values=_TAGS, scheme="xtreme"),
         "panx": block("tagging", "tokens", "tags", labels=["O", "B-PER", "I-PER"], label_values=_TAGS),
         "xquad": block("extractive_qa", *question),
         "mlqa": block("extractive_qa", *question, answer_language_rules="mlqa"),

@@ -30,8 +30,10 @@ class Toy:
         on_progress("toy", 0.5)
         (cache / "toy" / "en").mkdir(parents=True)
         (cache / "toy" / "en" / "train.jsonl").write_text('{"text": "up", "label": "yes"}')
-        for name in ("config.json", "model.safetensors", "tokenizer.json"):
-            (cache / "toy" / name).touch()
+        (cache / "toy" / "config.json").write_text('{"model_type": "bert"}')
+        (cache / "toy" / "tokenizer.json").write_text("{}")
+        empty = b"{}      "
+        (cache / "toy" / "model.safetensors").write_bytes(len(empty).to_bytes(8, "little") + empty)
         return cache / "toy"
 
 TOY = Toy()

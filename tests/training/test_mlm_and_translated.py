@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pico import pico_encoder
 from typer.testing import CliRunner
 
 from tunexfer.cli.main import app
@@ -96,11 +97,11 @@ def test_text_is_no_target(tmp_path: Path) -> None:
 
 
 def test_the_plan_says_where_an_encoder_comes_without_the_head(tmp_path: Path) -> None:
-    folder = tmp_path / "encoder"
-    folder.mkdir()
+    folder = pico_encoder(tmp_path / "encoder")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 512}
     said = f"{folder} has no masked-language-model head, so a new one is trained, tied to the word embeddings"
     for kind, fresh in (("XLMRobertaForMaskedLM", False), ("XLMRobertaModel", True)):
-        (folder / "config.json").write_text(json.dumps({"architectures": [kind]}))
+        (folder / "config.json").write_text(json.dumps(config | {"architectures": [kind]}))
         assert (said in own(tmp_path, encoder=str(folder)).warnings) is fresh
     stage = OWN["stages"][0] | {"tasks": ["qqp"], "languages": ["en"]}
     assert said not in own(tmp_path, encoder=str(folder), stages=[stage]).warnings
