@@ -48,6 +48,7 @@ SPACE_KEYS: dict[str, tuple[type[BaseModel], ...]] = {
     "Search": (space_file.Search, block(space_file.Search, "budget")),
     "Stopping": (space_file.Stop,),
     "Resources": (space_file.Resources,),
+    "Noise": (space_file.Noise,),
     "Confirmation": (space_file.Confirm,),
 }
 """Heading of docs/spaces.md -> the models whose keys are documented under it."""

@@ -45,7 +45,7 @@ def study(path: Path, **space: Any) -> Made:
     pico_suite(path)
     encoder = {"name": str(pico_encoder(path / "encoder")), **space.pop("encoder", {})}
     plain = {"name": "pico", "suite": "pico.yaml", "encoder": encoder, "stages": [STAGE], "targets": TARGETS}
-    plain |= {"resources": {"precision": "fp32"}, "search": {"seed": 3}} | space
+    plain |= {"resources": {"precision": "fp32"}, "search": {"seed": 3}, "noise": {"seeds": 1}} | space
     (path / "space.yaml").write_text(yaml.safe_dump(plain))
     plan = Plan.load(path / "space.yaml", cache=path / "cache")
     made = Made(StudyFolder(path / "pico"), StageStore(path / "store"), path / "cache")

@@ -33,6 +33,7 @@ def plan_in(folder: Path, encoder: str) -> Plan:
                     "learning_rate": 1.0e-3, "steps": STEPS}],
         "targets": [{"task": "tags", "train_language": "en", "learning_rate": 1.0e-3, "steps": STEPS}],
         "search": {"trials": 3},
+        "noise": {"seeds": 1},
     }  # fmt: skip
     (folder / "toy.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
     return Plan.load(folder / "toy.yaml", cache=folder / "cache")

@@ -36,6 +36,7 @@ SPACE: dict[str, Any] = {
     ],
     "objective": {"maximize": "mean", "languages": "all"},
     "search": {"trials": 4, "seed": 3},
+    "noise": {"seeds": 1},
 }
 
 

@@ -28,6 +28,7 @@ targets:
   - {name: german, task: match, train_language: de, after: english, learning_rate: 3.0e-3, steps: {choice: [8, 12]}}
 objective: {languages: train}
 search: {algorithm: grid, trials: 4, seed: 3}
+noise: {seeds: 1}
 resources: {precision: fp32}
 """
 

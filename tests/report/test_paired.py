@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from statsmodels.stats.multitest import multipletests
 
-from tunexfer.report.paired import Draws, Sums, draw, holm, mean_draws
+from tunexfer.report.paired import Draws, Sums, draw, mean_draws
 from tunexfer.report.row_sums import NUMBERS, TEXTS, row_sums
 from tunexfer.tasks.metrics.labels import macro_f1
 
@@ -134,6 +133,15 @@ def test_parallel_rows_are_drawn_together_in_all_languages(right: tuple[Any, Any
     assert np.diff(unlike.interval)[0] == pytest.approx(alone / np.sqrt(2), rel=0.07)
 
 
+def test_the_variance_through_rows_is_the_part_that_seeds_share() -> None:
+    """Two seeds: what rows do in common has variance 1, what they do to each alone has 4, and is not counted."""
+    rng = np.random.default_rng(11)
+    common, own = rng.normal(0, 1, size=20_000), rng.normal(0, 2, size=(20_000, 2))
+    draws = Draws(0.0, common[:, None] + own, common, clusters=50)
+    assert draws.rows == pytest.approx(1.0, abs=0.1)
+    assert Draws(0.0, (common + own[:, 0])[:, None], common, clusters=50).rows == pytest.approx(5.0, abs=0.2)
+
+
 def test_several_seeds_give_the_interval_of_their_mean(right: tuple[Any, Any]) -> None:
     single = accuracy_sums(*right)
     none = accuracy_sums(right[1], right[1])
@@ -145,19 +153,6 @@ def test_several_seeds_give_the_interval_of_their_mean(right: tuple[Any, Any]) -
     )
     assert only(both).delta == pytest.approx(only(single).delta / 2)
     assert only(both).interval == pytest.approx(tuple(end / 2 for end in only(single).interval))
-
-
-def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_falls() -> None:
-    # by hand: 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which is raised to the p-value before it
-    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
-    assert holm([0.02, np.nan]) == pytest.approx([0.02, np.nan], nan_ok=True)
-    assert np.isnan(holm([np.nan])).all()
-
-
-def test_holm_is_that_of_statsmodels() -> None:
-    p_values = np.random.default_rng(10).uniform(0, 0.2, size=40)
-    assert holm(p_values).tolist() == multipletests(p_values, method="holm")[1].tolist()
 
 
 def rows(**columns: Any) -> dict[str, Any]:

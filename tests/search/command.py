@@ -50,6 +50,7 @@ class Home:
             ],
             "objective": {"languages": "all"},
             "search": {"trials": 4, "seed": 3},
+            "noise": {"seeds": 1},
             "resources": {"precision": "fp32"},
         }
         path = self.path / f"{name}.yaml"

@@ -50,6 +50,7 @@ SPACE: dict[str, Any] = {
     ],
     "objective": {"languages": "all"},
     "search": {"trials": 6, "seed": 3},
+    "noise": {"seeds": 1},
     "resources": {"precision": "fp32"},
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tunexfer.record.environment import Dataset
     from tunexfer.record.findings import Findings
     from tunexfer.record.folder import How
+    from tunexfer.report.study import Study
     from tunexfer.search.loop import Outcome
     from tunexfer.training.executor import Executor
 
@@ -50,16 +51,21 @@ def launch(
     from tunexfer.cli.live import LiveView
     from tunexfer.mlflow.mirror import Mirror
     from tunexfer.record.environment import write_datasets
-    from tunexfer.record.findings import Findings
     from tunexfer.record.record import Record
     from tunexfer.search.ray_tune import SearchOptions, run_search
     from tunexfer.store import StageStore
 
-    def draw(to: Path) -> None:  # for those who see the study in MLflow alone
-        from tunexfer.report.page import write_report
+    @functools.cache
+    def studied() -> Study:
+        """Read what the search has found, once it is over."""
         from tunexfer.report.study import Study
 
-        write_report([Study.load(folder.path)], to)
+        return Study.load(folder.path)
+
+    def draw(to: Path) -> None:  # for those who see the study in MLflow alone
+        from tunexfer.report.page import write_report
+
+        write_report([studied()], to)
 
     with Record.drive(folder, plan.as_dict()) as record:
         prepared = prepare_all(plan, cache, console, quiet=quiet)
@@ -72,11 +78,11 @@ def launch(
                 console.print(f"{place}: {data.rows:,} rows were read, but `rows:` says {planned:,}.", markup=False)
         shared = {"cache": cache} | ({} if "://" in store else {"stage store": Path(store)})
         view = LiveView(folder, quiet=quiet, console=console)
-        mirror = Mirror(record, tracking_uri, view.warning, draw=draw).start()
+        mirror = Mirror(record, tracking_uri, view.warning, draw=draw, find=lambda: studied().findings).start()
         state: How = "failed"
         wants = plan.resources
         size, copies, device = int(wants.store_gb * GIGABYTE), cache / "store", "cuda" if wants.gpus else "cpu"
-        executor = partial(
+        executor = functools.partial(
             make_executor, prepared, store, store_bytes=size, copies=copies, device=device, threads=wants.cpus
         )
         stages = StageStore(store, size, copies=copies)
@@ -90,7 +96,7 @@ def launch(
             raise
         finally:
             mirror.close(state)
-        return Findings.of(record.ended, record.score_table(), plan.as_dict()), outcome
+        return studied().findings, outcome
 
 
 def datasets_read(plan: Plan, contents: Mapping[str, Contents]) -> list[Dataset]:

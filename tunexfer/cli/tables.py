@@ -17,11 +17,16 @@ from tunexfer.core.objective import Objective
 from tunexfer.data.rows import Rows
 from tunexfer.export.xtreme_scores import score_table
 from tunexfer.plan.cost import Estimate
+from tunexfer.plan.detect import detectable
 from tunexfer.plan.plan import Plan
 from tunexfer.tasks.suite import SPLITS, Suite
 
 if TYPE_CHECKING:
     from tunexfer.record.findings import Findings
+
+
+MOST_WARNINGS = 4
+"""Warnings in the summary; the report has all of them."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -90,7 +95,15 @@ def _settings(plan: Plan) -> list[str]:
         lines.append(f"stopping: all but the {stop.top} best, once {stop.after} of their targets are scored")
     if confirm:
         best = f"the best {confirm.top} chains" + (" of each target" if plan.objective.per_target else "")
-        lines.append(f"confirmation: {best} and the baseline, up to {confirm.seeds} fresh seeds each")
+        lines.append(f"confirmation: {best} and the baseline, up to {confirm.count} fresh seeds each")
+        points = detectable(confirm.count)
+        lines.append(f"detectable: mean gains of about {points:.1f} points or more, and the noise of the rows on top")
+    else:
+        lines.append(
+            "detectable: nothing, as chains have one seed; `confirm: {top: 3, seeds: 5}` tells candidates apart"
+        )
+    if plan.file.noise.seeds > 1:
+        lines.append(f"noise: the baseline with {plan.noise_seeds} seeds in all")
     return lines
 
 
@@ -192,6 +205,8 @@ def _costs(plan: Plan) -> RenderableType:
     }
     if plan.confirm:
         costs["confirmation besides, at most"] = plan.confirmation_cost
+    if plan.noise_cost.chains:
+        costs["noise: the baseline again"] = plan.noise_cost
     for name, cost in costs.items():
         if cost is None:
             table.add_row(name, "too many to count")
@@ -250,20 +265,19 @@ def show_summary(findings: Findings, console: Console, *, folder: Path, state: s
     folder: of the study
     state: how the search ended, after so many seconds
     """
-    trials, steps = findings.trials, findings.steps
+    trials = findings.trials
     counts = ", ".join(f"{trials[state]} {state}" for state in ("complete", "failed", "stopped") if trials[state])
-    confirming = f", {trials['confirm']} for confirmation" if trials["confirm"] else ""
+    confirming = f", {trials['confirm']} for noise and confirmation" if trials["confirm"] else ""
     of = "" if trials["wanted"] == "auto" else f" of {trials['wanted']}"
-    line = (
-        f"{folder.name}: {state}; {counts or 'no'}{of} trials{confirming}; "
-        f"{steps['trained']} steps trained, {steps['reused']} reused; {seconds:.0f} s"
-    )
-    for text in (line, findings.headline, *findings.sentences):
-        console.print(Text(text))
+    console.print(Text(f"{folder.name}: {state}; {counts or 'no'}{of} trials{confirming}; {seconds:.0f} s"))
+    card = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    for name, value in findings.card.items():
+        card.add_row(Text(name, style="dim"), Text(value))
+    console.print(card)
     for table in (winners_table(findings), front_table(findings)):
         if table:
             console.print(table)
-    for warning in findings.warnings:
+    for warning in findings.warnings[:MOST_WARNINGS]:
         console.print(Text(warning, style="yellow"))
     for command in ("report", "ui"):
         console.print(f"  tunexfer {command} {shlex.quote(str(folder))}", highlight=False, markup=False, soft_wrap=True)
@@ -276,11 +290,13 @@ def winners_table(findings: Findings) -> RenderableType | None:
         return None
     numbers = ["trial", "validation", "languages", "baseline", "score", "gain"]
     table = table_of("winner of each target, by its own validation score", ["target"], numbers)
-    table.add_column("chain", overflow="fold")
+    table.add_column("stages", overflow="ellipsis", no_wrap=True)
     table.caption = "baseline, score and gain: means over unseen languages where there are any"
     for name, row in rows.items():
         count = f"{row['languages']}{' unseen' if row['unseen'] else ''}"
-        table.add_row(name, str(row["trial"]), f"{row['value']:.1f}", count, *_scores(row), row["chain"])
+        table.add_row(
+            name, str(row["trial"]), f"{row['value']:.1f}", count, *_scores(row), row["chain"].partition(" -> ")[0]
+        )
     if len(rows) > 1:
         mean = findings.mean_of_winners
         table.add_section()

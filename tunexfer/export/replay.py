@@ -68,6 +68,7 @@ def replay_space(study: StudyFolder, trial: Trial) -> dict[str, Any]:
         "training": dict(stages[0].training) if stages else {},  # the same for all of them
         "objective": identity["objective"],
         "search": {"algorithm": "grid", "trials": 2 if chain.stages else 1, "seed": trial.seed},
+        "noise": {"seeds": 1},
         "resources": {name: plan["resources"][name] for name in ("cpus", "gpus")}
         | {"precision": identity["precision"]},
     }

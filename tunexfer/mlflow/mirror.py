@@ -28,6 +28,8 @@ from tunexfer.record.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tunexfer.record.findings import Findings
+
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Without it, MLflow's page takes a new experiment for one on prompts."""
 RETRY_S = 60.0
@@ -51,9 +53,13 @@ class Mirror(Listener):
         warn: Callable[[str], None],
         *,
         draw: Callable[[Path], None] = lambda folder: None,
+        find: Callable[[], Findings] | None = None,
     ) -> None:
-        """draw: writes figures and tables into a folder, for the parent run of a study that has ended"""
-        self.record, self.uri, self.warn, self._draw = record, uri, warn, draw
+        """
+        draw: writes figures and tables into a folder, for the parent run of a study that has ended
+        find: draws the conclusions from the study, scored rows included; by default from its scores alone
+        """
+        self.record, self.uri, self.warn, self._draw, self._find = record, uri, warn, draw, find
         self._tags, self._objective = _study_tags(record), record.objective
         self._client: Any = None
         self._experiment = self._parent = ""
@@ -277,7 +283,7 @@ class Mirror(Listener):
             own = metrics(result, table[table["trial"] == result.trial.number]) if result else {}
             shown = ("objective", "mean/", "unseen/", "worst/", "gain/")
             values |= {f"{name}/{key}": value for key, value in own.items() if key.startswith(shown)}
-        findings = Findings.of(results, table, read_plan(self.record.folder))
+        findings = self._find() if self._find else Findings.of(results, table, read_plan(self.record.folder))
         tags = {NOTE: description(self.record.folder.name, self._state, findings)}
         tags |= {"tunexfer.best": chain_in_words(best.trial.chain)} if best else {}
         if findings.front:

@@ -32,10 +32,10 @@ class Estimate:
     """Scoring all targets of one trial, as measured on the baseline; None until that has been scored."""
 
     def seconds(self, plan: Plan) -> float | None:
-        """Estimate the plan's trials, confirmation included, one after the other from an empty store, with sharing."""
+        """Estimate all trials, one after the other from an empty store: the search's, of noise, for confirmation."""
         if self.step_seconds is None or self.scoring_seconds is None:
             return None
-        costs = [plan.expected_cost, *([plan.confirmation_cost] if plan.confirm else [])]
+        costs = [plan.expected_cost, plan.noise_cost, *([plan.confirmation_cost] if plan.confirm else [])]
         return sum(cost.steps * self.step_seconds + cost.chains * self.scoring_seconds for cost in costs)
 
 

@@ -118,6 +118,11 @@ class Plan:
         return self.file.confirm
 
     @property
+    def noise_seeds(self) -> int:
+        """Seeds of the baseline in all, those of its confirmation included."""
+        return max(self.file.noise.seeds, 1 + (self.confirm.count if self.confirm else 0))
+
+    @property
     def seed(self) -> int:
         return self.file.search.seed
 
@@ -204,7 +209,8 @@ class Plan:
             "own_suite": self.own_suite(),
             "search": self.file.search.model_dump(by_alias=True),
             "resources": self.resources.model_dump(),
-            "confirm": self.confirm.model_dump() if self.confirm else None,
+            "noise": {"seeds": self.noise_seeds},
+            "confirm": {"top": self.confirm.top, "seeds": self.confirm.count} if self.confirm else None,
             "coordinates": {name: str(domain) for name, domain in self.space.coordinates.items()},
             "baseline": {"point": self.baseline[0], "chain": self.baseline[1].as_dict()},
             "evaluated": sorted(map(list, self.evaluated)),
@@ -252,6 +258,12 @@ class Plan:
         return _Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
 
     @cached_property
+    def noise_cost(self) -> _Cost:
+        """Compute the cost of the baseline's runs with seeds that its confirmation doesn't have."""
+        times = self.noise_seeds - 1 - (self.confirm.count if self.confirm else 0)
+        return _Cost(**{name: times * count for name, count in asdict(self.cost([self.baseline[1]])).items()})
+
+    @cached_property
     def confirmation_cost(self) -> _Cost:
         """Compute the mean cost of confirming random chains and the baseline with all fresh seeds, none dropped."""
         confirm = self.confirm
@@ -260,7 +272,7 @@ class Plan:
         top = confirm.top * (len(self.baseline[1].targets) if self.objective.per_target else 1)
         costs = [self.cost(self.random_chains(top + 1, seed)) for seed in range(DRAWS)]
         return _Cost(
-            **{name: round(confirm.seeds * sum(asdict(c)[name] for c in costs) / DRAWS) for name in asdict(costs[0])}
+            **{name: round(confirm.count * sum(asdict(c)[name] for c in costs) / DRAWS) for name in asdict(costs[0])}
         )
 
     def random_chains(self, trials: int, seed: int) -> list[Chain]:

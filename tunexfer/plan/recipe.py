@@ -131,7 +131,7 @@ def _sentence(kind: str, message: str, value: Any, loc: list[Any]) -> str:
 
 
 _MODELS = (Recipe, StageRecipe, TargetRecipe, _EncoderRecipe, Mixing, _Temperature)
-_BLOCKS = {"name", "suite", "objective", "search", "resources", "baseline", "confirm"}
+_BLOCKS = {"name", "suite", "objective", "search", "resources", "baseline", "noise", "confirm"}
 _KEYS = {name for model in _MODELS for name in model.model_fields} | _BLOCKS
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from tunexfer.core.objective import Objective
 from tunexfer.core.yaml_text import parse_yaml
 from tunexfer.errors import SpaceError
+from tunexfer.plan.detect import seeds_to_detect
 from tunexfer.plan.recipe import Strict
 from tunexfer.tasks.suite import nearest
 
@@ -107,7 +108,22 @@ class Confirm(Strict):
     """A race of the best chains and the baseline over fresh seeds, after the search."""
 
     top: Annotated[int, Field(ge=1)]
-    seeds: Annotated[int, Field(ge=1)]
+    seeds: Annotated[int, Field(ge=1)] | Literal["auto"]
+    """`auto`: as many as it takes to call a gain of `detect` points clear; see `docs/statistics.md`."""
+    detect: Annotated[float, Field(gt=0)] = 2.0
+    """Points; read with `seeds: auto`."""
+
+    @property
+    def count(self) -> int:
+        """Fresh seeds at most."""
+        return seeds_to_detect(self.detect) if self.seeds == "auto" else self.seeds
+
+
+class Noise(Strict):
+    """How the noise of training is measured, in every study: the baseline is run with several seeds."""
+
+    seeds: Annotated[int, Field(ge=1)] = 3
+    """Seeds of the baseline in all, those of its confirmation included; 1 measures nothing."""
 
 
 class SpaceFile(Strict):
@@ -123,6 +139,7 @@ class SpaceFile(Strict):
     search: Search = Search()
     resources: Resources = Resources()
     baseline: dict[str, Any] = {}
+    noise: Noise = Noise()
     confirm: Confirm | None = None
 
     @field_validator("objective", mode="before")

@@ -8,18 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from tunexfer.core.chain import Chain
 from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import FORGETTING
 from tunexfer.core.trial import TrialResult
 from tunexfer.core.winners import allowed, best_of, fresh_objectives, front, losses
+from tunexfer.record.gains import ALL_TARGETS, RowNoise, candidate_gains, confirmed_gains, reported
 from tunexfer.record.per_target import mean_row, winners
-from tunexfer.record.seeds import spread
 
 MAX_REASONS = 3
 """Distinct reasons of failed trials that the warnings give."""
@@ -53,19 +53,29 @@ class Findings:
     stopped: dict[str, float]
     """`trials` that a rule stopped, and the `seconds` that this saved."""
     confirmation: list[dict[str, Any]]
-    """The `unseen_delta` of each confirmed chain and target, over fresh seeds, as `seeds.spread` describes it."""
+    """Each confirmed chain with its `gains` over fresh seeds, as `gains.confirmed_gains` describes them."""
+    candidate: dict[str, dict[str, Any]]
+    """What the best chain, or else the next best, gains with the search's seed: see `gains.candidate_gains`."""
     steps: dict[str, int]
     """Optimizer steps `trained` and `reused`."""
     failures: list[dict[str, Any]]
     """The distinct `message`s of failed trials, each with its `trials`."""
 
     @classmethod
-    def of(cls, results: Sequence[TrialResult], scores: pd.DataFrame, plan: Mapping[str, Any]) -> Findings:
+    def of(
+        cls,
+        results: Sequence[TrialResult],
+        scores: pd.DataFrame,
+        plan: Mapping[str, Any],
+        rows: RowNoise = MappingProxyType({}),
+    ) -> Findings:
         """Draw the conclusions.
 
         results: of every trial that has ended
         scores:  the columns of `score_table`; trials without scores count as not complete
         plan:    as `plan.yaml` has it; may be empty
+        rows:    the variance of gains through the scored rows, `report.comparison.row_noise`; where it is missing,
+                 intervals are over seeds alone
         """
         scored = set(scores["trial"].unique())
         complete = [result for result in results if result.state == "complete" and result.trial.number in scored]
@@ -76,6 +86,7 @@ class Findings:
         best = best_of(permitted)
         others = [result for result in permitted if baseline and result.trial.chain != baseline.trial.chain]
         next_best = best_of(others) if best is baseline else None
+        shown = next_best or best
         own = [result for result in results if result.trial.phase != "confirm"]
         jobs = [job for result in results for job in result.trainings]
         return cls(
@@ -87,7 +98,7 @@ class Findings:
             objective={**objective, "baseline": baseline and baseline.objective, "best": best and best.objective},
             best=_described(best, complete) if best else None,
             next_best=_described(next_best, complete) if next_best else None,
-            targets=_targets(next_best or best, scores) if baseline and best else {},
+            targets=_targets(shown, scores) if baseline and shown else {},
             best_per_target=winners(complete, scores, pursued) if objective else {},
             front=[
                 {"trial": r.trial.number, "chain": chain_in_words(r.trial.chain), "goals": dict(r.goals)}
@@ -95,13 +106,48 @@ class Findings:
             ],
             ruled_out=losses(complete, pursued),
             stopped=_stopped(results),
-            confirmation=_confirmation(complete, scores, baseline.trial.chain) if baseline else [],
+            confirmation=confirmed_gains(complete, scores, baseline.trial.chain, rows) if baseline else [],
+            candidate=candidate_gains(shown.trial.number, complete, scores, baseline.trial.chain, rows)
+            if baseline and shown and shown is not baseline
+            else {},
             steps={
                 "trained": sum(job.steps for job in jobs if not job.reused),
                 "reused": sum(job.steps for job in jobs if job.reused),
             },
             failures=_failures(results),
         )
+
+    def gain(self, target: str) -> dict[str, Any] | None:
+        """Look up what the best chain, or else the next best, gains in a target or `ALL_TARGETS`.
+
+        returns: over fresh seeds, with their number as `seeds`, where it was confirmed; else as a candidate
+        """
+        shown = self.next_best or self.best
+        for chain in self.confirmation:
+            if shown and chain["trial"] == shown["trial"] and chain["gains"].get(target):
+                return {**chain["gains"][target], "seeds": chain["seeds"]}
+        return self.candidate.get(target)
+
+    @property
+    def card(self) -> dict[str, str]:
+        """The question, the winner, its expected gain, how sure that is, and the cost, each in a line."""
+        steps, shown = self.steps, self.next_best or self.best
+        cost = f"{steps['trained']:,} steps trained, {steps['reused']:,} reused"
+        question = f"Which stages before {', '.join(self.targets) or 'the targets'} help, in languages not trained in?"
+        gain = self.gain(ALL_TARGETS) or next(filter(None, map(self.gain, self.targets)), None)
+        if not shown or not gain:
+            return {"question": question, "winner": self.headline, "cost": cost}
+        winner = "none: no chain beat the baseline" if self.next_best else f"trial {shown['trial']}: {shown['chain']}"
+        over = ALL_TARGETS if self.gain(ALL_TARGETS) else next(iter(self.targets))
+        return {
+            "question": question,
+            "winner": winner,
+            "gain": f"{over}{' of the next best chain' if self.next_best else ''}: {gain_in_words(gain)}",
+            "how sure": "; ".join(
+                f"{name} {(self.gain(name) or {}).get('sure', 'candidate')}" for name in self.targets
+            ),
+            "cost": cost,
+        }
 
     @property
     def mean_of_winners(self) -> dict[str, float]:
@@ -139,7 +185,7 @@ class Findings:
     def as_dict(self) -> dict[str, Any]:
         """Everything in plain JSON values, the words included."""
         return asdict(self) | {
-            name: getattr(self, name) for name in ("mean_of_winners", "headline", "sentences", "warnings")
+            name: getattr(self, name) for name in ("mean_of_winners", "card", "headline", "sentences", "warnings")
         }
 
 
@@ -153,14 +199,8 @@ def _described(result: TrialResult, complete: Sequence[TrialResult]) -> dict[str
     }
 
 
-def _reported(scores: pd.DataFrame) -> pd.DataFrame:
-    """Select the scores to report: of the test split, or of validation for targets without test rows."""
-    tested = scores.loc[scores["split"] == "test", "target"].unique()
-    return scores[(scores["split"] == "test") | ~scores["target"].isin(tested)]
-
-
 def _targets(result: TrialResult, scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    rows = _reported(scores[scores["trial"] == result.trial.number])
+    rows = reported(scores[scores["trial"] == result.trial.number])
     return {target.name: _target(rows[rows["target"] == target.name]) for target in result.trial.chain.targets}
 
 
@@ -194,29 +234,6 @@ def _stopped(results: Sequence[TrialResult]) -> dict[str, float]:
     return {"trials": len(by_rule), "seconds": sum(result.saved for result in by_rule)}
 
 
-def _confirmation(complete: Sequence[TrialResult], scores: pd.DataFrame, baseline: Chain) -> list[dict[str, Any]]:
-    confirming = [result.trial for result in complete if result.trial.phase == "confirm"]
-    seeds = {trial.seed for trial in confirming if trial.chain == baseline}
-    rows = _reported(scores[(scores["phase"] == "confirm") & scores["main"] & scores["unseen_by_both"]])
-    gains = rows.groupby(["trial", "target"], observed=True)["delta"].mean().dropna()
-    found = []
-    for chain in dict.fromkeys(trial.chain for trial in confirming if trial.chain != baseline):
-        runs = [trial.number for trial in confirming if trial.chain == chain and trial.seed in seeds]
-        deltas = {
-            target.name: [gains[run, target.name] for run in runs if (run, target.name) in gains.index]
-            for target in chain.targets
-        }
-        found.append(
-            {
-                "trial": min(result.trial.number for result in complete if result.trial.chain == chain),
-                "seeds": len(runs),
-                "chain": chain_in_words(chain),
-                "unseen_delta": {target: spread(own) if own else None for target, own in deltas.items()},
-            }
-        )
-    return found
-
-
 def _failures(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
     trials: dict[str, list[int]] = {}
     for result in results:
@@ -239,10 +256,9 @@ def _sentences(findings: Findings) -> Iterator[str]:
             f"Of the {len(findings.confirmation) + 1} confirmed chains, baseline included, it has the highest mean "
             f"objective over {_counted(best['fresh_seeds'], 'fresh seed')}.{fewer}"
         )
-    confirmed = next((chain for chain in findings.confirmation if chain["trial"] == shown["trial"]), None)
     for name, target in findings.targets.items():
         if target["all"] and shown["trial"] != 0:
-            yield _gain(name, target) + (_over_seeds(confirmed, name) if confirmed else "") + "."
+            yield f"{_gain(name, target)}; {gain_in_words(findings.gain(name))}."
         if "forgetting" in target:
             yield _forgetting(name, target["forgetting"])
     others = {name: own for name, own in findings.best_per_target.items() if own["trial"] != shown["trial"]}
@@ -307,15 +323,16 @@ def _gain(name: str, target: Mapping[str, Any]) -> str:
     )
 
 
-def _over_seeds(confirmed: Mapping[str, Any], target: str) -> str:
-    gain = confirmed["unseen_delta"][target]
-    if not gain or gain["sd"] is None:
-        return ""
-    sure = "" if gain["beyond"] else ", not beyond the spread over seeds"
-    return (
-        f"; over {confirmed['seeds']} fresh seeds {gain['mean']:+.2f} ± {gain['sd']:.2f} in unseen languages (95 % "
-        f"interval {gain['low']:+.2f} to {gain['high']:+.2f}{sure})"
-    )
+def gain_in_words(gain: Mapping[str, Any] | None) -> str:
+    """Word a gain of `Findings.gain`: the mean, its interval, how sure it is, or what it is expected to keep."""
+    if not gain:
+        return "no gain can be computed"
+    interval = "no interval" if gain["low"] is None else f"95 % interval {gain['low']:+.1f} to {gain['high']:+.1f}"
+    if "seeds" not in gain:
+        kept = "" if gain["kept"] is None else f", expected on new seeds {gain['kept']:+.1f}"
+        return f"candidate, one seed {gain['mean']:+.1f} ({interval}{kept})"
+    signs = f"{gain['same_sign']} of {_counted(gain['seeds'], 'seed')} with this sign"
+    return f"{gain['sure']}, over fresh seeds {gain['mean']:+.1f} ({interval}, {signs})"
 
 
 def _forgetting(name: str, languages: Mapping[str, Mapping[str, Any]]) -> str:
@@ -329,11 +346,11 @@ def _forgetting(name: str, languages: Mapping[str, Mapping[str, Any]]) -> str:
 def _warnings(findings: Findings) -> Iterator[str]:
     if findings.best and findings.best["trial"] != 0 and not findings.best["fresh_seeds"]:
         yield (
-            "One seed: the best of several chains is subject to selection bias; expect less on new data. "
-            "`confirm: {seeds: 3}` in the space runs the best chains again with fresh seeds."
+            "A candidate, not a result: the best of several chains with one seed is high partly by luck. "
+            "`confirm: {top: 3, seeds: 5}` in the space runs the best chains again with fresh seeds."
         )
     if findings.confirmation and findings.confirmation[0]["seeds"] < 2:
-        yield "One fresh seed shows no spread, so its gains have no interval: use `confirm: {seeds: 3}`."
+        yield "One fresh seed shows no spread, so its gains have no interval: use `confirm: {top: 3, seeds: 5}`."
     if findings.objective.get("languages", "train") != "train":
         yield "Selection uses target-language validation data, so this is not the zero-shot protocol."
     for failure in findings.failures[:MAX_REASONS]:

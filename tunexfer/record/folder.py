@@ -55,8 +55,14 @@ def trials_wanted(plan: Mapping[str, Any]) -> int | None:
     plan:    as `plan.yaml` has it
     returns: None for `trials: auto`
     """
-    trials, confirm = plan["search"]["trials"], plan.get("confirm")
-    return None if trials == "auto" else int(trials) + ((confirm["top"] + 1) * confirm["seeds"] if confirm else 0)
+    trials, confirm = plan["search"]["trials"], plan.get("confirm") or {"top": 0, "seeds": 0}
+    again = confirm["top"] * confirm["seeds"] + max(confirm["seeds"], _noise_trials(plan))
+    return None if trials == "auto" else int(trials) + int(again)
+
+
+def _noise_trials(plan: Mapping[str, Any]) -> int:
+    """Count the runs of the baseline with fresh seeds that every study has; older ones have none."""
+    return int((plan.get("noise") or {"seeds": 1})["seeds"]) - 1
 
 
 def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begun: int = 0) -> int:
@@ -71,12 +77,17 @@ def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begu
     over = [result for result in own if result.state == "complete" or (result.state == "stopped" and result.failure)]
     wanted = plan["search"]["trials"]
     missing = begun if wanted == "auto" else int(wanted) - len(over)
+    again = Counter(r.trial.chain for r in ended if r.trial.phase == "confirm" and r.state == "complete")
+    baseline = sum(again.pop(result.trial.chain, 0) for result in own if result.trial.phase == "baseline")
+    searched = {r.trial.chain for r in own}
+    seeds = {chain: count for chain, count in again.items() if chain in searched}
+    noise = max(0, _noise_trials(plan) - baseline)
     if not (confirm := plan.get("confirm")):
-        return missing
-    seeds = Counter(r.trial.chain for r in ended if r.trial.phase == "confirm" and r.state == "complete")
+        return missing + noise
     most = max(seeds.values(), default=0)
-    racing = sum(count == most for count in seeds.values()) if seeds else confirm["top"] + 1
-    return missing + (int((confirm["seeds"] - most) * racing) if racing > 1 else 0)
+    racing = sum(count == most for count in seeds.values()) if seeds else confirm["top"]
+    left = int(confirm["seeds"] - most) if most >= baseline or baseline <= _noise_trials(plan) else 0
+    return missing + left * racing + max(left, noise)
 
 
 def read_trial(folder: TrialFolder) -> Trial:

@@ -1,4 +1,4 @@
-"""The score table: every score of a study beside its baseline. All differences between chains are computed here."""
+"""The score table: every score of a study beside its baseline's. All differences between chains are computed here."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ def score_table(scores: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
 
     scores:  as `read_scores` returns them
     trials:  at least those of the scores
-    returns: the same rows with the columns of `SCORES_SCHEMA` except `study`. `baseline` is the baseline's score with
-             the same seed, `delta` the points gained over it, `delta_own` those gained over the chain without stages
-             that has the trial's own target values; NaN where no such score exists. `unseen_by_both`: unseen by the
-             trial and by its baseline; otherwise a chain that trained its target in German would be compared, in
-             English, with a baseline that was trained in English.
+    returns: the same rows with the columns of `SCORES_SCHEMA` except `study`. `baseline` is the score of the chain
+             without stages that has the trial's own target values and seed, or else that of the study's baseline with
+             the same seed; `delta` are the points gained over it, `delta_own` the same where the values are the
+             trial's own; NaN where no such score exists. `unseen_by_both`: unseen by the trial and by its baseline;
+             otherwise a chain that trained its target in German would be compared, in English, with a baseline that
+             was trained in English.
     """
     trials = list(trials)
     table = scores.merge(_phases(trials), how="left", on="trial")
@@ -52,6 +53,11 @@ def score_table(scores: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
     before = _beside(table, scores, _baselines(trials), on=["trial"])
     targets = _own_targets(trials).astype({"target": table["target"].dtype})
     own = _beside(table, scores, targets, on=["trial", "target", "forgetting"])
+    stages = {trial.number: bool(trial.chain.stages) for trial in trials}
+    staged = table["trial"].map(stages).to_numpy(dtype=bool)
+    # A chain without stages is its own: what it gains is what its target values gain over the baseline's.
+    has_own = own["value"].notna().to_numpy() & staged
+    before = own.where(np.column_stack([has_own, has_own]), before)
     # Without a baseline to compare with, which is NaN here, the trial alone decides.
     table["unseen_by_both"] = table["unseen"] & (before["unseen"] != 0).to_numpy()
     table["baseline"] = before["value"].to_numpy()

@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import pandas as pd
 
-from tunexfer.report.comparison import EVERY, ONE_SEED, TARGETS, UNSEEN, untested_in_words, verdict_in_words
+from tunexfer.report.comparison import untested_in_words, verdict_in_words
 from tunexfer.report.languages import Candidate, candidates
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
 
-MEANS = "Gain of the best chain"
 WINNERS = "Winner of each target"
 FRONT = "Pareto front"
-_COLUMNS = ["target", "language", "languages", "before", "after", "delta", "low", "high", "p", "sd", "seeds"]
-_VERDICTS = {
-    "gain": "Significant gains in",
-    "loss": "Significant losses in",
-    f"gain{ONE_SEED}": "Significant gains (one seed) in",
-    f"loss{ONE_SEED}": "Significant losses (one seed) in",
-}
 
 
 def section(studies: Sequence[Study]) -> Section:
-    """Write a few paragraphs per study, with the numbers of its best chain as a table."""
-    words = [sentence for study in studies for sentence in answer(study, named=len(studies) > 1)]
-    tables = []
-    for study in studies:
-        for best in candidates(study)[:1]:
-            tables.append(best.comparison.means[_COLUMNS])
-            tables[-1].insert(0, "trial", best.trial)
-            if len(studies) > 1:
-                tables[-1].insert(0, "study", study.name)
-    titled = {MEANS: tables, WINNERS: _of_each(studies, _winners), FRONT: _of_each(studies, _front)}
-    whole = {title: pd.concat(own, ignore_index=True) for title, own in titled.items() if own}
+    """Write each study's card, then the winner of each target; the sentences behind them are folded."""
+    named = len(studies) > 1
+    titled = {WINNERS: _of_each(studies, _winners), FRONT: _of_each(studies, _front)}
     return Section(
         key="answer",
         title="The answer",
-        words=tuple(words),
-        tables=whole,
-        shaded={MEANS: ["delta"], WINNERS: ["delta"]},
+        card=[
+            (f"{study.name}, {name}" if named else name, words)
+            for study in studies
+            for name, words in study.findings.card.items()
+        ],
+        words=tuple(warning for study in studies for warning in study.findings.warnings),
+        notes={"In words": "\n\n".join(sentence for study in studies for sentence in answer(study, named=named))},
+        tables={title: pd.concat(own, ignore_index=True) for title, own in titled.items() if own},
+        shaded={WINNERS: ["delta"]},
     )
 
 
@@ -67,56 +56,18 @@ def _front(study: Study) -> pd.DataFrame:
 
 
 def answer(study: Study, *, named: bool = False) -> Iterator[str]:
-    """Print a study's findings, then what the scored rows say about the best chain, then warnings.
+    """Print a study's card, its findings, what was trained in, and warnings.
 
     named: begin with the study's name
     """
-    yield f"{study.name}: {study.findings.headline}" if named else study.findings.headline
-    yield from study.findings.sentences
+    findings = study.findings
+    yield f"{study.name}: {findings.headline}" if named else findings.headline
+    yield from findings.sentences
     for best in candidates(study)[:1]:
-        yield from _over_rows(best)
-    yield from study.findings.warnings
-
-
-def _over_rows(best: Candidate) -> Iterator[str]:
-    comparison, seeds = best.comparison, len(best.pairs)
-    targets = comparison.languages["target"].unique().tolist()
-    rows = f"scored rows of {seeds} fresh seed{'s' * (seeds > 1)}" if best.fresh else "scored rows"
-    yield (
-        f"Trial {best.trial} and the baseline compared over the {rows}. Intervals do not account for seed variance. "
-        f"{verdict_in_words(seeds)}"
-    )
-    if len(targets) > 1:
-        yield f"All targets: {_in_words(_mean(best, TARGETS))}."
-    for target in targets:
-        yield " ".join(_target(best, target))
-    yield _unseen(best)
-    yield from filter(None, (untested_in_words(comparison), *comparison.remarks))
-
-
-def _target(best: Candidate, target: str) -> Iterator[str]:
-    mean, languages = _mean(best, target), best.comparison.languages
-    own = languages[languages["target"] == target]
-    yield f"{target}: {_in_words(mean)}."
-    for verdict, words in _VERDICTS.items():
-        if some := own.loc[own["verdict"] == verdict, "language"].tolist():
-            yield f"{words} {', '.join(some)}."
-    if mean["split"] == "test" and own["low"].notna().any() and not own["verdict"].any():
-        yield "No difference in a single language is significant."
-
-
-def _mean(best: Candidate, target: str) -> Any:
-    """Look up the mean over unseen languages, where there are any, else over all."""
-    means = best.comparison.means[best.comparison.means["target"] == target].set_index("language", drop=False)
-    return means.loc[UNSEEN if UNSEEN in means.index else EVERY]
-
-
-def _in_words(mean: Any) -> str:
-    delta = f"{mean['delta']:+.2f} points, {mean['language']}"
-    if pd.isna(mean["low"]):
-        return f"{delta} (no interval)"
-    p = f"p = {mean['p']:.3f}" if mean["p"] >= 0.001 else "p < 0.001"
-    return f"{delta} (95 % interval {mean['low']:+.2f} to {mean['high']:+.2f}, {p})"
+        yield verdict_in_words(len(best.pairs))
+        yield _unseen(best)
+        yield from filter(None, (untested_in_words(best.comparison), *best.comparison.remarks))
+    yield from findings.warnings
 
 
 def _unseen(best: Candidate) -> str:

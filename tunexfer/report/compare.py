@@ -16,7 +16,6 @@ from rich.text import Text
 
 from tunexfer.errors import StudyError
 from tunexfer.report.comparison import (
-    ONE_SEED,
     Comparison,
     Run,
     compare_runs,
@@ -29,12 +28,10 @@ from tunexfer.report.study import Study
 
 _MOST = 20
 """Differences of two plans that are shown."""
-_AHEAD = {
-    f"{verdict}{how}": f"{side}{how}" for verdict, side in (("gain", "b"), ("loss", "a")) for how in ("", ONE_SEED)
-}
+_AHEAD = {"gain": "b", "loss": "a"}
 _LEGEND = (
-    "delta: B - A, in points. 95 % interval: paired bootstrap over rows. p: random exchange of rows, with Holm's "
-    "correction over the languages of a target; means are not corrected."
+    "delta: B - A, in points. 95 % interval: over runs and rows, where chains were run with several seeds. p: from the "
+    "same variances, with Holm's correction over the languages of a target; means are corrected over targets."
 )
 
 
@@ -55,7 +52,7 @@ class _Compared:
 
     def table(self) -> pd.DataFrame:
         """Tabulate targets and languages, then the means: target, language, a, b, delta, interval, tests, and which is
-        ahead, with `ONE_SEED` where it rests on the rows of one seed."""
+        ahead."""
         whole = pd.concat([self.comparison.languages, self.comparison.means], ignore_index=True)
         ahead = whole["verdict"].map(_AHEAD).fillna("")
         return whole.assign(verdict=ahead).rename(columns={"before": "a", "after": "b", "verdict": "ahead"})
@@ -227,7 +224,8 @@ def _target_view(target: str, part: pd.DataFrame) -> RenderableType:
         table.add_column(column, justify="left" if column in ("language", "ahead") else "right", no_wrap=True)
     for row in means.to_dict("records"):
         count = f" ({row['languages']:.0f})" if row["languages"] > 0 else ""
-        table.add_row(*_cells(row, f"{row['language']}{count}", row["p"]))
+        p = row["p"] if np.isnan(row["p_holm"]) else row["p_holm"]
+        table.add_row(*_cells(row, f"{row['language']}{count}", p))
     for row in languages.sort_values("delta", ascending=False).to_dict("records"):
         table.add_row(*_cells(row, f"{row['language']}{', unseen' if row['unseen'] else ''}", row["p_holm"]))
     return table

@@ -1,9 +1,10 @@
-"""Compare two chains score by score: the difference in every language of every target, and its significance."""
+"""Compare two chains score by score: the difference in every language of every target, and how sure it is."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,25 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tunexfer.errors import StudyError
-from tunexfer.record.seeds import beyond_seeds
-from tunexfer.report.paired import (
-    LEVEL,
-    RESAMPLES,
-    Draws,
-    Hashes,
-    Sums,
-    draw,
-    holm,
-    mean_draws,
-)
+from tunexfer.record.noise import LEVEL, Gain, LanguageGains, baseline_spread, gain, holm, language_gains, sureness
+from tunexfer.report.paired import RESAMPLES, Draws, Hashes, Sums, draw, mean_draws
 from tunexfer.report.row_sums import NUMBERS, PART, columns_for, row_sums
 from tunexfer.report.study import Study
-from tunexfer.tasks.metrics.metric import Array, Columns, mean_score
+from tunexfer.tasks.metrics.metric import Array, Columns
 
 SAME = 0.05
 """Points by which a score computed from its rows may differ from the recorded one: rows are in single precision."""
-ONE_SEED = ", one seed"
-"""Suffix of a verdict that rests on the rows of a single seed."""
 UNSEEN, EVERY, TARGETS = "mean of unseen languages", "mean of all languages", "mean of targets"
 
 
@@ -55,24 +45,44 @@ class _Cell(NamedTuple):
 
 
 class _Difference(NamedTuple):
-    """Scores of two chains, shape (S,) each, and the draws of their difference, None where rows are missing."""
+    """A difference between two chains, of one language or a mean of several."""
 
     afters: Array
+    """Scores of each seed, shape (S,)."""
     befores: Array
+    runs: Array
+    """Differences of single runs, from which their variance is known, shape (R,): those of the seeds, or of the
+    baseline's runs where there is a single seed; empty where there are no replicates."""
     draws: Draws | None
+    """None where rows are missing."""
 
-    def as_row(self) -> dict[str, float]:
+    def gain(self) -> Gain | None:
+        """Estimate the gain; None where the variance between runs or through the rows is unknown."""
+        deltas, draws = self.afters - self.befores, self.draws
+        if draws is None:
+            return None
+        return gain(float(deltas.mean()), self.runs, seeds=len(deltas), rows=draws.rows, clusters=draws.clusters)
+
+    def as_row(self, estimate: Gain | None) -> dict[str, float]:
+        """Tabulate; without replicates there is no interval, and a single seed has no p-value."""
         deltas = self.afters - self.befores
-        low, high = self.draws.interval if self.draws else (np.nan, np.nan)
+        low, high = estimate.interval if estimate else (np.nan, np.nan)
+        rows_low, rows_high = self.draws.interval if self.draws else (np.nan, np.nan)
         return {
             "before": float(self.befores.mean()),
             "after": float(self.afters.mean()),
             "delta": float(deltas.mean()),
             "low": low,
             "high": high,
-            "p": self.draws.p if self.draws else np.nan,
+            "p": estimate.p if estimate and len(deltas) > 1 else np.nan,
             "sd": float(deltas.std(ddof=1)) if len(deltas) > 1 else np.nan,
             "seeds": len(deltas),
+            "same_sign": int(max((deltas > 0).sum(), (deltas < 0).sum())),
+            "rows_low": rows_low,
+            "rows_high": rows_high,
+            "rows_p": self.draws.p if self.draws else np.nan,
+            "rows_variance": self.draws.rows if self.draws else np.nan,
+            "clusters": self.draws.clusters if self.draws else np.nan,
         }
 
 
@@ -84,32 +94,41 @@ _Rows = Mapping[Hashable, Columns]
 class Comparison:
     """Scores of two chains, `before` and `after`, as means over seeds, and their difference `delta` in points.
 
-    low, high:  95 % interval of the delta by paired bootstrap, `Draws.interval`
-    p:          two-sided, `Draws.p`
+    low, high:  95 % interval of the delta over runs and rows, `noise.gain`; NaN where no chain was run twice
+    p:          two-sided, from the same variances; NaN with one seed, which selected the chain
     sd:         standard deviation of the delta over seeds; NaN with one seed
-    low, high and p are NaN where rows are missing.
+    same_sign:  seeds whose difference has the commoner sign
+    rows_low, rows_high, rows_p: 95 % interval by paired bootstrap and p-value by random exchange of rows, which is
+                what other rows would change if the same models were scored on them; NaN where rows are missing
+    rows_variance: the variance of the delta through the rows that all seeds share, from so many `clusters`
     """
 
     languages: pd.DataFrame
-    """One row per target and language: target, language, metric, split, unseen, before, after, delta, low, high, p,
-    p_holm (Holm's correction over the target's languages), sd, seeds, verdict (gain or loss, with one seed followed by
-    `ONE_SEED`, or empty)."""
+    """One row per target and language: target, language, metric, split, unseen, the columns above, shrunken (the delta
+    drawn towards the target's mean by as much as it is noise), p_holm (Holm's correction over the target's languages),
+    verdict (gain or loss, or empty)."""
     means: pd.DataFrame
     """The same averaged over languages: one row per target and mean, then over targets where there are several;
-    `language` names the mean, `languages` counts its languages, there is no p_holm."""
+    `language` names the mean, `languages` counts its languages; p_holm (over targets and chains), sure (a word of
+    `noise.sureness`), q, q_p and tau (`noise.LanguageGains`)."""
     remarks: tuple[str, ...]
     """Sentences about what could not be compared, and why."""
 
 
-_LANGUAGES = (
-    *("target", "language", "metric", "split", "unseen", "before", "after", "delta", "low", "high"),
-    *("p", "p_holm", "sd", "seeds", "verdict"),
+_NUMBERS = (
+    *("before", "after", "delta", "low", "high", "p", "sd", "seeds", "same_sign"),
+    *("rows_low", "rows_high", "rows_p", "rows_variance", "clusters"),
 )
-_MEANS = ("target", "language", "languages", "split", "before", "after", "delta", "low", "high", "p", "sd", "seeds")
+_LANGUAGES = ("target", "language", "metric", "split", "unseen", *_NUMBERS, "shrunken", "p_holm", "verdict")
+_MEANS = ("target", "language", "languages", "split", *_NUMBERS, "p_holm", "sure", "q", "q_p", "tau")
 
 
 def compare_runs(
-    pairs: Sequence[tuple[Run, Run]], *, resamples: int = RESAMPLES, cells: Collection[tuple[str, str]] | None = None
+    pairs: Sequence[tuple[Run, Run]],
+    *,
+    resamples: int = RESAMPLES,
+    cells: Collection[tuple[str, str]] | None = None,
+    chains: int = 1,
 ) -> Comparison:
     """Compute by how much the first run of each pair is ahead of the second.
 
@@ -117,15 +136,15 @@ def compare_runs(
     split where the target has one, in the languages that both chains were scored in. A pair whose rows can't be read
     is left out with a remark, as long as another pair is complete.
 
-    The verdict is gain or loss where p after Holm's correction is below 0.05 and, with several seeds, the differences
-    are `beyond_seeds`. With one seed the verdict says so: two seeds differ by several points a score
-    (`benchmarks/agreement.py`), which rows alone can't show. Targets without test rows have no verdict, as their
-    validation rows may have selected the chains.
+    With one pair, the variance between runs is that of the baseline's seeds, where the study ran it with several.
+    A language's verdict is gain or loss where its p after Holm's correction is below 0.05, if that is so for its
+    target's mean too. Targets without test rows have no verdict, as their validation rows selected the chains.
 
     Targets that share clusters share their resamples: a cluster that the suite names (a template, a message) is the
     same in each of its tasks, a cluster that is a row's own id in the same task only.
 
-    cells: the targets and languages to compare; by default all
+    cells:  the targets and languages to compare; by default all
+    chains: how many chains are compared with the same baseline, for which p-values are corrected
     """
     scored = _scored(pairs, cells)
     rows, remarks = _read(pairs, columns_for({cell.metric for cell in scored})) if scored else ([], [])
@@ -133,13 +152,33 @@ def compare_runs(
         scored = _scored([pair for pair, _ in rows], cells)
     targets = {cell.target: [other for other in scored if other.target == cell.target] for cell in scored}
     draws, undrawn = _draw([own for _, own in rows], targets, resamples)
+    runs = _runs(pairs[0][1].study, scored) if scored else np.empty((0, 0))
+    places = {(cell.target, cell.language): place for place, cell in enumerate(scored)}
     parts = {
-        target: [_Difference(c.afters, c.befores, draws.get((target, c.language))) for c in part]
+        target: [
+            _Difference(c.afters, c.befores, runs[:, places[target, c.language]], draws.get((target, c.language)))
+            for c in part
+        ]
         for target, part in targets.items()
     }
-    return Comparison(
-        languages=_language_rows(targets, parts), means=_mean_rows(targets, parts), remarks=(*remarks, *undrawn)
-    )
+    means = _mean_rows(targets, parts, chains)
+    return Comparison(languages=_language_rows(targets, parts, means), means=means, remarks=(*remarks, *undrawn))
+
+
+def _runs(study: Study, scored: Sequence[_Cell]) -> Array:
+    """Collect differences of single runs in every cell, shape (R, cells): of the seeds where there are several, else
+    from the runs of the baseline's chain, which spread as the runs of another chain do."""
+    deltas: Array = np.stack([cell.afters - cell.befores for cell in scored], axis=1)
+    if len(deltas) > 1:
+        return deltas
+    baseline = study.baseline()
+    numbers = [] if baseline is None else [baseline, *study.repeats(baseline)]
+    scores = main_scores(study)
+    own = scores[scores["trial"].isin(numbers)].astype({"target": str, "language": str})
+    table = own.pivot_table(index="trial", columns=["target", "language"], values="value")
+    wide = table.reindex(columns=pd.MultiIndex.from_tuples([(cell.target, cell.language) for cell in scored]))
+    whole = wide.dropna(how="all")
+    return baseline_spread(whole.to_numpy()) if len(whole) > 1 else np.empty((0, len(scored)))
 
 
 def main_scores(study: Study) -> pd.DataFrame:
@@ -271,8 +310,6 @@ def _sum(rows: Sequence[tuple[_Rows, _Rows]], cell: _Cell) -> Sums:
     codes = [np.searchsorted(clusters, part["cluster"]) for part in parts]
     summed = [_by_cluster(*values, len(clusters)) for values in zip(sums, codes, strict=True)]
     after, before = (np.stack(summed[side::2], axis=2) for side in (0, 1))
-    if score is mean_score:  # the same rows in every seed, so the mean over seeds may as well be taken first
-        after, before = (side.mean(axis=2, keepdims=True) for side in (after, before))
     return Sums(clusters=clusters, after=after, before=before, score=score)
 
 
@@ -291,59 +328,100 @@ def _by_cluster(values: Array, codes: NDArray[np.intp], clusters: int) -> Array:
     return np.stack([np.bincount(codes, weights=row, minlength=clusters) for row in values], axis=1)
 
 
-def _language_rows(targets: Mapping[str, Sequence[_Cell]], parts: Mapping[str, Sequence[_Difference]]) -> pd.DataFrame:
+def _language_rows(
+    targets: Mapping[str, Sequence[_Cell]], parts: Mapping[str, Sequence[_Difference]], means: pd.DataFrame
+) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
+    clear = set(means.loc[means["p_holm"] < 1 - LEVEL, "target"])
     for target, cells in targets.items():
-        own = [difference.as_row() for difference in parts[target]]
-        for cell, numbers, p in zip(cells, own, holm([row["p"] for row in own]), strict=True):
+        drawn = [part for part in parts[target] if part.draws]
+        estimates = _over_languages(drawn)
+        known = zip(estimates.gains, estimates.shrunken, strict=True) if estimates else repeat((None, np.nan))
+        both = [next(known) if part.draws else (None, np.nan) for part in parts[target]]
+        own = [part.as_row(estimate) for part, (estimate, _) in zip(parts[target], both, strict=True)]
+        adjusted = holm([row["p"] for row in own])
+        for cell, numbers, (_, shrunken), p in zip(cells, own, both, adjusted, strict=True):
             head = {"target": target, "language": cell.language, "metric": cell.metric, "split": cell.split}
-            rows.append({**head, "unseen": cell.unseen, **numbers, "p_holm": p, "verdict": _verdict(cell, p)})
+            called = p < 1 - LEVEL and target in clear and cell.split == "test"
+            verdict = ("gain" if numbers["delta"] > 0 else "loss") if called else ""
+            more = {"unseen": cell.unseen, "shrunken": shrunken, "p_holm": p, "verdict": verdict}
+            rows.append({**head, **numbers, **more})
     return pd.DataFrame(rows, columns=[*_LANGUAGES])
 
 
-def _mean_rows(targets: Mapping[str, Sequence[_Cell]], parts: Mapping[str, Sequence[_Difference]]) -> pd.DataFrame:
-    rows: list[dict[str, object]] = []
+def _over_languages(parts: Sequence[_Difference]) -> LanguageGains | None:
+    """Estimate the gains of a target's languages together; None without replicates, or where rows are missing."""
+    draws = [part.draws for part in parts if part.draws]
+    if not parts or len(draws) < len(parts):
+        return None
+    return language_gains(
+        [(part.afters - part.befores).mean() for part in parts],
+        np.stack([part.runs for part in parts], axis=1),
+        seeds=len(parts[0].afters),
+        rows=[own.rows for own in draws],
+        clusters=min(own.clusters for own in draws),
+    )
+
+
+def _mean_rows(
+    targets: Mapping[str, Sequence[_Cell]], parts: Mapping[str, Sequence[_Difference]], chains: int
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
     over_targets: dict[str, list[_Difference]] = {UNSEEN: [], EVERY: []}
+    estimates: list[Gain | None] = []
     for target, cells in targets.items():
         for name in (UNSEEN, EVERY):
             own = [part for cell, part in zip(cells, parts[target], strict=True) if cell.unseen or name == EVERY]
             if own:
-                over_targets[name].append(_mean(own))
+                mean, apart = _mean(own), _over_languages(own)
+                over_targets[name].append(mean)
                 head = {"target": target, "language": name, "languages": len(own), "split": cells[0].split}
-                rows.append({**head, **over_targets[name][-1].as_row()})
+                estimates.append(mean.gain())
+                rows.append({**head, **mean.as_row(estimates[-1]), **_apart(apart)})
     for name, means in over_targets.items():
         if len(means) > 1:
-            rows.append({"target": TARGETS, "language": name, **_mean(means).as_row()})
+            whole = _mean(means)
+            estimates.append(whole.gain())
+            rows.append({"target": TARGETS, "language": name, **whole.as_row(estimates[-1])})
+    asked = _asked(rows)
+    # As if every other chain had the same p-values: their own are not known here.
+    adjusted = holm([rows[place]["p"] for place in asked for _ in range(chains)])[::chains]
+    for place, p in zip(asked, adjusted, strict=True):
+        fresh = rows[place]["seeds"] > 1 and rows[place]["split"] == "test"
+        rows[place] |= {"p_holm": p, "sure": sureness(estimates[place], p, fresh=fresh)}
     return pd.DataFrame(rows, columns=[*_MEANS])
+
+
+def _apart(estimates: LanguageGains | None) -> dict[str, float]:
+    return {"q": estimates.q, "q_p": estimates.q_p, "tau": estimates.tau} if estimates else {}
+
+
+def _asked(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Find the rows that answer the study's questions: each target's unseen languages, else all of its languages."""
+    places: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        if row["target"] != TARGETS:
+            places.setdefault(row["target"], place)
+    return list(places.values())
 
 
 def _mean(parts: Sequence[_Difference]) -> _Difference:
     """Average differences; without draws where one of them has none."""
-    afters: Array = np.mean([part.afters for part in parts], axis=0)
-    befores: Array = np.mean([part.befores for part in parts], axis=0)
+    afters, befores, runs = (np.mean([part[at] for part in parts], axis=0) for at in range(3))
     draws = [part.draws for part in parts if part.draws is not None]
-    return _Difference(afters, befores, mean_draws(draws) if len(draws) == len(parts) else None)
-
-
-def _verdict(cell: _Cell, p: float) -> str:
-    deltas = cell.afters - cell.befores
-    seeds = len(deltas)
-    if not p < 1 - LEVEL or cell.split != "test" or (seeds > 1 and not beyond_seeds(deltas.tolist())):
-        return ""
-    return ("gain" if deltas.mean() > 0 else "loss") + (ONE_SEED if seeds == 1 else "")
+    return _Difference(afters, befores, runs, mean_draws(draws) if len(draws) == len(parts) else None)
 
 
 def verdict_in_words(seeds: int) -> str:
     """Explain when a difference is called a gain or a loss, and how to be surer."""
     if seeds == 1:
         return (
-            "With one seed, significance is over the scored rows only (p < 0.05 after Holm's correction); another seed "
-            "can move a score by several points. Add `confirm: {top: 3, seeds: 3}` to the space to rerun the best "
-            "chains with fresh seeds."
+            "One seed makes a candidate: nothing is called a gain or a loss, as another seed can move a score by "
+            "several points. `confirm: {top: 3, seeds: 5}` in the space runs the best chains again with fresh seeds."
         )
     return (
-        f"A difference is called a gain or a loss where p < 0.05 after Holm's correction, all {seeds} seeds agree on "
-        "its sign, and its mean is significant over seeds (Student's t, 95 %)."
+        f"Intervals and p-values are over {seeds} seeds and the scored rows. A language is called a gain or a loss "
+        "where p < 0.05 after Holm's correction over the target's languages, if the target's mean is significant too."
     )
 
 

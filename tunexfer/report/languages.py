@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tunexfer.record.gains import ALL_TARGETS
+from tunexfer.record.noise import LEVEL
 from tunexfer.report.comparison import (
-    ONE_SEED,
+    TARGETS,
+    UNSEEN,
     Comparison,
     Run,
     compare_runs,
@@ -27,21 +30,19 @@ from tunexfer.report.study import Study
 SHOWN = 3
 """Chains of a search without confirmation."""
 CHAINS = "Chains compared"
-_COLUMNS = ["language", "unseen", "before", "after", "delta", "low", "high", "sd", "seeds", "p", "p_holm", "verdict"]
-_LOOKS = {
-    "gain": (BLUE, "o", BLUE),
-    f"gain{ONE_SEED}": (BLUE, "o", "none"),
-    "loss": (VERMILION, "s", VERMILION),
-    f"loss{ONE_SEED}": (VERMILION, "s", "none"),
-    "": (INK, "o", "none"),
-}
+LANGUAGES = "Every language"
+_COLUMNS = [
+    *("trial", "target", "language", "unseen", "before", "after", "delta", "low", "high", "shrunken", "sd", "seeds"),
+    *("same_sign", "p_holm", "verdict", "rows_low", "rows_high", "rows_p"),
+]
+_LOOKS = {"gain": (BLUE, "o", BLUE), "loss": (VERMILION, "s", VERMILION), "": (INK, "o", "none")}
 """Colour, marker and face colour of each verdict."""
 _EXPLANATION = (
     "Each chain is compared with the baseline of the same seeds. before and after are percentages, delta is in points; "
-    "all are means over seeds. low and high: 95 % interval of the delta by paired bootstrap over the scored rows, "
-    "10,000 resamples; rows of one template or of parallel text are drawn together. p: two-sided, by random exchange "
-    "of the two chains' rows; p_holm: after Holm's correction over the target's languages. sd: standard deviation of "
-    "the delta over seeds. gains and losses count verdicts, those of one seed included (hollow markers in the figures)."
+    "all are means over seeds. low and high: 95 % interval over runs and rows. shrunken: the delta drawn towards the "
+    "target's mean by as much as it is noise. p_holm: corrected over the target's languages. same_sign: seeds whose "
+    "delta has the commoner sign. rows_low, rows_high, rows_p: bootstrap and exchange test over the scored rows alone, "
+    "as if no other seed existed."
 )
 
 
@@ -72,9 +73,12 @@ class Candidate:
     def beats_baseline(self) -> bool:
         return self.objective > self.baseline_objective
 
+    chains: int = 1
+    """How many chains were confirmed with it."""
+
     @cached_property
     def comparison(self) -> Comparison:
-        return compare_runs(self.pairs)
+        return compare_runs(self.pairs, chains=self.chains)
 
 
 @lru_cache(maxsize=16)
@@ -88,7 +92,14 @@ def candidates(study: Study) -> tuple[Candidate, ...]:
         return ()
     trials = study.trials()
     objectives, seeds = trials["objective"].to_dict(), trials["seed"].to_dict()
-    baselines = {seeds[number]: number for number in study.repeats(baseline)}
+    scored = [number for number in trials.index if number in set(study.scores()["trial"])]
+    plain = {(study.chain(n).targets, seeds[n]): n for n in scored if not study.chain(n).stages}
+
+    def before(number: int) -> int | None:
+        """Find the chain without stages that has the trial's own target values and seed, else the baseline."""
+        chain, usual = study.chain(number), plain.get((study.chain(baseline).targets, seeds[number]))
+        return plain.get((chain.targets, seeds[number]), usual) if chain.stages else usual
+
     searched = trials[
         (trials["phase"] == "search") & trials["objective"].notna() & trials.index.isin(study.scores()["trial"])
     ]
@@ -96,15 +107,26 @@ def candidates(study: Study) -> tuple[Candidate, ...]:
     for number in searched.sort_values("objective", ascending=False, kind="stable").index.tolist():
         if study.chain(number) == study.chain(baseline):
             continue
-        fresh = [(n, baselines[seeds[n]]) for n in study.repeats(number) if seeds[n] in baselines]
-        runs = fresh or [(number, baseline)]
+        fresh = [(n, other) for n in study.repeats(number) if (other := before(n)) is not None]
+        runs = fresh or [(number, before(number) or baseline)]
         means = (statistics.fmean(objectives[n] for n in side) for side in zip(*runs, strict=True))
         pairs = tuple((Run(study, after), Run(study, before)) for after, before in runs)
         ranked.append(Candidate(study, number, pairs, bool(fresh), *means))
     best = study.best()
     confirmed = [candidate for candidate in ranked if candidate.fresh]
     confirmed.sort(key=lambda candidate: (candidate.trial != best, -candidate.objective))
-    return tuple(confirmed or ranked[:SHOWN])
+    return tuple(replace(candidate, chains=len(confirmed)) for candidate in confirmed) or tuple(ranked[:SHOWN])
+
+
+def row_noise(study: Study) -> dict[tuple[int, str], tuple[float, float]]:
+    """Map each candidate and target to the variance of its gain through the rows, and how many clusters they form."""
+    noise = {}
+    for candidate in candidates(study):
+        means = candidate.comparison.means.sort_values("language", key=lambda names: names != UNSEEN, kind="stable")
+        for row in means[means["rows_variance"].notna()].drop_duplicates("target").to_dict("records"):
+            target = ALL_TARGETS if row["target"] == TARGETS else str(row["target"])
+            noise[candidate.trial, target] = (float(row["rows_variance"]), float(row["clusters"]))
+    return noise
 
 
 def section(studies: Sequence[Study]) -> Section | None:
@@ -112,28 +134,43 @@ def section(studies: Sequence[Study]) -> Section | None:
     compared = [candidate for study in studies for candidate in candidates(study)]
     if not compared:
         return None
-    tables: dict[str, pd.DataFrame] = {}
+    tables: list[pd.DataFrame] = []
     figures: dict[str, Figure] = {}
     for candidate in compared:
         prefix = f"{candidate.study.name}, " if len(studies) > 1 else ""
-        for target, part in candidate.comparison.languages.groupby("target", sort=False):
-            title = f"{prefix}trial {candidate.trial}: {target}"
-            tables[title] = part[_COLUMNS].sort_values("delta", ascending=False, kind="stable")
-            if candidate is candidates(candidate.study)[0]:
-                scored = f"{target} ({part['metric'].iloc[0]}, {part['split'].iloc[0]})"
-                figures[f"{title}, differences and intervals"] = forest(part, scored)
+        languages = candidate.comparison.languages.assign(trial=candidate.trial)[_COLUMNS]
+        tables.append(languages.assign(study=candidate.study.name) if prefix else languages)
+        if candidate is candidates(candidate.study)[0]:
+            title = f"{prefix}trial {candidate.trial} in each language: differences and intervals"
+            figures[title] = forest(candidate.comparison.languages)
     overview = pd.DataFrame([_chain_row(candidate) for candidate in compared])
     verdicts = (verdict_in_words(seeds) for seeds in sorted({len(candidate.pairs) for candidate in compared}))
     untested = dict.fromkeys(untested_in_words(candidate.comparison) for candidate in compared)
     return Section(
         key="languages",
         title="Language by language",
-        words=(_EXPLANATION, *verdicts, *filter(None, untested)),
-        tables={CHAINS: overview.drop(columns=[] if len(studies) > 1 else "study"), **tables},
+        words=(*_apart(compared), *verdicts, _EXPLANATION, *filter(None, untested)),
+        tables={
+            CHAINS: overview.drop(columns=[] if len(studies) > 1 else "study"),
+            LANGUAGES: pd.concat(tables, ignore_index=True),
+        },
         figures=figures,
-        folded=frozenset([*tables, *list(figures)[1:]]),
-        shaded={title: ["delta"] for title in tables},
+        folded=frozenset([CHAINS, LANGUAGES, *list(figures)[1:]]),
+        shaded={LANGUAGES: ["delta", "shrunken"]},
     )
+
+
+def _apart(compared: Sequence[Candidate]) -> Iterator[str]:
+    """Say for each target of the best chains whether languages gain differently at all."""
+    for best in (own for own in compared if own is candidates(own.study)[0]):
+        means = best.comparison.means.sort_values("language", key=lambda names: names != UNSEEN, kind="stable")
+        for row in means[means["q_p"].notna()].drop_duplicates("target").to_dict("records"):
+            test = f"Cochran's Q {row['q']:.1f} on {row['languages'] - 1:.0f} degrees of freedom"
+            mean = f"trial {best.trial}, {row['target']}: {row['delta']:+.1f} points, {row['language']}. "
+            if row["q_p"] < 1 - LEVEL:
+                yield f"{mean}Languages differ ({test}; the true gains vary by {row['tau']:.1f} points)."
+            else:
+                yield f"{mean}No language can be told from the others ({test}), so none is ranked."
 
 
 def _chain_row(candidate: Candidate) -> dict[str, object]:
@@ -147,33 +184,34 @@ def _chain_row(candidate: Candidate) -> dict[str, object]:
         "seeds": len(candidate.pairs),
         "fresh seeds": candidate.fresh,
         "scores": len(verdicts),
-        "gains": int(verdicts.str.startswith("gain").sum()),
-        "losses": int(verdicts.str.startswith("loss").sum()),
+        "gains": int((verdicts == "gain").sum()),
+        "losses": int((verdicts == "loss").sum()),
     }
 
 
 @styled
-def forest(part: pd.DataFrame, title: str) -> Figure:
-    """Plot each language's delta with its interval, the largest on top; coloured where there is a verdict.
+def forest(languages: pd.DataFrame) -> Figure:
+    """Plot each language's delta with its interval, a panel a target; coloured where there is a verdict.
 
-    part: rows of `Comparison.languages`, of one target
+    languages: as `Comparison.languages`
     """
-    part = part.sort_values("delta", kind="stable")
-    height = 0.17 * len(part) + 1.0
-    figure = new_figure(WIDTH, height)
-    figure.set_layout_engine("none")  # labels are short and alike, so their room is known without measuring them
-    box = (0.12, 0.55 / height, 0.86, 1 - 0.85 / height)
-    axes = figure.add_axes(box, title=title, xlabel="points over the baseline")
-    places = np.arange(len(part))
-    colours = [_LOOKS[str(verdict)][0] for verdict in part["verdict"]]
-    axes.axvline(0.0, color=INK, linewidth=0.6)
-    axes.hlines(places, part["low"], part["high"], colors=colours, linewidth=1.2)
-    for verdict, (colour, marker, face) in _LOOKS.items():
-        some = (part["verdict"] == verdict).to_numpy()
-        look: dict[str, Any] = {"marker": marker, "facecolors": face, "edgecolors": colour}
-        axes.scatter(part["delta"][some], places[some], s=16, zorder=3, **look)
-    trained = np.where(part["unseen"].astype(bool), "", " (trained)")
-    axes.set_yticks(places, (part["language"] + trained).tolist())
-    axes.set_ylim(-0.8, len(part) - 0.2)
-    axes.tick_params(axis="y", length=0, labelsize=7)
+    parts = list(languages.groupby("target", sort=False))
+    most = int(languages["target"].value_counts().max())
+    figure = new_figure(WIDTH, 0.15 * most + 1.2)
+    panels = figure.subplots(1, len(parts), sharex=True, squeeze=False)[0]
+    for axes, (target, part) in zip(panels, parts, strict=True):
+        part = part.sort_values("delta", kind="stable")
+        places = np.arange(len(part))
+        axes.axvline(0.0, color=INK, linewidth=0.6)
+        for verdict, (colour, marker, face) in _LOOKS.items():
+            some = (part["verdict"] == verdict).to_numpy()
+            axes.hlines(places[some], part["low"][some], part["high"][some], colors=colour, linewidth=1.0)
+            look: dict[str, Any] = {"marker": marker, "facecolors": face, "edgecolors": colour}
+            axes.scatter(part["delta"][some], places[some], s=10, zorder=3, **look)
+        trained = np.where(part["unseen"].astype(bool), "", " (trained)")
+        axes.set_yticks(places, (part["language"] + trained).tolist())
+        axes.set_title(f"{target} ({part['metric'].iloc[0]})", fontsize=8)
+        axes.tick_params(axis="y", length=0, labelsize=6)
+        axes.set_ylim(-0.8, most - 0.2)
+    figure.supxlabel("points over the baseline", fontsize=8)
     return figure

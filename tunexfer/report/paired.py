@@ -5,13 +5,14 @@ Letters in shapes: C clusters, L languages, S seeds, K sums that a metric is mad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tunexfer.report.row_sums import Score
 from tunexfer.tasks.metrics.metric import Array
@@ -47,10 +48,13 @@ class Sums:
         return deltas
 
     def resampled(self, weights: Array) -> Array:
-        """Compute the difference with clusters repeated by `weights`, shape (R, C): shape (R,) or (R, L)."""
+        """Compute each seed's difference with clusters repeated by `weights`, shape (R, C): shape (R, S) or (R, S, L).
+
+        The order of a stacked axis is kept: seeds come before languages.
+        """
         scores = self.score(_weighted(weights, np.stack([self.after, self.before], axis=2)))
-        means: Array = (scores[:, 0] - scores[:, 1]).mean(axis=1)
-        return means
+        deltas: Array = scores[:, 0] - scores[:, 1]
+        return deltas
 
     def exchanged(self, flips: Array) -> Array:
         """Compute the difference with the chains swapped in the clusters where `flips`, shape (R, C), is 1."""
@@ -73,20 +77,37 @@ class Draws:
     delta: float
     """Points."""
     resampled: Array
-    """Shape (R,): with resampled rows."""
+    """Shape (R, S): each seed's difference, with resampled rows."""
     exchanged: Array
     """Shape (R,): with rows exchanged at random, as under the null hypothesis."""
+    clusters: int
+    """Independent groups of rows."""
+
+    @property
+    def rows(self) -> float:
+        """Variance through the sample of rows: with several seeds the part that all seeds share.
+
+        What rows do to each seed by itself is in the variance between seeds already.
+        """
+        whole = self.resampled[np.isfinite(self.resampled).all(axis=1)]
+        seeds = self.resampled.shape[1]
+        if len(whole) < 2:
+            return math.nan
+        covariance = np.cov(whole, rowvar=False).reshape(seeds, seeds)
+        if seeds == 1:
+            return float(covariance[0, 0])
+        return max(0.0, float(covariance.sum() - covariance.trace()) / (seeds * (seeds - 1)))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % percentile interval of the paired bootstrap, in points.
+        """95 % percentile interval of the paired bootstrap over rows alone, in points.
 
         Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3; paired by row as in Koehn
         2004 (Statistical significance tests for machine translation evaluation); clusters drawn whole as in Davison and
         Hinkley 1997, section 3.8.
         """
         tail = 100 * (1 - LEVEL) / 2
-        low, high = np.nanpercentile(self.resampled, [tail, 100 - tail])
+        low, high = np.nanpercentile(self.resampled.mean(axis=1), [tail, 100 - tail])
         return float(low), float(high)
 
     @property
@@ -114,7 +135,8 @@ def draw(languages: Mapping[Name, Sums], *, resamples: int = RESAMPLES, seed: in
     ends = np.cumsum([len(sums.clusters) for sums in languages.values()])
     places = dict(zip(languages, np.split(codes, ends[:-1]), strict=True))
     stacks = _stacks(languages, places)
-    draws = {name: np.empty((2, resamples)) for name in languages}
+    resampled = {name: np.empty((resamples, sums.after.shape[2])) for name, sums in languages.items()}
+    exchanged = {name: np.empty(resamples) for name in languages}
     rng = np.random.default_rng(seed)
     size = max(1, _AT_ONCE // max(len(names), *(2 * stack.after[0].size for _, stack in stacks)))
     for start in range(0, resamples, size):
@@ -126,8 +148,11 @@ def draw(languages: Mapping[Name, Sums], *, resamples: int = RESAMPLES, seed: in
             place = places[members[0]]
             drawn = stack.resampled(weights[:, place]), stack.exchanged(flips[:, place])
             for at, name in enumerate(members):
-                draws[name][0, part], draws[name][1, part] = drawn[0][:, at], drawn[1][:, at]
-    return {name: Draws(float(languages[name].delta), *draws[name]) for name in languages}
+                resampled[name][part], exchanged[name][part] = drawn[0][..., at], drawn[1][:, at]
+    return {
+        name: Draws(float(sums.delta), resampled[name], exchanged[name], len(sums.clusters))
+        for name, sums in languages.items()
+    }
 
 
 def _stacks(languages: Mapping[Name, Sums], places: Mapping[Name, NDArray[np.intp]]) -> list[tuple[list[Name], Sums]]:
@@ -166,19 +191,5 @@ def mean_draws(parts: Sequence[Draws]) -> Draws:
             float(np.mean([part.delta for part in parts])),
             np.nanmean([part.resampled for part in parts], axis=0),
             np.mean([part.exchanged for part in parts], axis=0),
+            max(part.clusters for part in parts),
         )
-
-
-def holm(p_values: ArrayLike) -> Array:
-    """Adjust the p-values of a family, which bounds the chance of any false discovery; NaN stays NaN.
-
-    With m p-values in rising order, p'(i) is the largest of min(1, (m - j + 1) p(j)) over j up to i. The same as
-    `statsmodels.stats.multitest.multipletests`, which collects garbage at each call: seconds in a large study.
-
-    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
-    """
-    adjusted = np.array(p_values, dtype=np.float64)
-    order = np.argsort(adjusted)[: np.count_nonzero(~np.isnan(adjusted))]  # NaN comes last
-    raised = np.maximum.accumulate(adjusted[order] * np.arange(len(order), 0, -1))
-    adjusted[order] = np.minimum(1.0, raised)
-    return adjusted

@@ -16,6 +16,8 @@ class Section:
     key: str
     """Names the part's files and its place in the page: lower case, words joined by underscores."""
     title: str
+    card: Sequence[tuple[str, str]] = ()
+    """Names and values that the part opens with."""
     words: tuple[str, ...] = ()
     """Paragraphs of plain text that explain the tables and figures below."""
     notes: Mapping[str, str] = field(default_factory=dict)

@@ -95,7 +95,7 @@ class Study:
         planned = trials_wanted(self.plan)
         missing = trials_missing(self.plan, self.ended, len(self._trials) - len(self._ended))
         words = state_in_words("It", missing, *read_state(self.folder, missing))
-        of = "" if planned is None else f" of {planned}"
+        of = "" if planned is None else f" of {max(planned, complete + missing)}"
         return f"{self.name}: {complete}{of} trials are complete. {words}"
 
     @property
@@ -116,7 +116,9 @@ class Study:
     @cached_property
     def findings(self) -> Findings:
         """The conclusions that the terminal, MLflow and the model card print as well."""
-        return Findings.of(self.ended, self.scores(), self.plan)
+        from tunexfer.report.languages import row_noise
+
+        return Findings.of(self.ended, self.scores(), self.plan, row_noise(self))
 
     def chain(self, trial: int) -> Chain:
         """Look up the trial's chain.
@@ -216,9 +218,9 @@ class Study:
     def compare(self, a: int, b: int) -> pd.DataFrame:
         """Compute how far trial `a` is ahead of trial `b`, one row per target and language, then their means.
 
-        target, language, metric, split, unseen; before (b's score), after (a's), delta; low, high: 95 % interval by
-        paired bootstrap over rows; p: two-sided, p_holm corrected over the target's languages; verdict: gain or loss,
-        followed by "one seed", as two trials of one seed don't show the variance between seeds
+        The columns are those of `report.comparison.Comparison`. Two trials of one seed have no p-value; they have an
+        interval where the study ran its baseline with several seeds.
+
         raises: StudyError, if one of them has no scores
         """
         from tunexfer.report.comparison import Run, compare_runs

@@ -86,7 +86,7 @@ def next_round(
     returns: trials with the numbers of those that they confirm
     """  # fmt: skip
     racing = list(racers)
-    for fresh in range(1, confirm.seeds + 1):
+    for fresh in range(1, confirm.count + 1):
         if not racing:
             return []
         again = [replace(trial, phase="confirm", seed=baseline.seed + fresh) for trial in (baseline, *racing)]

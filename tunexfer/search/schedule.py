@@ -1,10 +1,10 @@
-"""Which trial runs next: what an earlier run left unfinished, the baseline, what the sampler draws, confirmation."""
+"""Which trial runs next: what an earlier run left unfinished, the baseline, the sampler's, confirmation, noise."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -86,6 +86,8 @@ class Schedule:
                 if self._running:
                     return "wait"
                 self._ready += self._to_confirm(self.plan.confirm)
+            if not self._ready:
+                self._ready += self._of_noise()
             if not self._ready:
                 return "done"
         trial = self._ready.popleft() if self._ready else self._draw()
@@ -176,7 +178,7 @@ class Schedule:
         """List the trials of the next round of the race; none when it is over."""
         complete, objective = self.record.complete, self.plan.objective
         confirming = [result.trial for result in complete if result.trial.phase == "confirm"]
-        begun = [result.trial for result in self.record.ended if result.trial.phase == "confirm"]
+        begun = [r.trial for r in self.record.ended if r.trial.phase == "confirm" and r.trial.chain.stages]
         first = min((trial.number for trial in begun), default=0)
         if any(result.trial.phase == "search" and result.trial.number > first for result in complete):
             begun = []  # the search was extended since: who races is decided anew
@@ -192,7 +194,21 @@ class Schedule:
         missing = next_round(
             baseline, self._racers, confirm, self._runs, lambda trial: trial.fingerprint in self._taken, objective
         )
-        self._taken |= {trial.fingerprint for trial in missing}
-        return [
-            replace(trial, number=number) for number, trial in zip(self.record.free_numbers(), missing, strict=False)
-        ]
+        # Gains are over the chain without stages that has the same target values: it is run beside.
+        own = [replace(trial, chain=replace(trial.chain, stages=())) for trial in missing if trial.chain.stages]
+        return self._fresh([*missing, *own])
+
+    def _of_noise(self) -> list[Trial]:
+        """List the baseline's runs with further seeds, which show the noise of training; none if it failed."""
+        if any(result.trial.number == 0 and result.state == "failed" for result in self.record.ended):
+            return []
+        point, chain = self.plan.baseline
+        seeds = range(self.plan.seed + 1, self.plan.seed + self.plan.file.noise.seeds)
+        return self._fresh([Trial(number=0, phase="confirm", seed=seed, point=point, chain=chain) for seed in seeds])
+
+    def _fresh(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Number the trials that were not run or handed out yet, each once."""
+        distinct = {trial.fingerprint: trial for trial in trials if trial.fingerprint not in self._taken}
+        self._taken |= distinct.keys()
+        numbers = (number for number in self.record.free_numbers() if number not in self._running)
+        return [replace(trial, number=number) for number, trial in zip(numbers, distinct.values(), strict=False)]
