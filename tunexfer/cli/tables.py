@@ -290,7 +290,9 @@ def winners_table(findings: Findings) -> RenderableType | None:
         return None
     numbers = ["trial", "validation", "languages", "baseline", "score", "gain"]
     table = table_of("winner of each target, by its own validation score", ["target"], numbers)
-    table.add_column("stages", overflow="ellipsis", no_wrap=True)
+    table.add_column("stages", overflow="ellipsis")
+    for column in table.columns:
+        column.no_wrap = True
     table.caption = "baseline, score and gain: means over unseen languages where there are any"
     for name, row in rows.items():
         count = f"{row['languages']}{' unseen' if row['unseen'] else ''}"
