@@ -16,6 +16,7 @@ from tunexfer.core.scores import Score
 from tunexfer.core.trial import JobRun, State, Trial, TrialResult
 from tunexfer.errors import SpaceError, StudyError
 from tunexfer.plan.plan import Plan
+from tunexfer.record.folder import trials_missing, trials_wanted
 from tunexfer.record.record import Record
 from tunexfer.search.costs import Costs
 from tunexfer.search.samplers import OptunaSampler
@@ -150,11 +151,24 @@ def test_confirmation_waits_for_the_search_and_reruns_the_best_and_the_baseline(
         end(schedule, record, trial)
         confirms.append(trial)
     best = sorted(record.complete[1:6], key=lambda e: (-(e.objective or 0), e.trial.number))[:2]
-    expected = [trials[0].chain, *(ended.trial.chain for ended in best)]
+    raced = [trials[0].chain, *(ended.trial.chain for ended in best)]
+    # beside a chain whose target values are not the baseline's, the one without stages that has them
+    own = dict.fromkeys(replace(chain, stages=()) for chain in raced)
+    expected = list(dict.fromkeys([*raced, *own]))
     assert [trial.chain for trial in confirms] == expected * 2
-    assert [trial.seed for trial in confirms] == [4, 4, 4, 5, 5, 5]
-    assert [trial.number for trial in confirms] == list(range(6, 12))
+    assert [trial.seed for trial in confirms] == [4] * len(expected) + [5] * len(expected)
+    assert [trial.number for trial in confirms] == list(range(6, 6 + 2 * len(expected)))
     assert {trial.phase for trial in confirms} == {"confirm"}
+    assert run_through(plan, Record(record.folder)) == []
+
+
+def test_a_study_without_confirmation_runs_its_baseline_with_three_seeds(tmp_path: Path, record: Record) -> None:
+    plan = plan_of(tmp_path, 3, noise={"seeds": 3})
+    ran = run_through(plan, record)
+    assert [trial.phase for trial in ran] == ["baseline", "search", "search", "confirm", "confirm"]
+    assert [(trial.chain, trial.seed) for trial in ran[3:]] == [(ran[0].chain, 4), (ran[0].chain, 5)]
+    assert trials_wanted(plan.as_dict()) == 5
+    assert trials_missing(plan.as_dict(), record.ended) == 0
     assert run_through(plan, Record(record.folder)) == []
 
 
@@ -264,7 +278,7 @@ def test_a_budget_ends_the_search_in_time_and_keeps_what_confirmation_needs(tmp_
     plan = plan_of(tmp_path, 99, "chain", search=search, confirm={"top": 1, "seeds": 2})
     schedule, ran = run_timed(plan, record, 100.0)
     confirms = [trial for trial in ran if trial.phase == "confirm"]
-    assert 2 <= len(confirms) <= 4
+    assert 2 <= len(confirms) <= 6  # baseline, the best chain and the one without its stages, with two seeds
     assert 2600 < spent(record) <= 3600
     assert "budget of 1 device hours" in schedule.why
     assert not schedule.exhausted

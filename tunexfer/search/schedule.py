@@ -148,13 +148,15 @@ class Schedule:
         return ""
 
     def _confirmation(self) -> float:
-        """Estimate the seconds that confirmation takes: with fresh seeds nothing is shared with the search."""
-        confirm = self.plan.confirm
+        """Estimate the seconds that confirmation and noise take: with fresh seeds nothing is shared with the search."""
+        confirm, baseline = self.plan.confirm, self._costs.whole(self.plan.baseline[1])
         if not confirm:
-            return 0.0
+            return (self.plan.noise_seeds - 1) * baseline
         chains = {ended.trial.chain for ended in self.record.complete if ended.trial.phase != "confirm"}
         whole = sorted((self._costs.whole(chain) for chain in chains), reverse=True)[: confirm.top + 1]
-        return confirm.seeds * (sum(whole) + (confirm.top + 1 - len(whole)) * max(whole, default=0.0))
+        raced = sum(whole) + (confirm.top + 1 - len(whole)) * max(whole, default=0.0)
+        own = confirm.top * baseline  # chains without stages that have the raced ones' target values
+        return confirm.count * (raced + own) + (self.plan.noise_seeds - 1 - confirm.count) * baseline
 
     def _draw(self) -> Trial | Literal["wait"] | None:
         number = next(number for number in self.record.free_numbers() if number not in self._running)
