@@ -41,7 +41,7 @@ from tunexfer.report.paired import Draws, Sums, draw, mean_draws
 
 Array = NDArray[np.float64]
 
-RUN, RUN_LANGUAGE = 1.2, 2.8
+RUN, RUN_LANGUAGE = 1.2, 1.5
 """Standard deviation of a run, in points: of all languages together, and of each by itself."""
 LEVEL_OF_SCORES = 0.5
 ROW_CHAIN, ROW_RUN = 0.15, 0.1
@@ -196,13 +196,14 @@ def search(setting: Setting, rng: np.random.Generator, chains: int = 16, top: in
     effects = runs(setting, rng, gains, 1)
     test, clusters = right_rows(setting, rng, effects)
     validation, _ = right_rows(setting, rng, effects)
-    floor, _ = right_rows(setting, rng, runs(setting, rng, gains[:1], 3))
+    again = runs(setting, rng, gains[:1], 3)
+    floor = [right_rows(setting, rng, again)[0] for _ in ("test", "validation")]
     scores = 100 * test.mean(axis=(1, 3))  # (chains, languages)
     deltas = (scores[1:] - scores[0]).mean(axis=1)
     order = np.argsort(-(validation[1:].mean(axis=(1, 2, 3))))
     best = int(order[0])
-    rows = mean_draws(draws_of(test, clusters, after=best + 1, before=0, seed=1)).rows
-    noise = float((100 * floor[0].mean(axis=(1, 2))).var(ddof=1)) + rows / 2
+    chosen_by = 100 * validation[1:].mean(axis=(1, 2, 3))
+    luck = float(np.cov(*(100 * part[0].mean(axis=(1, 2)) for part in floor))[0, 1])
     confirmed = order[:top]
     own = gains[[0, *(confirmed + 1)]]
     again, clusters = right_rows(setting, rng, runs(setting, rng, own, setting.seeds))
@@ -216,7 +217,7 @@ def search(setting: Setting, rng: np.random.Generator, chains: int = 16, top: in
     words = [sureness(result, p) for result, p in zip(results, adjusted, strict=True)]
     return Searched(
         raw=float(deltas[best] - true[best]),
-        kept=float(kept_gain(deltas, noise)[best] - true[best]),
+        kept=kept_gain(float(deltas[best]), chosen_by, best, luck) - float(true[best]),
         claims=any(word in ("clear", "harmful") for word in words),
         found=words[int(np.argmax([result.delta if result else -np.inf for result in results]))] == "clear",
     )

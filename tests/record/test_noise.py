@@ -80,7 +80,7 @@ def test_q_tau_and_the_shrunken_mean_are_those_of_statsmodels() -> None:
     result = language_gains(runs.mean(axis=0), runs, seeds=8, rows=rows)
     assert result is not None
     own = runs - runs.mean(axis=1, keepdims=True)
-    noise = moderated(12 / 11 * own.var(axis=0, ddof=1), 7)[0] / 8 + rows
+    noise = 12 / 11 * own.var(axis=0, ddof=1).mean() / 8 + rows
     theirs = combine_effects(runs.mean(axis=0), noise, method_re="dl")
     assert result.q == pytest.approx(theirs.q)
     assert result.tau == pytest.approx(math.sqrt(theirs.tau2))
@@ -107,12 +107,12 @@ def test_how_sure_a_gain_is_in_one_word(delta: float, p_holm: float, word: str) 
     assert sureness(Gain(delta=delta, se=1.5, df=10), p_holm, fresh=False) == "candidate"
 
 
-def test_the_best_of_many_keeps_what_its_noise_leaves() -> None:
-    """Variance 4 between chains, of which 3 is noise: a quarter of the distance to the mean is kept."""
-    gains = np.array([-2.0, 0.0, 2.0])
-    assert kept_gain(gains, 3.0) == pytest.approx([-0.5, 0.0, 0.5])
-    assert kept_gain(gains, 9.0) == pytest.approx([0.0, 0.0, 0.0])
-    assert kept_gain(gains, 0.0) == pytest.approx(gains)
+def test_the_best_of_many_keeps_what_is_not_the_luck_of_its_run() -> None:
+    """Validation scores of variance 4, of which 3 is the run's luck: three quarters of the lead was luck."""
+    assert kept_gain(5.0, [48.0, 50.0, 52.0], 2, covariance=3.0) == pytest.approx(5.0 - 0.75 * 2)
+    assert kept_gain(5.0, [48.0, 50.0, 52.0], 2, covariance=9.0) == pytest.approx(5.0 - 2)
+    assert kept_gain(5.0, [48.0, 50.0, 52.0], 2, covariance=-1.0) == 5.0
+    assert kept_gain(5.0, [48.0, 52.0], 1, covariance=1.0) == 5.0
 
 
 def test_seeds_detect_what_the_non_central_t_says() -> None:

@@ -121,17 +121,21 @@ def candidate_gains(
     levels = mean_gains(scores, "value")
     again = [r.trial.number for r in complete if r.trial.chain == baseline and r.trial.number in levels.index]
     searched = [r.trial.number for r in complete if r.trial.phase == "search" and r.trial.number in gains.index]
+    validated = scores[scores["main"] & (scores["split"] == "validation")].astype({"target": str})
+    chosen_by = validated.pivot_table(index="trial", columns="target", values="value")
+    chosen_by[ALL_TARGETS] = chosen_by.mean(axis=1)
     estimates: dict[str, dict[str, Any]] = {}
-    for name in gains.columns[gains.loc[trial].notna()]:
-        delta = float(gains.loc[trial, name])
+    for name, delta in gains.loc[trial].dropna().astype(float).to_dict().items():
         spread = baseline_spread(levels.loc[again, name].dropna())
         variance, clusters = rows.get((trial, name), (0.0, math.inf))
         estimate = gain(delta, spread, seeds=1, rows=variance, clusters=clusters)
         kept = None
-        if estimate and trial in searched:
-            others = gains.loc[searched, name].dropna()
-            # The baseline's own luck is in every gain and makes no chain better than another: half the variance.
-            kept = float(kept_gain(others, estimate.se**2 / 2)[list(others.index).index(trial)])
+        if estimate and trial in searched and name in chosen_by.columns:
+            others = chosen_by.loc[chosen_by.index.isin(searched), name].dropna()
+            shared = pd.concat([levels.loc[again, name], chosen_by[name]], axis=1, join="inner").dropna()
+            if trial in others.index and len(shared) > 1:
+                luck = float(shared.cov().iloc[0, 1])
+                kept = kept_gain(delta, others.to_numpy(), list(others.index).index(trial), luck)
         low, high = estimate.interval if estimate else (None, None)
         estimates[str(name)] = {"mean": delta, "low": low, "high": high, "kept": kept}
     return estimates

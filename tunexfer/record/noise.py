@@ -152,10 +152,11 @@ def language_gains(
         return LanguageGains(gains=gains, shrunken=values, q=0.0, q_p=1.0, tau=0.0)
     own = single - single.mean(axis=1, keepdims=True)
     scale = len(values) / (len(values) - 1)  # subtracting the mean took a language's share
-    apart, _ = moderated(scale * own.var(axis=0, ddof=1), len(single) - 1)
-    noise = np.maximum(apart / seeds + row_variances, 1e-12)
+    # One variance for all languages: with few runs, weights from a variance each would make Q too large.
+    apart = float(scale * own.var(axis=0, ddof=1).mean()) / seeds
+    noise = np.maximum(apart + row_variances, 1e-12)
     free = (len(single) - 1) * (len(values) - 1)
-    share = float((apart / seeds).sum() / noise.sum())
+    share = float(apart / noise.mean())
     q, tau2, mean = _heterogeneity(values, noise)
     q_df = free / max(share, 1e-6) ** 2
     q_p = float(stats.f.sf(q / (len(values) - 1), len(values) - 1, q_df))
@@ -204,20 +205,19 @@ def sureness(result: Gain | None, p_holm: float, *, fresh: bool = True) -> Suren
     return "likely" if result.delta > 0 and result.p < LIKELY else "open"
 
 
-def kept_gain(gains: ArrayLike, noise: float) -> Array:
-    """Estimate what gains are expected to keep on new seeds, given that the best of them was selected.
+def kept_gain(gain: float, chosen_by: ArrayLike, place: int, covariance: float) -> float:
+    """Estimate what a gain is expected to keep on new seeds, given that its chain was the best of several.
 
-    gains:   of all chains that were in question, shape (N,), points
-    noise:   variance of one of them through seed and rows
-    returns: each drawn towards the mean of all by the share of the variance between chains that is noise, shape (N,)
+    gain:       of the chain, on test rows; points
+    chosen_by:  validation scores of all chains that were in question, shape (N,); the chain's own is at `place`
+    covariance: between validation and test scores of one chain over seeds: the luck of a run that both share
+    returns:    `gain` without the luck that its validation score implies, a posterior mean; `gain` of fewer than three
 
-    The best of many is high partly by luck; the posterior mean is the same whether or not it was selected.
     Source: Efron 2011, Tweedie's Formula and Selection Bias, JASA 106(496), with a normal prior (James and Stein 1961).
     """
-    values = np.asarray(gains, dtype=np.float64)
-    if len(values) < 3:
-        return values
-    total = float(values.var(ddof=1))
-    share = max(0.0, total - noise) / total if total > 0 else 0.0
-    expected: Array = values.mean() + share * (values - values.mean())
-    return expected
+    values = np.asarray(chosen_by, dtype=np.float64)
+    total = float(values.var(ddof=1)) if len(values) > 2 else 0.0
+    if total == 0:
+        return gain
+    share = min(max(covariance, 0.0), total) / total
+    return gain - share * float(values[place] - values.mean())

@@ -96,7 +96,8 @@ class Draws:
         covariance = np.cov(whole, rowvar=False).reshape(seeds, seeds)
         if seeds == 1:
             return float(covariance[0, 0])
-        return max(0.0, float(covariance.sum() - covariance.trace()) / (seeds * (seeds - 1)))
+        off_diagonal = float(covariance.sum() - covariance.trace())
+        return max(0.0, off_diagonal / (seeds * (seeds - 1)))
 
     @property
     def interval(self) -> tuple[float, float]:
