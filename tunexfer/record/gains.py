@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tunexfer.core.chain import Chain
@@ -125,7 +126,10 @@ def candidate_gains(
     chosen_by = validated.pivot_table(index="trial", columns="target", values="value")
     chosen_by[ALL_TARGETS] = chosen_by.mean(axis=1)
     estimates: dict[str, dict[str, Any]] = {}
-    for name, delta in gains.loc[trial].dropna().astype(float).to_dict().items():
+    own = {str(name): float(value) for name, value in gains.to_dict("index")[trial].items()}
+    for name, delta in own.items():
+        if math.isnan(delta):
+            continue
         spread = baseline_spread(levels.loc[again, name].dropna())
         variance, clusters = rows.get((trial, name), (0.0, math.inf))
         estimate = gain(delta, spread, seeds=1, rows=variance, clusters=clusters)
@@ -134,8 +138,8 @@ def candidate_gains(
             others = chosen_by.loc[chosen_by.index.isin(searched), name].dropna()
             shared = pd.concat([levels.loc[again, name], chosen_by[name]], axis=1, join="inner").dropna()
             if trial in others.index and len(shared) > 1:
-                luck = float(shared.cov().iloc[0, 1])
+                luck = float(np.cov(shared.to_numpy(), rowvar=False)[0, 1])
                 kept = kept_gain(delta, others.to_numpy(), list(others.index).index(trial), luck)
         low, high = estimate.interval if estimate else (None, None)
-        estimates[str(name)] = {"mean": delta, "low": low, "high": high, "kept": kept}
+        estimates[name] = {"mean": delta, "low": low, "high": high, "kept": kept}
     return estimates

@@ -90,7 +90,7 @@ class Draws:
         What rows do to each seed by itself is in the variance between seeds already.
         """
         whole = self.resampled[np.isfinite(self.resampled).all(axis=1)]
-        seeds = self.resampled.shape[1]
+        seeds = int(self.resampled.shape[1])
         if len(whole) < 2:
             return math.nan
         covariance = np.cov(whole, rowvar=False).reshape(seeds, seeds)
