@@ -21,6 +21,7 @@ def calibration() -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules["calibration"] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
+    module.RESAMPLES = 60
     return module
 
 
@@ -41,9 +42,9 @@ def test_a_gain_of_ten_points_is_found_in_five_seeds(calibration: Any) -> None:
 
 
 def test_the_best_of_sixteen_equal_chains_keeps_nothing_and_is_rarely_called_clear(calibration: Any) -> None:
-    setting = calibration.Setting(seeds=3, rows=60, languages=6)
-    made = [calibration.search(setting, rng) for rng in np.random.default_rng(1).spawn(60)]
+    setting = calibration.Setting(seeds=5, rows=100, languages=9)
+    made = [calibration.search(setting, rng) for rng in np.random.default_rng(1).spawn(100)]
     raw, kept = (np.mean([getattr(study, name) for study in made]) for name in ("raw", "kept"))
     assert raw > 0.8
     assert abs(kept) < raw / 2
-    assert np.mean([study.claims for study in made]) <= 0.05 + 3 * 0.028
+    assert np.mean([study.claims for study in made]) <= 0.05 + 3 * 0.022

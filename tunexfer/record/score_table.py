@@ -56,7 +56,7 @@ def score_table(scores: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
     stages = {trial.number: bool(trial.chain.stages) for trial in trials}
     staged = table["trial"].map(stages).to_numpy(dtype=bool)
     # A chain without stages is its own: what it gains is what its target values gain over the baseline's.
-    has_own = own["value"].notna().to_numpy() & staged
+    has_own = (own["value"].notna() & before["value"].notna()).to_numpy() & staged
     before = own.where(np.column_stack([has_own, has_own]), before)
     # Without a baseline to compare with, which is NaN here, the trial alone decides.
     table["unseen_by_both"] = table["unseen"] & (before["unseen"] != 0).to_numpy()

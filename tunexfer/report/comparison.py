@@ -407,7 +407,8 @@ def _asked(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 def _mean(parts: Sequence[_Difference]) -> _Difference:
     """Average differences; without draws where one of them has none."""
-    afters, befores, runs = (np.mean([part[at] for part in parts], axis=0) for at in range(3))
+    columns = zip(*((part.afters, part.befores, part.runs) for part in parts), strict=True)
+    afters, befores, runs = (np.mean(column, axis=0) for column in columns)
     draws = [part.draws for part in parts if part.draws is not None]
     return _Difference(afters, befores, runs, mean_draws(draws) if len(draws) == len(parts) else None)
 

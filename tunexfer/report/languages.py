@@ -109,9 +109,9 @@ def candidates(study: Study) -> tuple[Candidate, ...]:
             continue
         fresh = [(n, other) for n in study.repeats(number) if (other := before(n)) is not None]
         runs = fresh or [(number, before(number) or baseline)]
-        means = (statistics.fmean(objectives[n] for n in side) for side in zip(*runs, strict=True))
-        pairs = tuple((Run(study, after), Run(study, before)) for after, before in runs)
-        ranked.append(Candidate(study, number, pairs, bool(fresh), *means))
+        mean, mean_before = (statistics.fmean(objectives[n] for n in side) for side in zip(*runs, strict=True))
+        pairs = tuple((Run(study, run), Run(study, without)) for run, without in runs)
+        ranked.append(Candidate(study, number, pairs, bool(fresh), mean, mean_before))
     best = study.best()
     confirmed = [candidate for candidate in ranked if candidate.fresh]
     confirmed.sort(key=lambda candidate: (candidate.trial != best, -candidate.objective))
