@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tunexfer.core.languages import canonical
+
 FOLDERS = {
     "xtreme/xnli/0": "xnli",
     "xtreme/pawsx/0": "paws_x",
@@ -31,3 +35,9 @@ FOLDERS = {
     "african/afriqa/0": "afriqa",
 }
 """Place in a suite -> folder of the collection. Columns that it leaves out, ids for example, are made up."""
+
+
+def folder_of(task: Path, language: str) -> Path:
+    """The folder of a task's language, which the collection may call by another of its codes: `rw` is in `kin`."""
+    folders = {canonical(folder.name): folder for folder in task.glob("*") if folder.is_dir()}
+    return folders.get(language, task / language)

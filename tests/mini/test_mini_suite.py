@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from mini.collected import folder_of
 from mini.stand_ins import write_stand_ins
 from tasks.oracles import ORACLES, characters, shortest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from tunexfer.core.languages import canonical
 from tunexfer.core.scores import Split
 from tunexfer.data.readers import jsonl_rows
 from tunexfer.data.rows import Rows
@@ -56,7 +59,10 @@ def test_every_kind_of_task_is_there() -> None:
 def test_stand_ins_say_that_they_are(task: str, rows: Rows) -> None:
     for split in SPLITS:
         for language in rows.languages(task, split):
-            assert all(f"stand in for {language}" in str(row) for row in rows.table(task, language, split).to_pylist())
+            for row in rows.table(task, language, split).to_pylist():
+                written = re.search(r"stand in for (\w+)", str(row))
+                assert written
+                assert canonical(written[1]) == language
     assert rows.languages(task, "train") or SUITE.task(task).kind == "mining"
 
 
@@ -81,7 +87,7 @@ def tokenizer() -> Any:
 
 @pytest.mark.parametrize("task", REAL)
 def test_every_row_of_the_collection_is_read(task: str, rows: Rows, manifest: Any) -> None:
-    expected = {(f["language"], f["split"]): f["rows"] for f in manifest["files"] if f["task"] == task}
+    expected = {(canonical(f["language"]), f["split"]): f["rows"] for f in manifest["files"] if f["task"] == task}
     found: dict[tuple[str, Split], int] = {}
     for split in SPLITS:
         for language in rows.languages(task, split):
@@ -102,7 +108,8 @@ def test_labels_keep_the_names_that_the_collection_gives_them(
     field = "tags" if block.kind == "tagging" else "label"
     for language in rows.languages(task, "test")[:3] or rows.languages(task, "train"):
         split: Split = "test" if rows.count(task, language, "test") else "train"
-        source = [row[facts["label_column"]] for row in jsonl_rows(real_data / task / language / f"{split}.jsonl")]
+        file = folder_of(real_data / task, language) / f"{split}.jsonl"
+        source = [row[facts["label_column"]] for row in jsonl_rows(file)]
         named = rows.table(task, language, split)[field].to_pylist()
         assert _names(named, block.labels) == _names(source, facts["label_names"])
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mini.collected import FOLDERS
+from mini.collected import FOLDERS, folder_of
 from mini.stand_ins import stand_ins
 from tasks.documented import Place, places
 
-from tunexfer.data.canonical import canonical_table
+from tunexfer.data.canonical import canonical_rows, canonical_table
+from tunexfer.data.origin import Origin
 from tunexfer.data.readers import jsonl_rows
+from tunexfer.data.survey import Tally
+from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import SPLITS
 
 OUR_NAMES = {"paws_x": {"0": "different", "1": "same"}}
@@ -25,13 +28,18 @@ def test_every_set_that_is_collected_is_in_a_suite() -> None:
 
 
 @pytest.mark.parametrize("place", COLLECTED, ids=lambda place: place.name)
-def test_real_rows_are_read_and_keep_their_labels(place: Place, real_data: Path) -> None:
+def test_real_rows_are_read_and_keep_their_labels(place: Place, real_data: Path, tmp_path: Path) -> None:
     block, folder = place.block, FOLDERS[place.name]
     declared = [(language, split) for language in block.rows for split in SPLITS]
-    language, split = next(one for one in declared if (real_data / folder / one[0] / f"{one[1]}.jsonl").is_file())
-    rows = list(jsonl_rows(real_data / folder / language / f"{split}.jsonl"))
+    files = {
+        (language, split): folder_of(real_data / folder, language) / f"{split}.jsonl" for language, split in declared
+    }
+    language, split = next(part for part, file in files.items() if file.is_file())
+    rows = list(jsonl_rows(files[language, split]))
     whole = [ours | theirs for ours, theirs in zip(stand_ins(place, language, split, len(rows)), rows, strict=True)]
-    table = canonical_table(whole, block, {}, place.name)
+    origin = Origin(block=block, language=language, written=language, split=split, cache=tmp_path)
+    tally = Tally()
+    table = canonical_table(canonical_rows(whole, origin, place.name, tally), KINDS[block.kind].schema, tally)
     assert table.num_rows == len(rows)
 
     facts = json.loads((real_data / "manifest.json").read_text(encoding="utf-8"))["tasks"][folder]

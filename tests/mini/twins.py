@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mini.collected import FOLDERS
+from mini.collected import FOLDERS, folder_of
 from mini.stand_ins import Row, stand_ins, write_rows
 from tasks.documented import Place, places
 
@@ -91,8 +91,11 @@ def _small(name: str, block: TaskBlock, own: list[Place], folder: Path, epochs: 
     if block.tag_files:
         changes["rows"] = {"en": tuple(ROWS.values())}
     elif block.parts:
+        # Without the files of one's own that a task may have: in a folder of rows they would be missing.
         changes["parts"] = [
-            part.model_copy(update=here[number]) if part.hub else part for number, part in enumerate(block.parts)
+            part.model_copy(update=here[number]) if part.hub else part
+            for number, part in enumerate(block.parts)
+            if part.hub or part.rows
         ]
     else:
         changes |= here[0]
@@ -118,7 +121,7 @@ def _write(place: Place, folder: Path, languages: Collection[str], collection: P
 def _rows(place: Place, language: str, split: Split, collection: Path | None) -> list[Row]:
     """Real rows if the collection has some, with made-up values in columns that it leaves out; else stand-ins."""
     made = stand_ins(place, language, split, ROWS[split])
-    real = (collection or Path()) / FOLDERS.get(place.name, "-") / language / f"{split}.jsonl"
+    real = folder_of((collection or Path()) / FOLDERS.get(place.name, "-"), language) / f"{split}.jsonl"
     if collection is None or not real.is_file():
         return made
     return [ours | theirs for ours, theirs in zip(made, islice(jsonl_rows(real), len(made)), strict=True)]

@@ -64,7 +64,7 @@ def reader_of(origin: Origin) -> _Reader:
     )
 
 
-def jsonl_rows(file: Path, encoding: str | None) -> Iterator[Row]:
+def jsonl_rows(file: Path, encoding: str | None = None) -> Iterator[Row]:
     for number, line in numbered_lines(file, encoding):
         if line.strip():
             yield _object(parsed(line, f"{file}, line {number}"), f"{file}, line {number}")
