@@ -132,7 +132,8 @@ def test_stilts_runs_all_nine_targets_after_an_intermediate_task(search: Search)
 @pytest.mark.slow
 def test_multitask_mixes_all_nine_intermediate_tasks_in_one_stage(search: Search) -> None:
     tasks = read_yaml(shipped_spaces()["xtreme_multitask"])["stages"][0]["tasks"]["choice"][-1]
-    _, *mixed = search.run("xtreme_multitask", trials=3, settings={"stages[0].tasks": str(tasks)})
+    settings = {"stages[0].tasks": str(tasks), "search.algorithm": "tpe"}
+    _, *mixed = search.run("xtreme_multitask", trials=3, settings=settings)
     for ended in mixed:
         assert set(sources(ended)) <= {f"{task}/en" for task in tasks}
     assert any(len(sources(ended)) == 9 for ended in mixed)
@@ -171,11 +172,11 @@ def test_kirundi_goes_on_from_kinyarwanda_and_what_is_forgotten_is_a_score(searc
         before, after = ended.main("kinnews", "test"), ended.main("kirnews", "test")
         forgotten = [one for one in ended.scores if (one.metric, one.split) == (FORGETTING, "test")]
         lost = {score.language: score.value for score in forgotten}
-        assert "kin" in lost
+        assert "rw" in lost
         for language, percent in lost.items():
             first = before[language].value
             assert percent == pytest.approx(100 * (first - after[language].value) / first)
             metric = f"forgetting/kinnews/{language}"
             assert tracked[str(ended.trial.number)].data.metrics[metric] == pytest.approx(percent)
-        assert [one for one, score in sorted(before.items()) if score.unseen] == ["run"]
+        assert [one for one, score in sorted(before.items()) if score.unseen] == ["rn"]
         assert not any(score.unseen for score in after.values())

@@ -29,7 +29,7 @@ DRIVE = """
 import sys, pathlib, drive
 from tunexfer.search import gauges as metrics
 metrics.AGAIN_S = 0.5  # Ray exports more often here than it does of itself
-sys.exit(drive.main(pathlib.Path(sys.argv[1]), sys.argv[2]))
+sys.exit(drive.main(pathlib.Path(sys.argv[1]), "ray", sys.argv[2]))
 """
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
