@@ -106,6 +106,16 @@ def test_set_changes_any_value_of_the_space(tunexfer: Command) -> None:
         ),
         (["plan", "toy.yaml", "--set", "resources.gpus=2"], ["one GPU at most"]),
         (["tasks", "--suite", "strater"], ["Did you mean 'starter'?"]),
+        *(
+            (["search", "toy.yaml", "--name", name], ["--name:", "a study's name is"])
+            for name in ("..", "a/b", "n" * 101)
+        ),
+        (["plan", "toy.yaml", "--seed", "-1"], ["search.seed: a seed is a whole number from 0 to 4294967295"]),
+        (["plan", "toy.yaml", "--set", "search.seed=4294967296"], ["from 0 to 4294967295, but got 4294967296"]),
+        (["plan", "toy.yaml", "--seed", "4294967294"], ["2 fresh seeds come after it, so it is at most 4294967293"]),
+        (["search", "toy.yaml", "--name", "mlflow.db"], ["--name: 'mlflow.db' is where MLflow keeps its own files"]),
+        (["plan", "toy.yaml", "--set", "name=mlflow.db"], ["name: ", "'mlflow.db' is where MLflow keeps"]),
+        (["search", "toy.yaml", "--runs", "toy.yaml"], ["toy.yaml is not a folder", "--runs"]),
     ],
 )
 def test_a_users_mistake_is_one_clear_message_and_exit_code_2(
@@ -115,6 +125,17 @@ def test_a_users_mistake_is_one_clear_message_and_exit_code_2(
     assert shown.returncode == 2
     assert "Traceback" not in shown.stderr
     assert [words for words in says if words not in shown.stderr] == []
+
+
+@pytest.mark.parametrize("command", [["plan", "toy.yaml"], ["tasks", "--suite", "pico.yaml"], ["search", "toy.yaml"]])
+def test_a_cache_that_is_a_file_is_named(
+    tunexfer: Command, folder: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEXFER_CACHE", str(folder / "toy.yaml"))
+    shown = tunexfer(*command)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr.startswith(f"{folder / 'toy.yaml'} is not a folder. ")
+    assert "TUNEXFER_CACHE" in shown.stderr
 
 
 def test_the_tracking_uri_is_the_options_or_that_of_mlflows_own_variable_or_a_file_in_the_runs_folder(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from tunexfer.cli.tables import suite_table
 from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError
 from tunexfer.tasks.suite import Suite, load_suite
@@ -54,6 +57,24 @@ def test_questions_whose_answer_is_elsewhere_are_counted_and_left_out_of_trainin
     assert rows.left_out("t", "en", "train") == {"the answer is not at answer_start": 1}
     [remark] = [remark for remark in rows.remarks() if "used" in remark]
     assert remark == "task 't', train in 'en': 2 of 3 rows used; in 1 the answer is not at answer_start"
+
+
+@pytest.mark.parametrize(("good", "warned"), [(99, False), (98, True)])
+def test_more_than_one_row_in_a_hundred_that_is_left_out_is_a_warning(good: int, warned: bool, tmp_path: Path) -> None:
+    rows = [question("a b", "b", 2)] * good + [question("a b", "b", 1)]  # 1 of 100 is 1 %, 1 of 99 is more
+    write(tmp_path, "en/train.jsonl", *rows)
+    own = rows_of(tmp_path, **QA)
+    [line] = [remark for remark in own.remarks() if "rows used" in remark]
+    assert own.warnings() == ([line] if warned else [])
+
+
+def test_tasks_shows_warnings_before_notes(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", question("a b", "b", 2), question("a b", "b", 1))
+    write(tmp_path, "en/dev.jsonl", question("c d", "d", 2))
+    own, shown = rows_of(tmp_path, **QA), Console(record=True, width=200, file=io.StringIO())
+    shown.print(suite_table(own.suite, own))
+    lines = [line.partition(":")[0] for line in shown.export_text().splitlines() if "task 't'" in line]
+    assert lines == ["warning", "note"]
 
 
 @pytest.mark.parametrize(("unit", "start"), [("bytes", 9), ("utf-16", 5)])

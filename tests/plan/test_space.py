@@ -226,6 +226,7 @@ def test_the_baseline_can_be_given() -> None:
         ("targets: [{task: find, name: other}]", "targets[0].name: retrieval has nothing to train"),
         (targets("task: tags, name: nli"), "targets[0].name: 'nli' is another task of the suite"),
         (targets("task: tags, name: a/b"), "targets[0].name: string should match"),
+        (stage(name="a//b"), "stages[0].name: 'a//b' can't be a name"),
         (targets("task: tags", "task: tags"), "targets[1]: 'tags' is there more than once"),
         (targets(FIRST, "task: tags, after: fist"), "targets[1].after: there is no target 'fist' before this one."),
         (targets(FIRST, "task: tags, after: fist"), "Did you mean 'first'?"),

@@ -32,6 +32,18 @@ def test_rows_come_from_one_kind_of_place(tmp_path: Path) -> None:
     assert "either `files:` or `hub:`" in problem(tmp_path, files="{split}.jsonl", hub={"path": "some/set"})
 
 
+@pytest.mark.parametrize("name", ["xnli//v1", "/xnli", "xnli/", "../xnli", "a/./b", ".", "..", "", " xnli", "a\nb"])
+def test_a_task_is_not_named_like_what_no_folder_or_metric_can_be_named_after(name: str, tmp_path: Path) -> None:
+    task = NLI | {"files": "{language}/{split}.jsonl"}
+    file = tmp_path / "toy.yaml"
+    for given in ("nli@v1 (all)", "xnli/v1", "[nli]", "задача"):
+        file.write_text(yaml.safe_dump({"name": "toy", "tasks": {given: task}}))
+        load_suite("toy.yaml", beside=tmp_path)
+    file.write_text(yaml.safe_dump({"name": "toy", "tasks": {name: task}}))
+    with pytest.raises(DataError, match="can't be a name, since folders and metrics"):
+        load_suite("toy.yaml", beside=tmp_path)
+
+
 def test_a_mistake_in_a_part_names_the_part(tmp_path: Path) -> None:
     parts: list[dict[str, Any]] = [{"hub": {"path": "some/set"}}, {"columns": {"text": "sentence1"}}]
     assert "parts[1]: rows come from either" in problem(tmp_path, parts=parts)

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunexfer.core.chain import Encoder
+from tunexfer.core.files import unwritable
 from tunexfer.core.phrases import without_passwords
 from tunexfer.errors import TunexferError
 from tunexfer.mlflow.client import sqlite_file
@@ -286,15 +287,8 @@ def findings_table(found: dict[str, Finding]) -> Table:
 
 
 def _writable(folder: Path, move: str) -> Finding:
-    place = _existing(folder)
-    if not place.is_dir():
-        return Finding("broken", f"{place} is not a folder", move)
-    try:
-        with tempfile.TemporaryFile(dir=place, prefix=".tunexfer-") as file:
-            file.write(b"x")
-    except OSError as error:
-        return Finding("broken", f"{folder} can't be written to ({error.strerror})", move)
-    return Finding("fine", str(folder))
+    reason = unwritable(folder)
+    return Finding("broken", reason, move) if reason else Finding("fine", str(folder))
 
 
 def _existing(folder: Path) -> Path:

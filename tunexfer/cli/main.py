@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tunexfer.cli.tables import console, plan_view, scores_view, suite_table
-from tunexfer.core.files import StudyFolder
+from tunexfer.core.files import StudyFolder, unwritable
 from tunexfer.core.phrases import without_passwords
 from tunexfer.errors import DataError, SpaceError, StudyError, TunexferError
 from tunexfer.plan.plan import Plan
-from tunexfer.plan.space_file import find_space
+from tunexfer.plan.space_file import find_space, name_problem
 
 if TYPE_CHECKING:
     from tunexfer.store import StageStore
@@ -82,6 +82,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TUNEXFER_CACHE") or default).absolute()
 
 
+def _writable(folder: Path, move: str) -> Path:
+    """Return the folder.
+
+    raises: StudyError, ending with the next move, if no files can be written into it
+    """
+    if reason := unwritable(folder):
+        raise StudyError(f"{reason}. {move}")
+    return folder
+
+
+def _writable_cache() -> Path:
+    return _writable(cache_folder(), "Name another folder for the cache in the environment variable TUNEXFER_CACHE.")
+
+
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DATA_FOLDER", help="Folder with the files of your own data.")],
@@ -95,7 +109,7 @@ def init(
     """
     from tunexfer.cli.init import init_folder
 
-    init_folder(folder, encoder, console(), cache=cache_folder(), force=force)
+    init_folder(folder, encoder, console(), cache=_writable_cache(), force=force)
 
 
 @app.command()
@@ -163,12 +177,12 @@ def tasks(
         from tunexfer.core.chain import Encoder
 
         loaded, folder = load_suite(suite)
-        rows = Rows(loaded, folder, cache_folder())
+        rows = Rows(loaded, folder, _writable_cache())
         console().print(rows_view(rows, show, language, Encoder(name=encoder)))
         return
     for name in [suite] if suite else named_suites():
         loaded, folder = load_suite(name)
-        console().print(suite_table(loaded, Rows(loaded, folder, cache_folder())))
+        console().print(suite_table(loaded, Rows(loaded, folder, _writable_cache())))
 
 
 @app.command()
@@ -345,7 +359,9 @@ def search(
     from tunexfer.cli.launch import launch
     from tunexfer.cli.tables import show_summary
 
-    folder = runs.absolute() / (name or loaded.name)
+    if name and (problem := name_problem(name)):
+        raise StudyError(f"--name: {problem}")
+    folder = _writable(runs.absolute() / (name or loaded.name), "Name another folder with --runs.")
     uri = tracking_uri or f"sqlite:///{folder.parent / 'mlflow.db'}"
     findings, end = launch(
         loaded, StudyFolder(folder), console(stderr=True), cache=cache_folder(), store=store_location(store),
@@ -452,7 +468,7 @@ def load_plan(space: str, set_: list[str], trials: int | None, seed: int | None)
     file = find_space(space)
     if not Path(space).is_file():
         print(f"{space}: using the shipped space {file}", file=sys.stderr)
-    return Plan.load(file, overrides, cache=cache_folder(), seed=seed)
+    return Plan.load(file, overrides, cache=_writable_cache(), seed=seed)
 
 
 def store_location(store: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,13 @@ def suite_table(suite: Suite, rows: Rows) -> RenderableType:
             if counts:
                 table.add_row(*cells[:2], split, f"{sum(counts.values()):,}", _languages(counts), cells[2])
                 cells = ("", "", "")
-    return Group(table, *(Text(f"note: {remark}", style="yellow") for remark in rows.remarks()))
+    return Group(table, *_notes(rows.remarks(), rows.warnings()))
+
+
+def _notes(lines: Iterable[str], warnings: Sequence[str]) -> list[Text]:
+    """Show the warnings, then the other lines as notes."""
+    notes = (Text(f"note: {line}", style="yellow") for line in lines if line not in warnings)
+    return [*(Text(f"warning: {line}", style="bold red") for line in warnings), *notes]
 
 
 def _languages(counts: dict[str, int]) -> str:
@@ -75,7 +81,7 @@ def plan_view(plan: Plan, estimate: Estimate | None) -> RenderableType:
         _evaluations(plan),
         _costs(plan),
         Text("\n".join(_estimates(plan, estimate))),
-        *(Text(f"note: {note}", style="yellow") for note in notes),
+        *_notes(notes, plan.rows.warnings(plan.read_keys)),
     )
 
 

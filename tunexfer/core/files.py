@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,20 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file at once, as `whole` does."""
     with whole(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def unwritable(folder: Path) -> str | None:
+    """Say why no files can be written into a folder, which need not be there yet; None if they can."""
+    folder = folder.absolute()
+    place = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # Path.exists may raise
+    if not place.is_dir():
+        return f"{place} is not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=place, prefix=".tunexfer-") as file:
+            file.write(b"x")
+    except OSError as error:
+        return f"{folder} can't be written to ({error.strerror})"
+    return None
 
 
 class StudyFolder:

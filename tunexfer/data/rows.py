@@ -147,6 +147,18 @@ class Rows:
                     lines.append(f"task {task!r} has no {split} rows: {reason}")
         return lines
 
+    def warnings(self, keys: Iterable[Key] | None = None) -> list[str]:
+        """List those of the remarks that say that more than 1 % of the rows are left out.
+
+        keys: as in `remarks`
+        """
+        return [
+            f"{_place(*key)}: {survey.tally}"
+            for key in sorted(self._every_key() if keys is None else keys)
+            for survey in self._surveys(*key)
+            if survey.tally.warned
+        ]
+
     def weaknesses(self, keys: Iterable[Key]) -> list[str]:
         """Say what makes results from these rows weak, as far as their numbers and local files tell."""
         return list(weaknesses(keys, self.count, self._surveys, lambda task: self.task(task).labels))
@@ -157,7 +169,7 @@ class Rows:
                 yield from ((task, language, split) for language in self.languages(task, split))
 
     def _own_remarks(self, task: str, language: str, split: Split) -> Iterator[str]:
-        place = f"task {task!r}, {split} in {language!r}"
+        place = _place(task, language, split)
         if split != "train":
             KINDS[self.suite.task(task).kind].check_language(self.suite.task(task), language)
         for number, block in enumerate(self.suite.task(task).places):
@@ -409,6 +421,10 @@ class Rows:
             "It can't be downloaded: set TUNEXFER_DATA to the folder with your copy of the data, "
             "or leave the task out of the space."
         )
+
+
+def _place(task: str, language: str, split: Split) -> str:
+    return f"task {task!r}, {split} in {language!r}"
 
 
 def _missing(pattern: str, origin: Origin) -> str:

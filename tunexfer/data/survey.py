@@ -21,6 +21,8 @@ from tunexfer.tasks.kinds.base import Row
 
 MOST_LEFT_OUT = 0.5
 """The share of rows above which they are refused, unless the task has `allow_dropped: true`."""
+WARNED_LEFT_OUT = 0.01
+"""The share of rows above which a warning says that they are left out."""
 GOLD = {"id", "cluster", "label", "tags", "answers"}
 """Fields that the model doesn't read."""
 MASKED = re.compile(r"\d+|(?<= )[A-Z]\w*")
@@ -44,6 +46,11 @@ class Tally:
     @property
     def read(self) -> int:
         return self.used + self.left_out.total()
+
+    @property
+    def warned(self) -> bool:
+        """Whether more rows are left out than a note is enough for."""
+        return self.left_out.total() > WARNED_LEFT_OUT * self.read
 
     def __str__(self) -> str:
         reasons = (f"in {count:,} {reason}" for reason, count in self.left_out.most_common())

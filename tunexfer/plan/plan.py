@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 import tunexfer
 from tunexfer.core.chain import Chain, Encoder, Source
-from tunexfer.core.graph import Contents, NamedRows, jobs_of
+from tunexfer.core.graph import Contents, Key, NamedRows, jobs_of
 from tunexfer.core.languages import with_canonical_codes
 from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Split
@@ -292,6 +292,11 @@ class Plan:
         return tuple(sorted(source for source in self.space.named_sources if not self.space.sizes(source)))
 
     @cached_property
+    def read_keys(self) -> set[Key]:
+        """The rows that trials may train on or are scored on: task, language, split."""
+        return {*self.evaluated, *((source.task, source.language, "train") for source in self.possible_sources)}
+
+    @cached_property
     def warnings(self) -> tuple[str, ...]:
         """Lines that a user should read before starting the search.
 
@@ -315,8 +320,7 @@ class Plan:
             for language in (() if isinstance(target.get("languages", "all"), str) else target["languages"])
             if not any((task, code) == (target["task"], language) for task, code, _ in self.evaluated)
         ]
-        keys = {*self.evaluated, *((source.task, source.language, "train") for source in self.possible_sources)}
-        lines += [*self.rows.remarks(keys), *self.rows.weaknesses(keys)]
+        lines += [*self.rows.remarks(self.read_keys), *self.rows.weaknesses(self.read_keys)]
         lines += [
             f"{name} is continuous, so no two trials share that stage or a later one; use `choice` with few values"
             for name, domain in self.space.coordinates.items()

@@ -11,7 +11,7 @@ from tunexfer.core.chain import Pooling
 from tunexfer.core.yaml_text import boolean_sentence
 from tunexfer.plan.domains import Shares, label, yaml_number_hint
 from tunexfer.tasks.kinds import KINDS
-from tunexfer.tasks.suite import Suite, nearest
+from tunexfer.tasks.suite import PathName, Suite, nearest
 
 
 class Strict(BaseModel):
@@ -42,7 +42,7 @@ class Mixing(Strict):
 class StageRecipe(Strict):
     """One stage; what it leaves out of its training comes from the recipes of its tasks in the suite."""
 
-    name: str
+    name: PathName
     tasks: list[str]
     languages: Annotated[list[str], Field(min_length=1)]
     mixing: Literal["proportional", "uniform"] | Mixing | Shares = "proportional"
@@ -121,6 +121,8 @@ def _sentence(kind: str, message: str, value: Any, loc: list[Any]) -> str:
         return f"there is no such key.{nearest(str(loc[-1]), _KEYS)}"
     if kind == "missing":
         return "is missing"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
     if kind in ("float_type", "int_type", "float_parsing", "int_parsing") and isinstance(value, str):
         return f"expected a number, got the text {value!r}.{yaml_number_hint(value)}"
     if kind == "string_type" and isinstance(value, bool):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tunexfer.core.objective import Objective
 from tunexfer.core.yaml_text import parse_yaml
@@ -17,6 +17,14 @@ from tunexfer.errors import SpaceError
 from tunexfer.plan.detect import seeds_to_detect
 from tunexfer.plan.recipe import Strict
 from tunexfer.tasks.suite import nearest
+
+LARGEST_SEED = 2**32 - 1
+"""The largest that numpy's generators take."""
+LONGEST_NAME = 100
+"""Letters of a study's name."""
+MLFLOW_FILES = ("mlflow.db", "mlartifacts")
+"""Names in the folder of studies that `mlflow.client` gives to other things."""
+_STUDY_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 
 Algorithm = Literal["chain", "tpe", "gp", "qmc", "random", "grid"]
 WITH_MODEL: tuple[str, ...] = ("chain",)
@@ -64,6 +72,7 @@ class Search(Strict):
     trials: Annotated[int, Field(ge=1)] | Literal["auto"] = 16
     """Number of trials to finish, including the baseline; `auto` ends when another one no longer pays."""
     seed: int = 0
+    """0 to `LARGEST_SEED`."""
     minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial starts after this many minutes."""
     budget: _Budget | None = None
@@ -73,6 +82,13 @@ class Search(Strict):
     """The rule by which a trial ends early; `off` unless given."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of jobs at once, one on each device; by default as many as fit."""
+
+    @field_validator("seed")
+    @classmethod
+    def _in_range(cls, seed: int) -> int:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ValueError(f"a seed is a whole number from 0 to {LARGEST_SEED}, but got {seed}")
+        return seed
 
     @model_validator(mode="after")
     def _has_a_model(self) -> Search:
@@ -126,10 +142,26 @@ class Noise(Strict):
     """Seeds of the baseline in all, those of its confirmation included; 1 measures nothing."""
 
 
+def name_problem(name: str) -> str | None:
+    """Say why a study can't have this name, which its folder and its experiment in MLflow have too; None if it can."""
+    if not _STUDY_NAME.fullmatch(name):
+        return (
+            f"a study's name is up to {LONGEST_NAME} letters of English, digits, '.', '_' and '-', and begins with a "
+            f"letter or a digit, but got {name[:LONGEST_NAME]!r}"
+        )
+    return f"{name!r} is where MLflow keeps its own files, beside the studies" if name in MLFLOW_FILES else None
+
+
+def _study_name(name: str) -> str:
+    if problem := name_problem(name):
+        raise ValueError(problem)
+    return name
+
+
 class SpaceFile(Strict):
     """All blocks of a space file. Those with domains are only checked for their shape; `Recipe` checks each point."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, AfterValidator(_study_name)]
     suite: str
     encoder: Any
     stages: list[dict[str, Any]] = []
@@ -148,6 +180,16 @@ class SpaceFile(Strict):
         if isinstance(value, list | str):
             raise ValueError("write the goals as `objective: {maximize: [mean, worst_language]}`")
         return value
+
+    @model_validator(mode="after")
+    def _fresh_seeds_in_range(self) -> SpaceFile:
+        fresh = max(self.noise.seeds - 1, self.confirm.count if self.confirm else 0)
+        if self.search.seed + fresh > LARGEST_SEED:
+            raise ValueError(
+                f"search.seed: {fresh} fresh seeds come after it, so it is at most {LARGEST_SEED - fresh}, "
+                f"but got {self.search.seed}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _goals_fit_the_search(self) -> SpaceFile:

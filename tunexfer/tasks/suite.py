@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import posixpath
 import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tunexfer.core.scores import Split
 from tunexfer.core.yaml_text import boolean_sentence, parse_yaml
@@ -20,6 +21,19 @@ from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.metrics.chunks import Scheme
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def _named_like_a_path(name: str) -> str:
+    if posixpath.normpath(f"x/{name}") != f"x/{name}" or not name.isprintable() or name != name.strip():
+        raise ValueError(
+            f"{name!r} can't be a name, since folders and metrics are named after it: leave out empty parts, '.' and "
+            "'..' between slashes, line ends, and spaces around it"
+        )
+    return name
+
+
+PathName = Annotated[str, AfterValidator(_named_like_a_path)]
+"""A name that can be part of a path, as in the names of metrics."""
 
 
 class _Block(BaseModel):
@@ -255,7 +269,7 @@ class Suite(_Block):
     """Folder the `files:` patterns start from, relative to the suite file. `installed:NAME` is the folder of rows that
     an installed package provides with the suite NAME; `data:` is the folder that the environment variable TUNEXFER_DATA
     names (`data`, where it names none)."""
-    tasks: Annotated[dict[str, TaskBlock], Field(min_length=1)]
+    tasks: Annotated[dict[PathName, TaskBlock], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _tasks_fit_their_kinds(self) -> Self:
