@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
+from tunexfer.cli.tables import notes
 from tunexfer.core.chain import Encoder
 from tunexfer.core.files import StudyFolder
 from tunexfer.plan.plan import Plan
@@ -73,8 +73,8 @@ def launch(
         contents = contents_of(plan, prepared)
         datasets = datasets_read(plan, contents)
         write_datasets(folder, datasets)
-        for warning in plan.rows.warnings(plan.read_keys):
-            console.print(Text(f"warning: {warning}", style="bold red"), soft_wrap=True)
+        for line in notes(() if quiet else plan.rows.remarks(plan.read_keys), plan.rows.warnings(plan.read_keys)):
+            console.print(line, soft_wrap=True)
         for data in datasets:
             if data.rows != (planned := plan.rows.count(data.task, data.language, data.split)):
                 place = f"task {data.task!r}, {data.split} in {data.language!r}"

@@ -51,13 +51,13 @@ def suite_table(suite: Suite, rows: Rows) -> RenderableType:
             if counts:
                 table.add_row(*cells[:2], split, f"{sum(counts.values()):,}", _languages(counts), cells[2])
                 cells = ("", "", "")
-    return Group(table, *_notes(rows.remarks(), rows.warnings()))
+    return Group(table, *notes(rows.remarks(), rows.warnings()))
 
 
-def _notes(lines: Iterable[str], warnings: Sequence[str]) -> list[Text]:
+def notes(lines: Iterable[str], warnings: Sequence[str]) -> list[Text]:
     """Show the warnings, then the other lines as notes."""
-    notes = (Text(f"note: {line}", style="yellow") for line in lines if line not in warnings)
-    return [*(Text(f"warning: {line}", style="bold red") for line in warnings), *notes]
+    others = (Text(f"note: {line}", style="yellow") for line in lines if line not in warnings)
+    return [*(Text(f"warning: {line}", style="bold red") for line in warnings), *others]
 
 
 def _languages(counts: dict[str, int]) -> str:
@@ -69,9 +69,9 @@ def _languages(counts: dict[str, int]) -> str:
 
 def plan_view(plan: Plan, estimate: Estimate | None) -> RenderableType:
     """Show what a search of this plan would do, as far as it is known before the search starts."""
-    notes = list(plan.warnings)
+    lines = list(plan.warnings)
     if plan.without_rows:
-        notes.append(f"left out for lack of training rows: {', '.join(map(str, plan.without_rows))}")
+        lines.append(f"left out for lack of training rows: {', '.join(map(str, plan.without_rows))}")
     return Group(
         Text(plan.name, style="bold"),
         Text("\n".join(_settings(plan))),
@@ -81,7 +81,7 @@ def plan_view(plan: Plan, estimate: Estimate | None) -> RenderableType:
         _evaluations(plan),
         _costs(plan),
         Text("\n".join(_estimates(plan, estimate))),
-        *_notes(notes, plan.rows.warnings(plan.read_keys)),
+        *notes(lines, plan.rows.warnings(plan.read_keys)),
     )
 
 
