@@ -355,12 +355,12 @@ def search(
     the same command to resume and to retry failed trials; a larger `--trials` extends the search. Exit codes: 0
     finished, 2 a mistake in the arguments or the space, 130 interrupted.
     """
+    if name is not None and (problem := name_problem(name)):
+        raise StudyError(f"--name: {problem}")
     loaded = load_plan(space, set_, trials, seed)
     from tunexfer.cli.launch import launch
     from tunexfer.cli.tables import show_summary
 
-    if name and (problem := name_problem(name)):
-        raise StudyError(f"--name: {problem}")
     folder = _writable(runs.absolute() / (name or loaded.name), "Name another folder with --runs.")
     uri = tracking_uri or f"sqlite:///{folder.parent / 'mlflow.db'}"
     findings, end = launch(
