@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from safetensors.numpy import save_file
 
 from tunexfer.cli import doctor
-from tunexfer.cli.doctor import CHECKS, Finding, Setup
+from tunexfer.cli.doctor import CHECKS, Diagnosis, Setup
 from tunexfer.core.chain import Encoder
 from tunexfer.errors import DataError
 
@@ -56,9 +56,9 @@ class TestEveryCheck:
 
     @pytest.mark.parametrize("name", CHECKS)
     def test_it_answers_on_this_machine_in_words(self, name: str, setup: Setup) -> None:
-        finding = CHECKS[name](setup)
-        assert finding.text
-        assert finding.state == "fine" or finding.move, "what is wrong has a next move"
+        diagnosis = CHECKS[name](setup)
+        assert diagnosis.text
+        assert diagnosis.state == "fine" or diagnosis.move, "what is wrong has a next move"
 
     @pytest.mark.parametrize("name", CHECKS)
     def test_it_leaves_nothing_behind(self, name: str, setup: Setup) -> None:
@@ -75,11 +75,11 @@ class TestEveryCheck:
 def test_a_check_that_fails_itself_is_broken_and_the_others_still_run(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(setup: Setup) -> Finding:
+    def failing(setup: Setup) -> Diagnosis:
         raise DataError("half of it is gone")
 
-    monkeypatch.setattr(doctor, "CHECKS", {"first": failing, "second": lambda setup: Finding("fine", "well")})
-    found = doctor.findings(setup)
+    monkeypatch.setattr(doctor, "CHECKS", {"first": failing, "second": lambda setup: Diagnosis("fine", "well")})
+    found = doctor.diagnose(setup)
     assert (found["first"].state, found["second"].state) == ("broken", "fine")
     assert "half of it is gone" in found["first"].text
 
@@ -99,14 +99,14 @@ def test_a_dead_mlflow_server_is_said_and_a_living_one_too(setup: Setup) -> None
 
 @pytest.mark.parametrize(("served", "word"), [((401, ""), "401"), ((200, "1.30.0"), "1.30.0")], indirect=["served"])
 def test_a_server_that_refuses_or_is_of_another_generation_is_said(served: str, word: str, setup: Setup) -> None:
-    finding = CHECKS["MLflow"](replace(setup, tracking_uri=served))
-    assert finding.state == "look"
-    assert word in finding.text
+    diagnosis = CHECKS["MLflow"](replace(setup, tracking_uri=served))
+    assert diagnosis.state == "look"
+    assert word in diagnosis.text
 
 
 def test_a_password_is_not_shown(setup: Setup) -> None:
-    finding = CHECKS["MLflow"](replace(setup, tracking_uri="http://me:secret@127.0.0.1:1"))
-    assert "secret" not in finding.text + finding.move
+    diagnosis = CHECKS["MLflow"](replace(setup, tracking_uri="http://me:secret@127.0.0.1:1"))
+    assert "secret" not in diagnosis.text + diagnosis.move
 
 
 def schema(file: Path, revision: str) -> None:
@@ -124,9 +124,9 @@ def schema(file: Path, revision: str) -> None:
 def test_the_schema_of_a_database_is_compared(revision: str, state: str, move: str, setup: Setup) -> None:
     """451aebb31d03 is the first of MLflow's migrations."""
     schema(setup.runs / "mlflow.db", revision)
-    finding = CHECKS["MLflow"](setup)
-    assert finding.state == state
-    assert move in finding.move
+    diagnosis = CHECKS["MLflow"](setup)
+    assert diagnosis.state == state
+    assert move in diagnosis.move
 
 
 def test_the_newest_of_mlflows_migrations_is_found() -> None:

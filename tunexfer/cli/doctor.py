@@ -41,7 +41,7 @@ STYLES = {"fine": "green", "look": "yellow", "broken": "red"}
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What the checks look at."""
+    """The set-up that the checks look at."""
 
     cache: Path
     runs: Path
@@ -50,8 +50,8 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a check found, and the next move if something is to be done."""
+class Diagnosis:
+    """The result of a check, and the next move if something is to be done."""
 
     state: Literal["fine", "look", "broken"]
     """`look`: searches run, but slower, or not everything works; `broken`: they fail."""
@@ -59,78 +59,82 @@ class Finding:
     move: str = ""
 
 
-def ray_(setup: Setup) -> Finding:
+def ray_(setup: Setup) -> Diagnosis:
     """Ray can be imported, has memory to share between processes, and its sockets' paths aren't too long."""
     try:
         version = importlib.metadata.version("ray")
     except importlib.metadata.PackageNotFoundError:
-        return Finding("broken", "Ray isn't installed", "pip install 'ray[default,tune]'")
+        return Diagnosis("broken", "Ray isn't installed", "pip install 'ray[default,tune]'")
     shared = Path("/dev/shm")
     if shared.is_dir() and (free := shutil.disk_usage(shared).free) < SHORT_SHM:
         text = f"Ray {version}, but /dev/shm has {_size(free)} free, so it uses slower files"
-        return Finding("look", text, "start the container with --shm-size=4g or more")
+        return Diagnosis("look", text, "start the container with --shm-size=4g or more")
     temporary = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
     if len(temporary) > 40:  # a socket's path may have 107 characters, of which Ray needs about 65
-        return Finding(
+        return Diagnosis(
             "broken", f"{temporary} is too long for Ray's sockets", "set RAY_TMPDIR to a short path such as /tmp"
         )
     if address := os.environ.get("RAY_ADDRESS"):
-        return Finding(
+        return Diagnosis(
             "look", f"Ray {version}; RAY_ADDRESS is {address}", "unset it for searches on this machine alone"
         )
-    return Finding("fine", f"Ray {version}")
+    return Diagnosis("fine", f"Ray {version}")
 
 
-def gpu(setup: Setup) -> Finding:
+def gpu(setup: Setup) -> Diagnosis:
     """The driver, the card and torch go together."""
     import torch
 
     driver = _run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
-        return Finding("fine", f"{names}; torch {torch.__version__}")
+        return Diagnosis("fine", f"{names}; torch {torch.__version__}")
     if driver is None:
-        return Finding("fine", "no NVIDIA driver: searches run on CPUs")
+        return Diagnosis("fine", "no NVIDIA driver: searches run on CPUs")
     if torch.version.cuda is None:
-        return Finding("look", f"{driver}, but torch {torch.__version__} is built for CPUs", "install torch with CUDA")
+        return Diagnosis(
+            "look", f"{driver}, but torch {torch.__version__} is built for CPUs", "install torch with CUDA"
+        )
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and not hidden.strip("-1, "):
-        return Finding("look", f"{driver}, but CUDA_VISIBLE_DEVICES={hidden!r} hides it", "unset CUDA_VISIBLE_DEVICES")
+        return Diagnosis(
+            "look", f"{driver}, but CUDA_VISIBLE_DEVICES={hidden!r} hides it", "unset CUDA_VISIBLE_DEVICES"
+        )
     text = f"{driver}, but torch {torch.__version__} (CUDA {torch.version.cuda}) can't use it"
-    return Finding("broken", text, "update the driver, or install torch for the CUDA version that nvidia-smi shows")
+    return Diagnosis("broken", text, "update the driver, or install torch for the CUDA version that nvidia-smi shows")
 
 
-def mps(setup: Setup) -> Finding:
+def mps(setup: Setup) -> Diagnosis:
     """Several jobs on one NVIDIA GPU need its Multi-Process Service to run at the same time."""
     if _run("nvidia-smi", "-L") is None:
-        return Finding("fine", "no NVIDIA GPU, so MPS isn't needed")
+        return Diagnosis("fine", "no NVIDIA GPU, so MPS isn't needed")
     pipe = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
     if (pipe / "control").exists():
-        return Finding("fine", f"MPS runs ({pipe})")
+        return Diagnosis("fine", f"MPS runs ({pipe})")
     move = "nvidia-cuda-mps-control -d, before searches with gpus below 1"
-    return Finding("look", "MPS isn't running: jobs that share a GPU take turns on it", move)
+    return Diagnosis("look", "MPS isn't running: jobs that share a GPU take turns on it", move)
 
 
-def cache(setup: Setup) -> Finding:
+def cache(setup: Setup) -> Diagnosis:
     """The cache can be written to."""
     return _writable(setup.cache, "set TUNEXFER_CACHE to a folder that you can write to")
 
 
-def runs(setup: Setup) -> Finding:
+def runs(setup: Setup) -> Diagnosis:
     """The folder of studies can be written to."""
     return _writable(setup.runs, "give another folder with --runs")
 
 
-def disk(setup: Setup) -> Finding:
+def disk(setup: Setup) -> Diagnosis:
     """There is room for the stage store."""
     free = shutil.disk_usage(_existing(setup.cache)).free
     if free < LOW_DISK:
         move = "lower resources.store_gb, delete old stages, or set TUNEXFER_CACHE to another disk"
-        return Finding("look", f"{_size(free)} free for {setup.cache}; a stage store may take 20 GB", move)
-    return Finding("fine", f"{_size(free)} free for {setup.cache}")
+        return Diagnosis("look", f"{_size(free)} free for {setup.cache}; a stage store may take 20 GB", move)
+    return Diagnosis("fine", f"{_size(free)} free for {setup.cache}")
 
 
-def locks(setup: Setup) -> Finding:
+def locks(setup: Setup) -> Diagnosis:
     """The disks of the cache and of the studies have file locks that work; some network disks don't."""
     for folder in (setup.cache, setup.runs):
         place = _existing(folder)
@@ -146,61 +150,61 @@ def locks(setup: Setup) -> Finding:
                     except Timeout:
                         held_twice = False
             except (OSError, NotImplementedError) as error:
-                return Finding(
+                return Diagnosis(
                     "broken", f"{place} has no file locks: {error}", "use a local disk, or mount it with locks"
                 )
             if held_twice:
-                return Finding(
+                return Diagnosis(
                     "broken", f"a lock in {place} can be held twice", "use a local disk, or mount it with locks"
                 )
-    return Finding("fine", "file locks work")
+    return Diagnosis("fine", "file locks work")
 
 
-def mlflow(setup: Setup) -> Finding:
+def mlflow(setup: Setup) -> Diagnosis:
     """MLflow's server answers, or its database has the schema of the installed MLflow."""
     version, shown = importlib.metadata.version("mlflow"), without_passwords(setup.tracking_uri)
     if setup.tracking_uri.startswith(("http:", "https:")):
         return _server(setup.tracking_uri, shown, version)
     file = sqlite_file(setup.tracking_uri)
     if file is None or not file.is_file():
-        return Finding("fine", f"MLflow {version}; {shown} is made by the first search")
+        return Diagnosis("fine", f"MLflow {version}; {shown} is made by the first search")
     return _schema(file, version)
 
 
-def _server(uri: str, shown: str, version: str) -> Finding:
+def _server(uri: str, shown: str, version: str) -> Diagnosis:
     kept = "results are kept in the study's folder anyway"
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=TIMEOUT_S) as answer:
             theirs = answer.read(40).decode("utf-8", "replace").strip()
     except urllib.error.HTTPError as error:
         move = "check its address, and MLFLOW_TRACKING_TOKEN or MLFLOW_TRACKING_USERNAME and _PASSWORD"
-        return Finding("look", f"{shown} answers with {error.code} {error.reason}; {kept}", move)
+        return Diagnosis("look", f"{shown} answers with {error.code} {error.reason}; {kept}", move)
     except (OSError, ValueError) as error:
         move = "start it, or correct MLFLOW_TRACKING_URI or --tracking-uri"
-        return Finding("look", f"no MLflow server at {shown} ({error}); {kept}", move)
+        return Diagnosis("look", f"no MLflow server at {shown} ({error}); {kept}", move)
     if theirs.split(".")[0] != version.split(".")[0]:
         move = f"install mlflow {theirs.split('.')[0]} here, or update the server"
-        return Finding("look", f"{shown} runs MLflow {theirs}, and this is {version}", move)
-    return Finding("fine", f"MLflow {version}; {shown} runs {theirs}")
+        return Diagnosis("look", f"{shown} runs MLflow {theirs}, and this is {version}", move)
+    return Diagnosis("fine", f"MLflow {version}; {shown} runs {theirs}")
 
 
-def _schema(file: Path, version: str) -> Finding:
+def _schema(file: Path, version: str) -> Diagnosis:
     try:
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
             row = database.execute("select version_num from alembic_version").fetchone()
     except sqlite3.Error as error:
-        return Finding(
+        return Diagnosis(
             "broken", f"{file} is no database of MLflow: {error}", "move it away; the next search makes one anew"
         )
     known, newest = _migrations()
     own = row[0] if row else "none"
     if own in newest:
-        return Finding("fine", f"MLflow {version}; {file} has its schema")
+        return Diagnosis("fine", f"MLflow {version}; {file} has its schema")
     if own in known:
         move = f"copy the file, then run `mlflow db upgrade sqlite:///{file}`"
-        return Finding("look", f"{file} has an older schema ({own}) than MLflow {version}", move)
+        return Diagnosis("look", f"{file} has an older schema ({own}) than MLflow {version}", move)
     text = f"{file} has a schema ({own}) that MLflow {version} doesn't know"
-    return Finding("broken", text, "install the newer MLflow that wrote it, or give another --tracking-uri")
+    return Diagnosis("broken", text, "install the newer MLflow that wrote it, or give another --tracking-uri")
 
 
 def _migrations() -> tuple[set[str], set[str]]:
@@ -216,42 +220,42 @@ def _migrations() -> tuple[set[str], set[str]]:
     return known, known - earlier
 
 
-def hub(setup: Setup) -> Finding:
+def hub(setup: Setup) -> Diagnosis:
     """The Hugging Face hub can be reached."""
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
-        return Finding(
+        return Diagnosis(
             "look", "HF_HUB_OFFLINE is set: only what was downloaded before can be used", "unset HF_HUB_OFFLINE"
         )
     parts = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
-        return Finding("fine", f"{parts.hostname}, through the proxy that HTTPS_PROXY names (not tried)")
+        return Diagnosis("fine", f"{parts.hostname}, through the proxy that HTTPS_PROXY names (not tried)")
     if problem := _unreachable(parts.hostname or "", parts.port or 443):
         move = "check the network or HTTPS_PROXY; or use local files and folders, and set HF_HUB_OFFLINE=1"
-        return Finding("look", f"{parts.hostname} can't be reached: {problem}", move)
-    return Finding("fine", f"{parts.hostname} answers")
+        return Diagnosis("look", f"{parts.hostname} can't be reached: {problem}", move)
+    return Diagnosis("fine", f"{parts.hostname} answers")
 
 
-def memory(setup: Setup) -> Finding:
+def memory(setup: Setup) -> Diagnosis:
     """The encoder can be fine-tuned in the memory that there is: weights, gradients and AdamW's moments."""
     from tunexfer.data.checkpoint import find_encoder
 
     folder = find_encoder(setup.encoder, setup.cache)
     if folder is None:
         move = "none: the first search downloads it"
-        return Finding("fine", f"{setup.encoder.name} isn't on this machine yet", move)
+        return Diagnosis("fine", f"{setup.encoder.name} isn't on this machine yet", move)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if not size:
-        return Finding("broken", f"{folder} has no safetensors weights", "save the model with `save_pretrained`")
+        return Diagnosis("broken", f"{folder} has no safetensors weights", "save the model with `save_pretrained`")
     needed, there = TRAINING_COPIES * size, _memory()
     text = f"{setup.encoder.name} takes about {_size(needed)} per job to fine-tune; there are {_size(there)}"
     if needed > there:
-        return Finding("broken", text, "use a smaller encoder, or freeze_embeddings: true")
+        return Diagnosis("broken", text, "use a smaller encoder, or freeze_embeddings: true")
     if 2 * needed > there:
-        return Finding("look", text, "one job at a time: --concurrent 1")
-    return Finding("fine", text)
+        return Diagnosis("look", text, "one job at a time: --concurrent 1")
+    return Diagnosis("fine", text)
 
 
-CHECKS: dict[str, Callable[[Setup], Finding]] = {
+CHECKS: dict[str, Callable[[Setup], Diagnosis]] = {
     "Ray": ray_,
     "GPU": gpu,
     "MPS": mps,
@@ -265,30 +269,30 @@ CHECKS: dict[str, Callable[[Setup], Finding]] = {
 }
 
 
-def findings(setup: Setup) -> dict[str, Finding]:
+def diagnose(setup: Setup) -> dict[str, Diagnosis]:
     """Run every check. One that fails itself is broken."""
     return {name: _checked(check, setup) for name, check in CHECKS.items()}
 
 
-def _checked(check: Callable[[Setup], Finding], setup: Setup) -> Finding:
+def _checked(check: Callable[[Setup], Diagnosis], setup: Setup) -> Diagnosis:
     try:
         return check(setup)
     except (ImportError, OSError, TunexferError) as error:
-        return Finding("broken", f"{type(error).__name__}: {error}", "correct this, then run `tunexfer doctor` again")
+        return Diagnosis("broken", f"{type(error).__name__}: {error}", "correct this, then run `tunexfer doctor` again")
 
 
-def findings_table(found: dict[str, Finding]) -> Table:
+def diagnosis_table(found: dict[str, Diagnosis]) -> Table:
     table = Table(title=f"Python {platform.python_version()} on {platform.platform(terse=True)}", title_justify="left")
     for head in ("check", "state", "found", "next move"):
         table.add_column(head, overflow="fold")
-    for name, finding in found.items():
-        table.add_row(name, Text(finding.state, STYLES[finding.state]), Text(finding.text), Text(finding.move))
+    for name, diagnosis in found.items():
+        table.add_row(name, Text(diagnosis.state, STYLES[diagnosis.state]), Text(diagnosis.text), Text(diagnosis.move))
     return table
 
 
-def _writable(folder: Path, move: str) -> Finding:
+def _writable(folder: Path, move: str) -> Diagnosis:
     reason = unwritable(folder)
-    return Finding("broken", reason, move) if reason else Finding("fine", str(folder))
+    return Diagnosis("broken", reason, move) if reason else Diagnosis("fine", str(folder))
 
 
 def _existing(folder: Path) -> Path:

@@ -132,7 +132,7 @@ class LiveTable:
 
     @property
     def ending(self) -> str:
-        """Whether the study is running, and what to do if it is not."""
+        """Tell whether the study is running, and what to do if it is not."""
         return state_in_words(self.folder.path.resolve().name, self.missing, self.state, self._reason)
 
     def scores(self, number: int) -> tuple[Score, ...]:

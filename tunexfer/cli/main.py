@@ -124,13 +124,13 @@ def doctor(
 
     Exit codes: 0 if searches can run, 1 if something is broken.
     """
-    from tunexfer.cli.doctor import Setup, findings, findings_table
+    from tunexfer.cli.doctor import Setup, diagnose, diagnosis_table
     from tunexfer.core.chain import Encoder
     from tunexfer.mlflow.client import default_uri
 
     uri = tracking_uri or default_uri(runs)
-    found = findings(Setup(cache=cache_folder(), runs=runs, tracking_uri=uri, encoder=Encoder(name=encoder)))
-    console().print(findings_table(found))
+    found = diagnose(Setup(cache=cache_folder(), runs=runs, tracking_uri=uri, encoder=Encoder(name=encoder)))
+    console().print(diagnosis_table(found))
     if any(finding.state == "broken" for finding in found.values()):
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""What `plan`, `tasks`, `score` and `search` print."""
+"""The tables that `plan`, `tasks`, `score` and `search` print."""
 
 from __future__ import annotations
 
@@ -296,9 +296,9 @@ def winners_table(findings: Findings) -> RenderableType | None:
         return None
     numbers = ["trial", "validation", "languages", "baseline", "score", "gain"]
     table = table_of("winner of each target, by its own validation score", ["target"], numbers)
-    table.add_column("stages", overflow="ellipsis")
     for column in table.columns:
         column.no_wrap = True
+    table.add_column("stages", overflow="fold")  # alone gives way where the terminal is narrow
     table.caption = "baseline, score and gain: means over unseen languages where there are any"
     for name, row in rows.items():
         count = f"{row['languages']}{' unseen' if row['unseen'] else ''}"

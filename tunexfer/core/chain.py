@@ -69,7 +69,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What its scores go by: the task's name, unless the space gives it one of its own."""
+        """Name its scores: by the task's name, unless the space gives it one of its own."""
         return self.stage.name if self.stage else self.task
 
     @property
@@ -96,7 +96,7 @@ class Encoder:
 
     @property
     def identity(self) -> str:
-        """Which files it is, however a chain uses them."""
+        """Identify its files, however a chain uses them."""
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
@@ -129,7 +129,7 @@ class Chain:
         return frozenset(source for stage in stages for source in stage.mixture.sources)
 
     def unseen(self, target: str, language: str, same: Mapping[str, str] = MappingProxyType({})) -> bool:
-        """Whether a score of the target of that name in `language` is zero-shot.
+        """Tell whether a score of the target of that name in `language` is zero-shot.
 
         So it is if neither a stage nor the target nor one it goes on from trained its task in that language; of targets
         that share a head by going on from each other, each one's task counts as the other's.

@@ -66,17 +66,17 @@ class StudyFolder:
 
     @property
     def datasets(self) -> Path:
-        """Which rows the study reads, a line for each task, language and split."""
+        """The list of rows that the study reads, a line for each task, language and split."""
         return self.path / "datasets.jsonl"
 
     @property
     def tracking(self) -> Path:
-        """Where the study is mirrored."""
+        """The address of the MLflow server or database that mirrors the study."""
         return self.path / "tracking.json"
 
     @property
     def ending(self) -> Path:
-        """How the last search ended; not there while one is at work."""
+        """The note on how the last search ended; not there while one is at work."""
         return self.path / "ending.json"
 
     @property
@@ -126,5 +126,5 @@ class TrialFolder:
 
     @property
     def progress(self) -> Path:
-        """How far a running trial is; scratch, read by the live table."""
+        """The progress of a running trial; scratch, read by the live table."""
         return self.path / "progress.json"

@@ -95,7 +95,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobResult:
-    """What running a job gave."""
+    """The result of running a job."""
 
     key: str
     seconds: float

@@ -32,7 +32,7 @@ def canonical(code: str) -> str:
 
 @cache
 def is_language(code: str) -> bool:
-    """Whether this is a code of ISO 639, with or without a script and a country, as FLORES and BCP 47 write it."""
+    """Tell whether this is a code of ISO 639, with or without a script and a country, as FLORES and BCP 47 write it."""
     if not _FORM.fullmatch(code) or code.lower() in NO_LANGUAGES:
         return False
     return langcodes.Language.get(code).is_valid()

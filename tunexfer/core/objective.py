@@ -15,7 +15,7 @@ DEVICE_SECONDS = "device_seconds"
 
 
 class Objective(BaseModel):
-    """What the search pursues: means over targets, of validation scores only, and if asked for the time they take."""
+    """The goals of a search: means over targets, of validation scores only, and if asked for the time they take."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -107,7 +107,7 @@ class Objective(BaseModel):
         return {name: values for name, values in selected.items() if values}
 
     def reads(self, train_language: str | None, language: str) -> bool:
-        """Whether validation rows in `language` may choose, for a target trained in `train_language`."""
+        """Tell whether validation rows in `language` may choose, for a target trained in `train_language`."""
         if isinstance(self.languages, list):
             return language in self.languages
         return self.languages == "all" or language == train_language

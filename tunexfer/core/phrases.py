@@ -15,6 +15,11 @@ def without_passwords(text: str) -> str:
     return _PASSWORD.sub(rf"\1:{HIDDEN}", text)
 
 
+def mlflow_name(key: str) -> str:
+    """Replace what MLflow does not take in a name."""
+    return re.sub(r"[^\w\-./ :]", "_", key)
+
+
 def chain_in_words(chain: Chain) -> str:
     """Describe a chain in one line that a person can act on."""
     targets = [

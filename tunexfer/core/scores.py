@@ -30,7 +30,7 @@ class Score:
 
 
 def unseen_by_both(after: Score, before: Score | None) -> bool:
-    """Whether the difference between two chains' scores counts as a gain in an unseen language: it must be so for both.
+    """Tell whether the difference of two chains' scores counts as a gain in an unseen language: it must be so for both.
 
     Else a chain that trained its target in German would be held, in English, against a baseline that trained it there.
 
@@ -100,7 +100,7 @@ def forgetting_scores(
 
 
 def forgetting(before: float, after: float) -> float:
-    """How much of a score is lost once another target has been trained on top, as a percentage of what it was.
+    """Compute how much of a score is lost once another target has been trained on top, as a percentage of what it was.
 
     before:   above 0
     returns:  below 0 where the score rose

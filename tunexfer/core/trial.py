@@ -39,7 +39,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why a trial or a job did not finish."""
+    """The reason why a trial or a job did not finish."""
 
     kind: FailureKind
     """`user`: the recipe or the data can't work; `lost`: its process or node died; `bug`: tunexfer's own error."""

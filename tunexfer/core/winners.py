@@ -1,4 +1,4 @@
-"""Which trials a study recommends: the best one, the Pareto front, and those that a constraint rules out."""
+"""The trials that a study recommends: the best one, the Pareto front, and those that a constraint rules out."""
 
 from __future__ import annotations
 

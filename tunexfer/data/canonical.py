@@ -84,7 +84,7 @@ def _positions(table: pa.Table) -> pa.Array:
 
 
 def _kept(row: Row, where: Mapping[str, str], passed_over: dict[str, set[str]]) -> bool:
-    """Whether a row has the wanted values; some of the other values are recorded in `passed_over`."""
+    """Tell whether a row has the wanted values; some of the other values are recorded in `passed_over`."""
     for column, wanted in where.items():
         value = str(inside(row, column, "`where:`"))
         if not (value.startswith(wanted[:-1]) if wanted.endswith("*") else value == wanted):

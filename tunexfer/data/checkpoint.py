@@ -112,7 +112,7 @@ def find_encoder(encoder: Encoder, cache: Path) -> Path | None:
 
 
 def has_language_head(folder: Path) -> bool:
-    """Whether the checkpoint was saved with the head of a masked language model, as its config says."""
+    """Tell whether the checkpoint was saved with the head of a masked language model, as its config says."""
     config = _config(folder) if (folder / "config.json").is_file() else {}
     return any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in config.get("architectures") or [])
 

@@ -75,11 +75,11 @@ class Columns:
         return sum(len(value) for value in held) / max(1, len(held))
 
     def identifies(self, name: str) -> bool:
-        """Whether every row has a value of its own."""
+        """Tell whether every row has a value of its own."""
         return self.scalar(name) and self.distinct(name) == len(self._held[name]) > 1
 
     def labels(self, name: str) -> bool:
-        """Whether values may be labels: not all different, unless they are scores such as 3.25."""
+        """Tell whether values may be labels: not all different, unless they are scores such as 3.25."""
         return self.scalar(name) and (isinstance(self._held[name][0], float) or not self.identifies(name))
 
     @property

@@ -384,7 +384,7 @@ def _table_options(filled: Sequence[str], separator: str, task: TaskGuess) -> di
 
 
 def _header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
-    """Whether a table's first line names its columns: no cell of it is text, a number or a value of later lines."""
+    """Tell whether a table's first line names its columns: no cell is text, a number or a value of later lines."""
     later = {_shape(cell) for cells in others for cell in cells}
     return all(_NAME.fullmatch(cell) and cell.count(" ") < 3 and _shape(cell) not in later for cell in first if cell)
 
@@ -431,7 +431,7 @@ def _is_plain_text(file: Path) -> bool:
 
 
 def _as_long(folder: Path, paths: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether there is one file on either side, and they have as many lines."""
+    """Tell whether there is one file on either side, and they have as many lines."""
     if len(paths) != 1 or len(others) != 1:
         return False
     lines, other_lines = (sum(1 for _ in numbered_lines(folder / path)) for path in (*paths, *others))

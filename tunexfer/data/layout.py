@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def name(self) -> str:
-        """What the names of files have beside languages, splits and suffixes; empty if that is nothing."""
+        """Return what the names of files have beside languages, splits and suffixes; empty if that is nothing."""
         parts = PurePosixPath(self.pattern).parts
         bare = "/".join([*parts[:-1], parts[-1].split(".")[0] if not parts[-1].startswith("{") else ""])
         words = re.findall(r"[^\W_]+", re.sub(r"\{\w+\}|\*", " ", bare))
@@ -112,7 +112,7 @@ def _candidates(path: str) -> list[tuple[str, str]]:
 
 
 def _usual(code: str) -> bool:
-    """Whether a word is a language for sure enough: `ner` and `pos` are codes of ISO 639-3 too."""
+    """Tell whether a word is a language for sure enough: `ner` and `pos` are codes of ISO 639-3 too."""
     return len(canonical(code).split("-")[0]) == 2 or "_" in code
 
 
@@ -122,5 +122,5 @@ def _partial(pattern: str) -> int:
 
 
 def _whole(path: str, code: str) -> bool:
-    """Whether a word is a folder's whole name, or stands between dots in a file's."""
+    """Tell whether a word is a folder's whole name, or stands between dots in a file's."""
     return code in (*PurePosixPath(path).parts[:-1], *PurePosixPath(path).name.split("."))

@@ -104,7 +104,7 @@ def _globbed(name: str) -> str:
 
 
 def _hidden(parts: tuple[str, ...], pattern: str) -> bool:
-    """Whether a path has a hidden file or folder in it that the pattern doesn't name."""
+    """Tell whether a path has a hidden file or folder in it that the pattern doesn't name."""
     return any(part.startswith(".") and part not in pattern.split("/") for part in parts)
 
 

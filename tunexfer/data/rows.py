@@ -73,7 +73,7 @@ class Rows:
 
     @property
     def ready(self) -> bool:
-        """Whether rows can be read without building them first."""
+        """Tell whether rows can be read without building them first."""
         return self._provider is None or self._provider.find(self.cache) is not None
 
     def build(self, on_progress: Progress) -> None:
@@ -219,7 +219,7 @@ class Rows:
         return fingerprint([task, origins[0].written, split, *(parts[0] if len(parts) == 1 else parts)])
 
     def known(self, task: str, language: str, split: Split) -> bool:
-        """Whether `content` can be computed without asking the hub for the commit of a data set."""
+        """Tell whether `content` can be computed without asking the hub for the commit of a data set."""
         hubs = [hub for part in self._splits(task, split) for hub in self._hubs(task, language, part)]
         return all(known_commit(hub, self.cache) for hub in hubs)
 

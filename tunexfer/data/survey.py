@@ -49,7 +49,7 @@ class Tally:
 
     @property
     def warned(self) -> bool:
-        """Whether more rows are left out than a note is enough for."""
+        """Tell whether more rows are left out than a note is enough for."""
         return self.left_out.total() > WARNED_LEFT_OUT * self.read
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What makes results weak: few rows, one label for almost all of them, test rows from templates of train rows."""
+"""Weak data: few rows, one label for almost all of them, test rows from templates of train rows."""
 
 from __future__ import annotations
 

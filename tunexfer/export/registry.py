@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.phrases import without_passwords
+from tunexfer.core.phrases import mlflow_name, without_passwords
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.export.folders import find_trial
 from tunexfer.mlflow.client import STUDY, TRIAL, study_runs
-from tunexfer.mlflow.runs import mlflow_name
 from tunexfer.record.folder import read_plan
 from tunexfer.store import StageStore
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunexfer.core.phrases import chain_in_words, without_passwords
+from tunexfer.core.phrases import chain_in_words, mlflow_name, without_passwords
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.core.winners import allowed, highest
 from tunexfer.mlflow.client import PARENT, STUDY, TRIAL, alone, remember, settle, study_runs
-from tunexfer.mlflow.runs import NOTE, dataset_inputs, description, metrics, mlflow_name, params, run_name, trained_on
+from tunexfer.mlflow.runs import NOTE, dataset_inputs, description, metrics, params, run_name, trained_on
 from tunexfer.record.environment import read_datasets
 from tunexfer.record.folder import How, read_plan
 from tunexfer.record.listener import Listener

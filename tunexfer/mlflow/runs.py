@@ -1,4 +1,4 @@
-"""What MLflow gets: a trial's name, metrics, parameters and datasets, and the description of a study."""
+"""The contents of MLflow's runs: a trial's name, metrics, parameters and datasets, and the description of a study."""
 
 from __future__ import annotations
 
@@ -132,11 +132,6 @@ def _source(dataset: Dataset) -> dict[str, str]:
         return {"uri": f"suite {dataset.suite}"}
     path, at, revision = dataset.hub.partition("@")
     return {"path": path, "revision": revision} if at else {"path": path}
-
-
-def mlflow_name(key: str) -> str:
-    """Replace what MLflow does not take in a name."""
-    return re.sub(r"[^\w\-./ :]", "_", key)
 
 
 def description(study: str, state: str, findings: Findings) -> str:

@@ -1,4 +1,4 @@
-"""What a plan would still have to do: which of its stages the store holds, what they take on disk and in time."""
+"""The work that a plan still has to do: the stages that the store lacks, and what they take on disk and in time."""
 
 from __future__ import annotations
 

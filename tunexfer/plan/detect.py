@@ -1,4 +1,4 @@
-"""What a number of seeds can detect, before anything is trained: from the usual spread between runs."""
+"""The gain that a number of seeds can detect, before anything is trained: from the usual spread between runs."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ class Plan:
         }
 
     def cost(self, chains: Iterable[Chain]) -> _Cost:
-        """What training these chains takes, with and without sharing the stages they have in common."""
+        """Count the training of these chains, with and without sharing the stages they have in common."""
         distinct: dict[str, int] = {}
         count = stages_unshared = steps_unshared = 0
         for chain in chains:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tunexfer.core.chain import Pooling
+from tunexfer.core.phrases import mlflow_name
 from tunexfer.core.yaml_text import boolean_sentence
 from tunexfer.plan.domains import Shares, label, yaml_number_hint
 from tunexfer.tasks.kinds import KINDS
@@ -32,7 +33,7 @@ class _Proportional(Strict):
 
 
 class Mixing(Strict):
-    """How the shares of a stage's sources are computed; one of its fields is set."""
+    """The rule by which the shares of a stage's sources are computed; one of its fields is set."""
 
     temperature: _Temperature | None = None
     proportional: _Proportional | None = None
@@ -112,7 +113,7 @@ def explain(error: ValidationError, stage_indices: list[int] | None = None) -> l
 
 
 def _union_member(part: str | int) -> bool:
-    """Whether pydantic, not the file, put this part into the path."""
+    """Tell whether pydantic, not the file, put this part into the path."""
     return isinstance(part, str) and (part == "literal" or part[:1].isupper())
 
 
@@ -146,6 +147,8 @@ def target_problems(targets: Sequence[TargetRecipe], suite: Suite) -> Iterator[s
         path = f"targets[{index}]"
         if name in earlier:
             yield f"{path}: {name!r} is there more than once. A task that is a target twice needs a `name:` for each"
+        elif alike := next((other for other in earlier if mlflow_name(other) == mlflow_name(name)), None):
+            yield f"{path}: MLflow can't tell {name!r} from {alike!r}; rename one of these tasks, or give it a `name:`"
         elif name != target.task and name in suite.tasks:
             yield f"{path}.name: {name!r} is another task of the suite; choose a name that is not a task's"
         if target.after is not None:

@@ -61,7 +61,7 @@ class Stop(Strict):
 
 
 class _Budget(Strict):
-    """What a search may use."""
+    """The limits of what a search may use."""
 
     device_hours: Annotated[float, Field(gt=0)]
     """Hours that devices may spend on jobs, those of confirmation included, summed over devices."""
@@ -136,7 +136,7 @@ class Confirm(Strict):
 
 
 class Noise(Strict):
-    """How the noise of training is measured, in every study: the baseline is run with several seeds."""
+    """The measurement of the noise of training, in every study: the baseline is run with several seeds."""
 
     seeds: Annotated[int, Field(ge=1)] = 3
     """Seeds of the baseline in all, those of its confirmation included; 1 measures nothing."""

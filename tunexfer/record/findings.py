@@ -174,7 +174,7 @@ class Findings:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """How the best chain was selected, and what it gains for each target."""
+        """Say how the best chain was selected, and what it gains for each target."""
         return tuple(_sentences(self))
 
     @property

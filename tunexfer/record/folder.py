@@ -14,6 +14,7 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, TrialFolder
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult
+from tunexfer.core.yaml_text import parse_yaml
 from tunexfer.errors import StudyError
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
@@ -23,7 +24,6 @@ How = Literal["finished", "exhausted", "out of time", "interrupted", "failed"]
 State = Literal["running", "finished", "exhausted", "out of time", "interrupted", "failed", "stopped", "unknown"]
 """`stopped`: no search is running, trials are missing, and the last search left no note: it was killed, for example.
 `unknown`: whether a search is running can't be told."""
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_plan(folder: StudyFolder) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def read_plan(folder: StudyFolder) -> dict[str, Any]:
     if not folder.plan.exists():
         raise StudyError(f"{folder.path} holds no study: there is no plan.yaml in it. Give the folder of a study.")
     try:
-        plan: dict[str, Any] = yaml.load(folder.plan.read_text(encoding="utf-8"), Loader=_Loader)
+        plan: dict[str, Any] = parse_yaml(folder.plan.read_text(encoding="utf-8"))
         if not isinstance(plan, dict) or not isinstance(plan.get("identity"), dict) or not plan.get("study_id"):
             raise ValueError("it has no identity and study_id")
         return plan
@@ -96,7 +96,7 @@ def read_trial(folder: TrialFolder) -> Trial:
     raises: ValueError, if that file isn't there or isn't whole
     """
     try:
-        head = yaml.load(folder.chain.read_text(encoding="utf-8"), Loader=_Loader)
+        head = parse_yaml(folder.chain.read_text(encoding="utf-8"))
         return Trial(
             number=folder.number,
             phase=head["phase"],

@@ -175,7 +175,7 @@ class Record:
 
     @property
     def objective(self) -> Objective:
-        """What the study pursues."""
+        """Read the study's objective."""
         return Objective(**(read_plan(self.folder)["identity"].get("objective") or {}))
 
     def scores(self, number: int) -> tuple[Score, ...]:

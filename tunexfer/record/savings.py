@@ -1,4 +1,4 @@
-"""How long jobs take, and the training time that sharing saved."""
+"""The time that jobs take, and the training time that sharing saved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def seconds_saved(results: Iterable[TrialResult]) -> dict[str, float]:
 
 
 class Timings:
-    """How long the jobs of a study took, and what others like them will take."""
+    """The seconds that the jobs of a study took, and that others like them will take."""
 
     def __init__(self, results: Iterable[TrialResult]) -> None:
         self._took: dict[str, float] = {}

@@ -1,1 +1,1 @@
-"""What a search found: tables, figures and one self-contained page, from study folders alone."""
+"""The results of a search: tables, figures and one self-contained page, from study folders alone."""

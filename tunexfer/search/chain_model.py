@@ -46,7 +46,7 @@ pairs that this assumption weighs as much as."""
 
 
 class _Similarity(NamedTuple):
-    """How alike some recipes are to others."""
+    """The similarity of some recipes to others."""
 
     main: Array
     """By one feature each; shape (G, rows, columns)."""
@@ -89,7 +89,7 @@ def _vectors(values: Sequence[Feature | None]) -> tuple[Array, bool]:
 
 
 class _Observations(NamedTuple):
-    """What was observed of one target: a row for each distinct pair of stages and settings."""
+    """The observed scores of one target: a row for each distinct pair of stages and settings."""
 
     stages: NDArray[np.intp]
     settings: NDArray[np.intp]
@@ -130,7 +130,7 @@ class Sizes:
 
 
 class _TargetPosterior:
-    """What is believed of one target's scores: mean and standard deviation at every pair of stages and settings."""
+    """The posterior of one target's scores: mean and standard deviation at every pair of stages and settings."""
 
     def __init__(self, stages: _Similarity, own: _Similarity, data: _Observations, pending: _Pending, sizes: Sizes):
         """
@@ -285,7 +285,7 @@ class ChainModel:
 
 @dataclass(frozen=True)
 class ChainPosterior:
-    """What is believed of every target's scores."""
+    """The posterior of every target's scores."""
 
     targets: Mapping[str, _TargetPosterior]
     stages: Mapping[Hashable, int]

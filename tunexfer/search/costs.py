@@ -1,4 +1,4 @@
-"""What jobs cost: which have a result already, and how long the others take by the timings of past ones."""
+"""The cost of jobs: nothing for those with a result, and for the others the timings of past ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana see of a study: custom metrics of Ray's, published by the driver."""
+"""The metrics of a study for Prometheus and Grafana: custom metrics of Ray's, published by the driver."""
 
 from __future__ import annotations
 

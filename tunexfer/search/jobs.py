@@ -37,7 +37,7 @@ class _Cancelled(Exception):
 
 
 class _Device:
-    """What runs on a device: one executor, one job at a time; a second thread answers questions about progress."""
+    """The process on a device: one executor, one job at a time; a second thread answers questions about progress."""
 
     def __init__(self, make_executor: MakeExecutor) -> None:
         self._make = make_executor

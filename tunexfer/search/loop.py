@@ -47,7 +47,7 @@ class Executor(Protocol):
 
 
 class Trials(Protocol):
-    """Where trials come from; `search.schedule.Schedule` is the usual one."""
+    """The source of a search's trials; `search.schedule.Schedule` is the usual one."""
 
     exhausted: bool
     """Whether there were fewer chains than trials asked for."""
@@ -65,7 +65,7 @@ class Trials(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended."""
+    """The end of a search."""
 
     state: SearchState
     seconds: float

@@ -51,7 +51,7 @@ runs all the same, and Tune catches up on its reports."""
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """How a search runs, beyond what its plan says."""
+    """The options of a search beyond what its plan says."""
 
     concurrent: int | None = None
     """Devices to use; as many as fit if not given."""
@@ -178,7 +178,7 @@ def _post(board: Any, reports: queue.SimpleQueue[tuple[int, dict[str, Any]]]) ->
 
 
 class _Board:
-    """Where the dispatcher posts a trial's reports, and the trial's actor waits for them."""
+    """A board on which the dispatcher posts a trial's reports, and the trial's actor waits for them."""
 
     def __init__(self) -> None:
         self._reports: dict[int, asyncio.Queue[dict[str, Any]]] = defaultdict(asyncio.Queue)

@@ -1,4 +1,4 @@
-"""Which trial runs next: what an earlier run left unfinished, the baseline, the sampler's, confirmation, noise."""
+"""The order of trials: what an earlier run left unfinished, the baseline, the sampler's, confirmation, noise."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Chance = Callable[[Chain, Mapping[str, float]], float | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """How a trial stands after some of its jobs."""
+    """The state of a trial after some of its jobs."""
 
     chain: Chain
     scores: Mapping[str, float]

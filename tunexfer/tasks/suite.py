@@ -41,7 +41,7 @@ class _Block(BaseModel):
 
 
 class ReadOptions(_Block):
-    """How files are read, where their names don't tell."""
+    """The way files are read, where their names don't tell."""
 
     format: Literal["jsonl", "json", "parquet", "csv", "tsv", "conll", "conllu", "text"] | None = None
     """By default what the suffix says, that of the compression aside."""
@@ -87,7 +87,7 @@ class HubRows(_Block):
 
     @property
     def has_commits(self) -> bool:
-        """Whether `path` is a set on the hub: neither a format nor a folder on this machine."""
+        """Tell whether `path` is a set on the hub: neither a format nor a folder on this machine."""
         return "/" in self.path and not Path(self.path).is_dir()
 
 

@@ -67,7 +67,7 @@ class _Places:
 
 
 class _LanguageHead(Head):
-    """What transformers' masked language model puts on its encoder; logits (M, N): M hidden pieces, N to choose from.
+    """The head of transformers' masked language model; logits (M, N): M hidden pieces, N to choose from.
 
     These are the stage's pieces, not all of the checkpoint's: those of every text the stage trains on, whatever else
     the plan reads. Loss and gradients are those of the full model with its softmax restricted to them, so the loss is

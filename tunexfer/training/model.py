@@ -26,7 +26,7 @@ from tunexfer.training.encoder import Weights
 
 
 class Head(nn.Module):
-    """What a kind of task puts on the encoder."""
+    """The layers that a kind of task puts on the encoder."""
 
     def logits(self, hidden: Tensor, pooled: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """hidden: (B, P, W); pooled: (B, W); batch: what `collate` made"""
@@ -157,7 +157,7 @@ def new_heads(tasks: Mapping[str, TaskBlock], config: Any, seed: int) -> dict[st
 
 @dataclass(frozen=True)
 class Trained:
-    """What a stage leaves behind: the encoder, and the heads it trained by task.
+    """The models that a stage leaves behind: the encoder, and the heads it trained by task.
 
     But for a masked language model's head, which starts from the checkpoint's in every stage.
     """

@@ -77,7 +77,7 @@ def _text(content: Any, column: str) -> str:
 
 
 def lacks(row: Row, task: TaskBlock) -> bool:
-    """Whether a column of `drop_without` is empty in this row: null, blank or an empty list."""
+    """Tell whether a column of `drop_without` is empty in this row: null, blank or an empty list."""
     for column in task.drop_without:
         content = inside(row, column, "`drop_without:`")
         if content is None or content == [] or (isinstance(content, str) and not content.strip()):

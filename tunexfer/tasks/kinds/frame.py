@@ -85,7 +85,7 @@ def word_encodings(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> 
 
 
 def spaces_needed(tokenizer: Tokenizer) -> bool:
-    """Whether a word on its own is encoded as in running text only with a space before it."""
+    """Tell whether a word on its own is encoded as in running text only with a space before it."""
 
     def second(*texts: str, words: bool) -> list[int]:
         """The pieces that the last text, or word, adds to those before it."""

@@ -87,14 +87,14 @@ def chunks(tags: Sequence[Tag]) -> set[Chunk]:
 
 
 def _ends(position: str, kind: str, next_position: str, next_kind: str) -> bool:
-    """Whether the chunk that the tag before belongs to ends there."""
+    """Tell whether the chunk that the tag before belongs to ends there."""
     if position in "ES" or (position in "BI" and next_position in "BSO"):
         return True
     return position not in "O." and kind != next_kind
 
 
 def _starts(position: str, kind: str, next_position: str, next_kind: str) -> bool:
-    """Whether a chunk starts at the next tag."""
+    """Tell whether a chunk starts at the next tag."""
     if next_position in "BS" or (position in "ESO" and next_position in "EI"):
         return True
     return next_position not in "O." and kind != next_kind
