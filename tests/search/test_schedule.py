@@ -159,6 +159,11 @@ def test_confirmation_waits_for_the_search_and_reruns_the_best_and_the_baseline(
     assert [trial.seed for trial in confirms] == [4] * len(expected) + [5] * len(expected)
     assert [trial.number for trial in confirms] == list(range(6, 6 + 2 * len(expected)))
     assert {trial.phase for trial in confirms} == {"confirm"}
+    by_chain = {trial.chain: trial.point for trial in trials}
+    without_stages = [trial for trial in confirms if not trial.chain.stages]
+    assert all(trial.point == by_chain[trial.chain] for trial in confirms if trial.chain.stages)
+    assert [trial.point for trial in without_stages if trial.chain == plan.baseline[1]] == [plan.baseline[0]] * 2
+    assert not [name for trial in without_stages for name in trial.point if name.startswith("stages")]
     assert run_through(plan, Record(record.folder)) == []
 
 

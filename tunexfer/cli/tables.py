@@ -274,8 +274,11 @@ def show_summary(findings: Findings, console: Console, *, folder: Path, state: s
     trials = findings.trials
     counts = ", ".join(f"{trials[state]} {state}" for state in ("complete", "failed", "stopped") if trials[state])
     confirming = f", {trials['confirm']} for noise and confirmation" if trials["confirm"] else ""
-    of = "" if trials["wanted"] == "auto" else f" of {trials['wanted']}"
-    console.print(Text(f"{folder.name}: {state}; {counts or 'no'}{of} trials{confirming}; {seconds:.0f} s"))
+    wanted, complete = trials["wanted"], trials["complete"]
+    of = "" if wanted == "auto" else f" of {wanted}"
+    free = complete - wanted if isinstance(wanted, int) and complete and complete > wanted else 0
+    besides = f" ({free} of them put together from what others trained, besides)" if free else ""
+    console.print(Text(f"{folder.name}: {state}; {counts or 'no'}{of} trials{besides}{confirming}; {seconds:.0f} s"))
     card = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
     for name, value in findings.card.items():
         card.add_row(Text(name, style="dim"), Text(value))

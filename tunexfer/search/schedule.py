@@ -197,7 +197,7 @@ class Schedule:
             baseline, self._racers, confirm, self._runs, lambda trial: trial.fingerprint in self._taken, objective
         )
         # Gains are over the chain without stages that has the same target values: it is run beside.
-        own = [replace(trial, chain=replace(trial.chain, stages=())) for trial in missing if trial.chain.stages]
+        own = [_without_stages(trial) for trial in missing if trial.chain.stages]
         return self._fresh([*missing, *own])
 
     def _of_noise(self) -> list[Trial]:
@@ -210,7 +210,16 @@ class Schedule:
 
     def _fresh(self, trials: Sequence[Trial]) -> list[Trial]:
         """Number the trials that were not run or handed out yet, each once."""
-        distinct = {trial.fingerprint: trial for trial in trials if trial.fingerprint not in self._taken}
+        distinct: dict[str, Trial] = {}
+        for trial in trials:
+            if trial.fingerprint not in self._taken:
+                distinct.setdefault(trial.fingerprint, trial)
         self._taken |= distinct.keys()
         numbers = (number for number in self.record.free_numbers() if number not in self._running)
         return [replace(trial, number=number) for number, trial in zip(numbers, distinct.values(), strict=False)]
+
+
+def _without_stages(trial: Trial) -> Trial:
+    """Make a trial of the same targets alone; its point has the coordinates of these, as the baseline's has."""
+    point = {name: value for name, value in trial.point.items() if not name.startswith("stages[")}
+    return replace(trial, point=point, chain=replace(trial.chain, stages=()))
