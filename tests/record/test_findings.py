@@ -94,6 +94,19 @@ def test_the_best_chain_of_one_target_is_chosen_by_its_validation_scores_in_the_
     assert (intent["baseline"], intent["score"], intent["delta"]) == (48.0, 51.0, 3.0)
 
 
+def test_a_race_for_the_mean_leaves_the_winner_of_a_target_to_the_searchs_own_scores(tmp_path: Path) -> None:
+    """Trial 2 is confirmed and trial 1, the better one, is not: a race for each target would have confirmed both."""
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 53.0)
+        run(record, trial(2, of=chain(stages=2)), 52.0)
+        run(record, trial(3, phase="confirm", seed=4, of=chain()), 50.0)
+        run(record, trial(4, phase="confirm", seed=4, of=chain(stages=2)), 54.0)
+        for maximize, number in (("mean", 1), ("per_target", 2)):
+            findings = findings_of(record, maximize=maximize)
+            assert {name: row["trial"] for name, row in findings.best_per_target.items()} == {"intent": number}
+
+
 def test_each_target_with_its_own_chain_is_said_with_the_mean_over_targets(tmp_path: Path) -> None:
     with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
         run(record, trial(0, phase="baseline", of=chain()), 50.0)

@@ -277,7 +277,7 @@ def show_summary(findings: Findings, console: Console, *, folder: Path, state: s
     wanted, complete = trials["wanted"], trials["complete"]
     of = "" if wanted == "auto" else f" of {wanted}"
     free = complete - wanted if isinstance(wanted, int) and complete and complete > wanted else 0
-    besides = f" ({free} of them put together from what others trained, besides)" if free else ""
+    besides = f" ({free} of them made of what others trained)" if free else ""
     console.print(Text(f"{folder.name}: {state}; {counts or 'no'}{of} trials{besides}{confirming}; {seconds:.0f} s"))
     card = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
     for name, value in findings.card.items():
@@ -299,9 +299,10 @@ def winners_table(findings: Findings) -> RenderableType | None:
         return None
     numbers = ["trial", "validation", "languages", "baseline", "score", "gain"]
     table = table_of("winner of each target, by its own validation score", ["target"], numbers)
-    for column in table.columns:
-        column.no_wrap = True
-    table.add_column("stages", overflow="fold")  # alone gives way where the terminal is narrow
+    for column in table.columns[1:]:
+        column.no_wrap = True  # numbers are never cut: names and stages give way where the terminal is narrow
+    table.columns[0].overflow = "fold"
+    table.add_column("stages", overflow="fold", min_width=8)
     table.caption = "baseline, score and gain: means over unseen languages where there are any"
     for name, row in rows.items():
         count = f"{row['languages']}{' unseen' if row['unseen'] else ''}"

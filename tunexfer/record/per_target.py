@@ -10,11 +10,14 @@ import pandas as pd
 from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.trial import TrialResult
-from tunexfer.core.winners import allowed, best_by
+from tunexfer.core.winners import allowed, best_by, searched
 
 
 def winners(complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Objective) -> dict[str, dict[str, Any]]:
-    """Choose a trial for each target by the target's own validation scores, over fresh seeds where it was confirmed.
+    """Choose a trial for each target by the target's own validation scores.
+
+    Where each target chooses its own chain, confirmation races the best of each, and fresh seeds decide. Otherwise it
+    races the best of all targets together, among which a target's own best need not be: the search's trials decide.
 
     scores:  the columns of `score_table`
     returns: target -> `trial`, `value` (the validation score that it is chosen by), `chain` in words, and of its
@@ -22,6 +25,8 @@ def winners(complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Ob
              languages), and the means `baseline`, `score`, `delta`
     """
     values, permitted = _values(complete, scores, objective), allowed(complete, objective)
+    if not objective.per_target:
+        permitted = searched(permitted)
     rows: dict[str, dict[str, Any]] = {}
     for target in dict.fromkeys(target.name for result in complete for target in result.trial.chain.targets):
         own = {trial: value for (name, trial), value in values.items() if name == target}
