@@ -276,7 +276,7 @@ def show_summary(findings: Findings, console: Console, *, folder: Path, state: s
     confirming = f", {trials['confirm']} for noise and confirmation" if trials["confirm"] else ""
     wanted, complete = trials["wanted"], trials["complete"]
     of = "" if wanted == "auto" else f" of {wanted}"
-    free = complete - wanted if isinstance(wanted, int) and complete and complete > wanted else 0
+    free = max(0, complete - wanted) if isinstance(wanted, int) and isinstance(complete, int) else 0
     besides = f" ({free} of them made of what others trained)" if free else ""
     console.print(Text(f"{folder.name}: {state}; {counts or 'no'}{of} trials{besides}{confirming}; {seconds:.0f} s"))
     card = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
