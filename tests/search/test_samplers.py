@@ -54,7 +54,9 @@ def result_of(
         JobRun(key=j.key, kind=j.kind, name=j.name, reused=False, steps=j.steps, seconds=1 + j.steps) for j in jobs
     )
     objective = plan.objective.value(scores, chain) if state == "complete" else None
-    return TrialResult(trial=trial, state=state, started=0, seconds=1, objective=objective, jobs=runs, scores=scores)
+    by_target = plan.objective.by_target(scores, chain)
+    facts = {"objective": objective, "by_target": by_target, "jobs": runs, "scores": scores}
+    return TrialResult(trial=trial, state=state, started=0, seconds=1, **facts)
 
 
 class Searching:
@@ -145,6 +147,20 @@ class TestEverySampler:
         chains = plan.every_chain()
         assert chains
         assert len(Searching(plan, algorithm).run(99)) == len({plan.baseline[1], *chains})
+
+    @pytest.mark.parametrize("objective", [{"maximize": "per_target"}, {"no_target_below_baseline": 1.0}])
+    def test_a_chain_for_each_target_and_a_constraint_are_searched_alike_after_an_interruption(
+        self, tmp_path: Path, algorithm: str, objective: dict[str, object]
+    ) -> None:
+        plan = plan_in(tmp_path, objective={"languages": "all", **objective})
+        whole = Searching(plan, algorithm)
+        whole.run(9)
+        resumed = Searching(plan, algorithm)
+        for result in whole.results[1:6]:
+            resumed.sampler.tell(result)
+            resumed.results.append(result)
+        assert resumed.run(9) == [result.trial.point for result in whole.results]
+        assert len({result.trial.fingerprint for result in whole.results}) == 9
 
     @pytest.mark.slow
     def test_thousands_of_draws_take_less_than_half_a_second_each(self, tmp_path: Path, algorithm: str) -> None:
@@ -261,3 +277,88 @@ def test_results_of_another_study_teach_but_their_chains_can_be_drawn(search: Se
     assert belief
     assert belief[0] == pytest.approx(best.objective or 0.0, abs=0.5)
     assert fresh.draw() in {result.trial.chain for result in search.results} | {best.trial.chain}
+
+
+TARGETS = [
+    {"name": name, "task": "choice", "train_language": "en", "learning_rate": 1.0e-3, "steps": 10} for name in "ab"
+]
+
+
+def search_by_stage(folder: Path, gains: dict[str, tuple[float, float]], **objective: object) -> Searching:
+    """Search with two targets, whose scores are 50 and what the task of a stage gains, times its rate by 0.003."""
+
+    class ByStage(Searching):
+        def step(self, state: State = "complete") -> bool:
+            chain = self.draw()
+            if chain is not None:
+                result = result_of(self.plan, len(self.results), self.point, chain)
+                values = [50.0, 50.0]
+                for stage in chain.stages:
+                    for task in stage.mixture.tasks:
+                        values = [v + g * stage.learning_rate / 3e-3 for v, g in zip(values, gains[task], strict=True)]
+                scores = tuple(score(name, value) for name, value in zip("ab", values, strict=True))
+                by_target = dict(zip("ab", values, strict=True))
+                self.results.append(replace(result, scores=scores, by_target=by_target, objective=sum(values) / 2))
+                self.sampler.tell(self.results[-1])
+            return chain is not None
+
+    plan = plan_in(folder, targets=TARGETS, objective={"languages": "all", **objective})
+    return ByStage(plan, "chain")
+
+
+def tasks_of(result: TrialResult) -> set[str]:
+    return {task for stage in result.trial.chain.stages for task in stage.mixture.tasks}
+
+
+def test_where_each_target_chooses_both_winners_are_found_though_their_means_are_poor(tmp_path: Path) -> None:
+    search = search_by_stage(tmp_path, {"match": (6.0, -20.0), "tags": (-20.0, 6.0)}, maximize="per_target")
+    search.run(12)
+    best = {name: max(result.by_target[name] for result in search.results[1:]) for name in "ab"}
+    assert best == pytest.approx({"a": 56.0, "b": 56.0})
+
+
+def test_the_gain_of_a_draw_is_each_targets_expected_improvement_over_its_own_best(tmp_path: Path) -> None:
+    """Of one target, its own best is the best of the mean, so both objectives expect and draw the same."""
+    drawn = []
+    for maximize in ("mean", "per_target"):
+        plan = plan_in(tmp_path, targets=TARGETS[:1], objective={"languages": "all", "maximize": maximize})
+        search = Searching(plan, "chain")
+        drawn.append([(search.run(number)[-1], search.sampler.gain_per_chain) for number in range(2, 9)])
+    for (point, gain), (other, same) in zip(*drawn, strict=True):
+        assert point == other
+        assert gain == pytest.approx(same, rel=1e-4)
+
+
+def test_the_constraint_keeps_draws_from_chains_that_cost_a_target_its_score(tmp_path: Path) -> None:
+    gains = {"match": (1.0, 1.0), "tags": (30.0, -10.0)}
+    broken = []
+    for number, objective in enumerate(({}, {"no_target_below_baseline": 1.0})):
+        search = search_by_stage(tmp_path / str(number), gains, **objective)
+        search.run(14)
+        broken.append(sum("tags" in tasks_of(result) for result in search.results[6:]))
+    assert broken[1] < broken[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("maximize", "places"),
+    [
+        ("mean", [0, 13, 12, 25, 15, 7, 33, 24, 19, 18, 31, 30]),
+        ("worst_language", [0, 13, 15, 12, 9, 25, 24, 7, 19, 18, 31, 30]),
+    ],
+)
+def test_the_draws_for_a_single_goal_stay_those_of_version_0_2(
+    tmp_path: Path, maximize: str, places: list[int]
+) -> None:
+    """A second language, whose scores fall where the first one's rise, makes the two goals differ."""
+    search = Searching(plan_in(tmp_path, objective={"languages": "all", "maximize": maximize}), "chain")
+    tell = search.sampler.tell
+
+    def tell_both(result: TrialResult) -> None:
+        second = tuple(replace(s, language="en", value=70 - 0.5 * (s.value - 50)) for s in result.scores)
+        tell(replace(result, scores=result.scores + second))
+
+    search.sampler.tell = tell_both  # type: ignore[method-assign]
+    search.run(12)
+    chains = search.plan.every_chain()
+    assert chains
+    assert [chains.index(result.trial.chain) for result in search.results] == places

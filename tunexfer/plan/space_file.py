@@ -198,10 +198,10 @@ class SpaceFile(Strict):
                 "search.stop: a trial that is behind in one number may be ahead in another. Maximise `mean` or "
                 "`worst_language` alone, or set `stop: off`"
             )
-        if self.search.algorithm == "chain" and self.objective.several:
+        if self.search.algorithm == "chain" and len(self.objective.goals) > 1:
             raise ValueError(
-                "search.algorithm: `chain` pursues a single number. For several goals, or a chain for each target, set "
-                "`algorithm: tpe`"
+                "search.algorithm: `chain` models one score of each target, and several goals joined by their minimum "
+                f"are no mean of such scores. For {' and '.join(self.objective.goals)} at once, set `algorithm: tpe`"
             )
         if self.search.stop.rule == "chance" and self.search.algorithm not in WITH_MODEL:
             raise ValueError(

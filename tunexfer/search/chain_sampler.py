@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfcx, ndtr
+from scipy.special import erfcx, log_ndtr, ndtr
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.objective import Objective
@@ -44,12 +44,25 @@ MAX_PAIRS = 3000
 SHORTLIST = 64
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """The scores that a draw has to beat: the best that are expected of the chains that were run to their end."""
+
+    mean: float
+    """The best objective."""
+    each: Mapping[str, float]
+    """The best of each target alone."""
+    limits: Mapping[str, float]
+    """Score of each target below which a chain breaks the constraint; empty without one."""
+
+
 @dataclass
 class Candidates:
     """All chains of a pool, in parts: S stage recipes, and K settings of each family of targets."""
 
     means: list[Array]
-    """Of each family its part of the expected objective, shape (S, K)."""
+    """Of each family its part of the expected objective, shape (S, K); where each target chooses its own chain, of the
+    expected improvement."""
     sums: list[Array]
     """Of each family the sum of its targets' standard deviations, as parts of the objective."""
     squares: list[Array]
@@ -60,6 +73,8 @@ class Candidates:
     """Shape (S,)."""
     rows: NDArray[np.intp]
     """Index in the pool of each of the S stage recipes."""
+    safety: list[Array] | None = None
+    """Logarithm of the chance that a family's targets keep the constraint; None without one."""
 
     def combined(self, score: Callable[..., Array]) -> tuple[Array, NDArray[np.intp]]:
         """Score combinations of stages and settings: all, or the best settings after each stage and their neighbours.
@@ -88,7 +103,8 @@ class Candidates:
             return np.asarray(sum(part[grid[0], own] for part, own in zip(parts, grid[1:], strict=True)))
 
         seconds = self.stage_seconds[grid[0]] + total(self.seconds)
-        return score(total(self.means), total(self.sums), total(self.squares), seconds), grid.T
+        safety = np.zeros_like(seconds) if self.safety is None else total(self.safety)
+        return score(total(self.means), total(self.sums), total(self.squares), seconds, safety), grid.T
 
 
 class ChainSearcher(Sampler):
@@ -97,7 +113,12 @@ class ChainSearcher(Sampler):
     Jobs that are done or running cost nothing. A chain whose jobs are all done is drawn at once where it is expected to
     be better than all that were run.
 
-    Source: EEIPU (Alwan et al. 2024, arXiv 2411.03731) for improvement per remaining cost with shared prefixes.
+    Where each target chooses its own chain, the improvement is the mean over targets of each target's expected
+    improvement over its own best score. Under the constraint `no_target_below_baseline`, it is multiplied by the chance
+    that every target keeps it, and the best so far is one that is believed to keep it.
+
+    Source: EEIPU (Alwan et al. 2024, arXiv 2411.03731) for improvement per remaining cost with shared prefixes;
+    Gardner et al. 2014 for expected improvement under a constraint.
     """
 
     reads_scores = True
@@ -189,7 +210,7 @@ class ChainSearcher(Sampler):
             ).T
             means, covariance = means + gain @ (told - means[known]), covariance - gain @ covariance[known]
         deviation = math.sqrt(max(float(covariance.sum()), 1e-12)) / len(means)
-        return float(ndtr((float(means.mean()) - self._best_mean(posterior)) / deviation))
+        return float(ndtr((float(means.mean()) - self._standing(posterior).mean) / deviation))
 
     def _believed(self, chain: Chain) -> tuple[Array, Array, ChainPosterior]:
         """Compute mean and covariance of the scores of a chain's targets."""
@@ -219,20 +240,24 @@ class ChainSearcher(Sampler):
         posterior = self._model.posterior(_recipes(pool, chains), pending) if running else self._now(pool)
         busy = {job.key for trial in running for job in self.costs.jobs(trial.chain, trial.seed)}
         taken = self._taken | {self._key(trial.chain) for trial in running}
-        candidates, floor = self._candidates(pool, posterior, busy)
-        best = self._best_mean(posterior)
+        standing = self._standing(posterior)
+        candidates, floor = self._candidates(pool, posterior, busy, standing, chains)
+        best, each = standing.mean, self.objective.per_target
         correlation = posterior.correlation
         noise = np.random.default_rng(seed)
 
-        def free(mean: Array, sums: Array, squares: Array, seconds: Array) -> Array:
-            return np.where((seconds <= 0) & (mean > best + 1e-9), mean, -np.inf)
+        def free(mean: Array, sums: Array, squares: Array, seconds: Array, safety: Array) -> Array:
+            return np.where((seconds <= 0) & (mean > best + 1e-9) & (safety >= math.log(0.5)), mean, -np.inf)
 
-        def gain(mean: Array, sums: Array, squares: Array, seconds: Array) -> Array:
-            deviation = np.sqrt((1 - correlation) * squares + correlation * sums**2)
-            ties = 1e-6 * noise.random(len(mean))
-            return log_improvement(mean - best, deviation) - np.log(seconds + FLOOR * floor) + ties
+        def gain(mean: Array, sums: Array, squares: Array, seconds: Array, safety: Array) -> Array:
+            if each:
+                improvement = np.log(np.maximum(mean, 1e-300))
+            else:
+                deviation = np.sqrt((1 - correlation) * squares + correlation * sums**2)
+                improvement = log_improvement(mean - best, deviation)
+            return improvement + safety - np.log(seconds + FLOOR * floor) + 1e-6 * noise.random(len(mean))
 
-        for score in (free, gain):
+        for score in (gain,) if each else (free, gain):
             scores, grid = candidates.combined(score)
             place = self._first_untaken(pool, candidates, scores, grid, taken)
             if place is not None:
@@ -263,33 +288,50 @@ class ChainSearcher(Sampler):
         own = {family: pool.settings[family][at] for family, at in zip(self._families, indices[1:], strict=True)}
         return pool.stages[candidates.rows[indices[0]]], own
 
-    def _candidates(self, pool: Pool, posterior: ChainPosterior, busy: set[str]) -> tuple[Candidates, float]:
+    def _candidates(
+        self, pool: Pool, posterior: ChainPosterior, busy: set[str], standing: _Standing, running: Sequence[Chain]
+    ) -> tuple[Candidates, float]:
         """Compute what is believed of every part of a chain, and what it still costs; and the cost of a whole chain."""
-        scored, all_means = self._scored, {}
-        for target in scored:
-            all_means[target] = posterior.targets[target].means
+        scored, each = self._scored, self.objective.per_target
         places = np.array([posterior.stages[option.key] for option in pool.stages])
         columns = {
             target: np.array([posterior.settings[target][_line(option, target)] for option in pool.settings[family]])
             for family in self._families
             for target in family
         }
-        expected = sum(all_means[target][places][:, columns[target]].max(1) for target in scored)
+        highest = [posterior.targets[target].means[places][:, columns[target]].max(1) for target in scored]
+        ahead = [values - standing.each[target] for target, values in zip(scored, highest, strict=True)]
+        expected = np.max(ahead, axis=0) if each else sum(highest)
         most = max(20, MAX_PAIRS // max(len(options) for options in pool.settings.values()))
         rows = np.sort(np.argsort(-np.asarray(expected), kind="stable")[:most])
         stage_seconds, seconds, whole = self._remaining(pool, rows, busy)
-        parts: dict[str, list[Array]] = {"means": [], "sums": [], "squares": []}
+        parts: dict[str, list[Array]] = {"means": [], "sums": [], "squares": [], "safety": []}
         for family in self._families:
-            shape = len(rows), len(pool.settings[family])
-            mean, sums, squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+            part = {name: np.zeros((len(rows), len(pool.settings[family]))) for name in parts}
             for target in (target for target in family if target in scored):
-                mean += all_means[target][places[rows]][:, columns[target]] / len(scored)
-                deviation = posterior.targets[target].deviations(places[rows])[:, columns[target]] / len(scored)
-                sums += deviation
-                squares += deviation**2
-            for name, part in (("means", mean), ("sums", sums), ("squares", squares)):
-                parts[name].append(part)
+                mean = posterior.targets[target].means[places[rows]][:, columns[target]]
+                deviation = posterior.targets[target].deviations(places[rows])[:, columns[target]]
+                if standing.limits:
+                    part["safety"] += log_ndtr((mean - standing.limits[target]) / deviation)
+                if each:  # the improvements of targets add up, so they take the place of the mean
+                    new = ~self._scored_pairs(posterior, target, running)[places[rows]][:, columns[target]]
+                    mean = np.where(new, np.exp(log_improvement(mean - standing.each[target], deviation)), 0.0)
+                part["means"] += mean / len(scored)
+                part["sums"] += deviation / len(scored)
+                part["squares"] += (deviation / len(scored)) ** 2
+            for name, own in part.items():
+                parts[name].append(own)
         return Candidates(seconds=seconds, stage_seconds=stage_seconds, rows=rows, **parts), whole
+
+    def _scored_pairs(self, posterior: ChainPosterior, target: str, running: Sequence[Chain]) -> NDArray[np.bool_]:
+        """Tell which pairs of stages and settings of a target were scored in a complete trial or are being scored.
+
+        Another trial of such a pair is no improvement: trials of one seed give the same scores.
+        """
+        table = np.zeros((len(posterior.stages), len(posterior.settings[target])), dtype=bool)
+        for chain in (*(trial.chain for trial in self._complete.values()), *running):
+            table[posterior.stages[stage_key(chain)], posterior.settings[target][chain.line(target)]] = True
+        return table
 
     def _remaining(self, pool: Pool, rows: NDArray[np.intp], busy: set[str]) -> tuple[Array, list[Array], float]:
         """Estimate the seconds that stages and settings still take, and those of a usual chain from nothing."""
@@ -359,28 +401,46 @@ class ChainSearcher(Sampler):
         """Return the trials of the chains that are expected to be best, of those that were run to their end."""
         if not self._complete:
             return []
-        means = self._expected(self._now(self._pool))
+        table, _ = self._expected(self._now(self._pool))
+        order = (table - table.max(1, keepdims=True)).max(0) if self.objective.per_target else _mean(table)
         trials = [*self._complete.values()]
-        return [trials[place] for place in np.argsort(-means, kind="stable")[:count]]
+        return [trials[place] for place in np.argsort(-order, kind="stable")[:count]]
 
-    def _expected(self, posterior: ChainPosterior) -> Array:
-        """Compute the expected objective of every chain that was run to its end."""
-        total = np.zeros(len(self._complete))
-        for target in self._scored:
-            chains = [trial.chain for trial in self._complete.values()]
-            rows = [posterior.stages[stage_key(chain)] for chain in chains]
+    def _expected(self, posterior: ChainPosterior) -> tuple[Array, dict[str, float]]:
+        """Compute the expected scores of every chain that was run to its end, and the limits that the constraint sets.
+
+        returns: scores, shape (targets, chains), -inf of chains that are expected to break the constraint
+        """
+        chains = [trial.chain for trial in self._complete.values()]
+        rows = [posterior.stages[stage_key(chain)] for chain in chains]
+        table = np.zeros((len(self._scored), len(chains)))
+        for values, target in zip(table, self._scored, strict=True):
             columns = [posterior.settings[target][chain.line(target)] for chain in chains]
-            total += posterior.targets[target].means[rows, columns]
-        return total / len(self._scored)
+            values[:] = posterior.targets[target].means[rows, columns]
+        points = self.objective.no_target_below_baseline
+        phases = [trial.phase for trial in self._complete.values()]
+        if points is None or "baseline" not in phases:
+            return table, {}
+        limits = table[:, phases.index("baseline")] - points
+        table[:, (table < limits[:, None]).any(0)] = -np.inf
+        return table, dict(zip(self._scored, map(float, limits), strict=True))
 
-    def _best_mean(self, posterior: ChainPosterior) -> float:
-        if self._complete:
-            return float(self._expected(posterior).max())
-        return statistics.fmean(posterior.targets[target].centre for target in self._scored)
+    def _standing(self, posterior: ChainPosterior) -> _Standing:
+        if not self._complete:
+            centres = {target: posterior.targets[target].centre for target in self._scored}
+            return _Standing(statistics.fmean(centres.values()), centres, {})
+        table, limits = self._expected(posterior)
+        each = dict(zip(self._scored, map(float, table.max(1)), strict=True))
+        return _Standing(float(_mean(table).max()), each, limits)
 
 
 def _first(name: str, domain: Coordinate) -> Value:
     return domain.labels[0] if isinstance(domain, Choice) else domain.low
+
+
+def _mean(table: Array) -> Array:
+    """Average over targets, in their order."""
+    return np.asarray(sum(table) / len(table))
 
 
 def _line(option: Option, target: str) -> Hashable:

@@ -91,7 +91,7 @@ class _Draw:
         whole = float(np.mean(candidates.stage_seconds)) + sum(float(part.mean()) for part in candidates.seconds)
         best = self._expected(posterior).max()
 
-        def gain(mean: Array, sums: Array, squares: Array, seconds: Array) -> Array:
+        def gain(mean: Array, sums: Array, squares: Array, seconds: Array, safety: Array) -> Array:
             spread = np.sqrt((1 - posterior.correlation) * squares + posterior.correlation * sums**2)
             return log_improvement(mean - best, spread) - np.log(seconds + FLOOR * (whole or 1.0))
 
