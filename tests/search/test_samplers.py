@@ -346,9 +346,7 @@ def test_the_constraint_keeps_draws_from_chains_that_cost_a_target_its_score(tmp
         ("worst_language", [0, 13, 15, 12, 9, 25, 24, 7, 19, 18, 31, 30]),
     ],
 )
-def test_the_draws_for_a_single_goal_stay_those_of_version_0_2(
-    tmp_path: Path, maximize: str, places: list[int]
-) -> None:
+def test_the_draws_for_a_single_goal_stay_as_they_were(tmp_path: Path, maximize: str, places: list[int]) -> None:
     """A second language, whose scores fall where the first one's rise, makes the two goals differ."""
     search = Searching(plan_in(tmp_path, objective={"languages": "all", "maximize": maximize}), "chain")
     tell = search.sampler.tell
