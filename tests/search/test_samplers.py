@@ -330,13 +330,16 @@ def test_the_gain_of_a_draw_is_each_targets_expected_improvement_over_its_own_be
 
 
 def test_the_constraint_keeps_draws_from_chains_that_cost_a_target_its_score(tmp_path: Path) -> None:
+    """Of 19 chains the twelve with `tags` are far ahead in the mean, and break the constraint: the other seven are all
+    drawn before the space runs out, and without the constraint they are left for the end."""
     gains = {"match": (1.0, 1.0), "tags": (30.0, -10.0)}
-    broken = []
+    keeping = []
     for number, objective in enumerate(({}, {"no_target_below_baseline": 1.0})):
         search = search_by_stage(tmp_path / str(number), gains, **objective)
         search.run(14)
-        broken.append(sum("tags" in tasks_of(result) for result in search.results[6:]))
-    assert broken[1] < broken[0] / 2
+        keeping.append(sum("tags" not in tasks_of(result) for result in search.results))
+    assert keeping[1] == 7
+    assert keeping[0] < 7 / 2
 
 
 @pytest.mark.parametrize(
