@@ -108,7 +108,7 @@ def explain(error: ValidationError, stage_indices: list[int] | None = None) -> l
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
         path = path.split(".literal[")[0]
         sentence = _sentence(problem["type"], problem["msg"], problem["input"], loc)
-        lines.setdefault(path, f"{path}: {sentence}")
+        lines.setdefault(path, f"{path}: {sentence}" if path else sentence)  # a sentence on several keys names them
     return list(lines.values())
 
 
