@@ -351,6 +351,9 @@ def _warnings(findings: Findings) -> Iterator[str]:
         )
     if findings.confirmation and findings.confirmation[0]["seeds"] < 2:
         yield "One fresh seed shows no spread, so its gains have no interval: use `confirm: {top: 3, seeds: 5}`."
+    together = findings.objective.get("maximize") != "per_target"
+    if together and findings.confirmation and len(findings.best_per_target) > 1:
+        yield "Confirmed is the winner of all targets together; the winners of single targets rest on one seed."
     if findings.objective.get("languages", "train") != "train":
         yield "Selection uses target-language validation data, so this is not the zero-shot protocol."
     for failure in findings.failures[:MAX_REASONS]:
