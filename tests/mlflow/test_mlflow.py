@@ -14,7 +14,7 @@ from servers import free_port, mlflow_server
 
 from tunexfer.core.files import StudyFolder, TrialFolder
 from tunexfer.core.trial import Failure, TrialResult
-from tunexfer.mlflow.client import default_uri
+from tunexfer.mlflow.client import alone, default_uri
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.mlflow.runs import metrics, params
 from tunexfer.record.folder import How
@@ -131,6 +131,25 @@ def test_what_a_killed_driver_left_half_sent_is_completed(folder: StudyFolder) -
     assert copy.info.run_id not in {run.info.run_id for run in after.values()}
     assert {run.info.status for run in after.values()} == {"FINISHED", "FAILED"}
     assert len(client.get_metric_history(after["1"].info.run_id, "objective")) == 1
+
+
+def test_a_driver_killed_while_mlflow_makes_its_database_leaves_none_that_cannot_be_opened(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = folder.path.parent
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt), alone(default_uri(runs), runs):
+            pass
+    [draft] = runs.glob(".mlflow.db*")
+    draft.write_bytes(draft.read_bytes()[:5000])
+    assert not (runs / "mlflow.db").exists()
+    assert mirror(folder) == []
+    assert runs_of(client_of(folder)).keys() == {"parent", "0", "1", "2", "3", "4"}
 
 
 def test_a_failed_trial_that_succeeds_later_keeps_its_run(folder: StudyFolder) -> None:

@@ -107,7 +107,20 @@ def alone(uri: str, runs: Path) -> Iterator[Path | None]:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     with FileLock(runs / ".mlflow.lock"):
+        file = sqlite_file(uri)
+        if file is not None and file.parent.is_dir() and not file.exists():
+            _create(file)
         yield runs / ARTIFACTS
+
+
+def _create(file: Path) -> None:
+    """Create MLflow's database whole or not at all: one whose migrations were cut off can never be opened again."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = file.with_name(f".{file.name}.draft")
+    draft.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{draft}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+    os.replace(draft, file)
 
 
 def study_runs(client: Any, experiment: str, study_id: str) -> list[Any]:
