@@ -11,7 +11,7 @@ import scipy.stats
 
 from tunexfer.report.paired import Draws, Sums, draw, mean_draws
 from tunexfer.report.row_sums import NUMBERS, TEXTS, row_sums
-from tunexfer.tasks.metrics.labels import macro_f1
+from tunexfer.tasks.metrics.labels import macro_f1, weighted_f1
 
 
 def percent(sums: Any) -> Any:
@@ -180,13 +180,14 @@ def test_a_metric_is_made_of_sums_over_rows(metric: str, columns: dict[str, Any]
     assert float(result[1](result[0].sum(axis=1))) == pytest.approx(score)
 
 
-def test_macro_f1_of_any_drawn_rows_is_the_metrics_own() -> None:
+@pytest.mark.parametrize(("metric", "mean"), [("macro_f1", macro_f1), ("weighted_f1", weighted_f1)])
+def test_a_mean_of_f1_of_any_drawn_rows_is_the_metrics_own(metric: str, mean: Any) -> None:
     gold, predicted = list("aabbcab"), list("abbbcca")
-    result = row_sums("macro_f1", rows(gold=gold, prediction=predicted))
+    result = row_sums(metric, rows(gold=gold, prediction=predicted))
     assert result is not None
     for drawn in ([0, 1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 5], [4, 4, 4], [2, 3, 6, 6]):
         weights = np.bincount(drawn, minlength=7).astype(float)
-        expected = macro_f1([gold[n] for n in drawn], [predicted[n] for n in drawn])
+        expected = mean([gold[n] for n in drawn], [predicted[n] for n in drawn])
         assert float(result[1](result[0] @ weights)) == pytest.approx(100 * expected)
 
 

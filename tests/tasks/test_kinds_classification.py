@@ -45,7 +45,11 @@ def test_a_prediction_is_the_highest_label_by_its_name() -> None:
     ]
 
 
-def test_accuracy_and_macro_f1_are_percentages() -> None:
+def test_accuracy_and_the_means_of_f1_are_percentages() -> None:
     statistics = {"gold": ["a", "a", "b"], "prediction": ["a", "a", "a"], "correct": [1, 1, 0]}
     # F1 of a: precision 2/3, recall 1, so 0.8; of b: 0
-    assert KIND.summarise(statistics) == {"accuracy": pytest.approx(66.6666667), "macro_f1": pytest.approx(40)}
+    assert KIND.summarise(statistics) == {
+        "accuracy": pytest.approx(66.6666667),
+        "macro_f1": pytest.approx(40),
+        "weighted_f1": pytest.approx(160 / 3),
+    }

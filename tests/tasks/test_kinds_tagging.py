@@ -115,20 +115,22 @@ def test_parts_of_speech_score_as_xtreme_scores_them() -> None:
     rows = [row(["the", "stone", "house", "stands", "."], [0, 1, 1, 3, 2])]
     found = np.eye(4, dtype=np.float32)[[0, 1, 1, 1, 2]]
     [prediction] = KIND.predict(rows, [{"row": 0, "words": [0, 1, 2, 3, 4]}], [found], task, "en")
-    counts = {name: [prediction[name]] for name in ("tp", "predicted", "gold_count")}
-    assert KIND.summarise(counts) == {
+    assert KIND.summarise({name: [content] for name, content in prediction.items()}) == {
         "precision": pytest.approx(66.67, abs=0.005),
         "recall": pytest.approx(50.0),
         "f1": pytest.approx(57.14, abs=0.005),
+        "token_accuracy": pytest.approx(80.0),
     }
 
 
 def test_f1_counts_chunks_over_all_rows_together() -> None:
-    counts = {"tp": [1, 0], "predicted": [1, 2], "gold_count": [2, 1]}
+    counts: dict[str, list[Any]] = {"tp": [1, 0], "predicted": [1, 2], "gold_count": [2, 1]}
+    counts |= {"gold": ['["O", "B-PER"]', '["O"]'], "prediction": ['["O", "O"]', '["B-PER"]']}
     # 1 of 3 found is right, 1 of 3 to be found
     expected = {"f1": pytest.approx(100 / 3), "precision": pytest.approx(100 / 3), "recall": pytest.approx(100 / 3)}
+    expected["token_accuracy"] = pytest.approx(100 / 3)
     assert KIND.summarise(counts) == expected
-    table = pa.table(counts).select(["tp", "predicted", "gold_count"])
+    table = pa.table(counts)
     assert KIND.summarise(table.cast(pa.schema([ROWS_SCHEMA.field(n) for n in counts]))) == expected
 
 

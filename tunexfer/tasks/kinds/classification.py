@@ -11,7 +11,7 @@ import pyarrow as pa
 from tunexfer.tasks.kinds.base import CORRECT, Answer, Feature, Kind, Row, Scored, Tokenizer, canonical
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, text, value
 from tunexfer.tasks.kinds.frame import pair_frame
-from tunexfer.tasks.metrics.metric import MACRO_F1, mean_of
+from tunexfer.tasks.metrics.metric import MACRO_F1, WEIGHTED_F1, mean_of
 
 if TYPE_CHECKING:
     from tunexfer.tasks.suite import TaskBlock
@@ -22,7 +22,7 @@ class _Classification(Kind):
     head = "sequence"
     schema = canonical(("text", pa.string()), ("text_pair", pa.string()), ("label", pa.int64()))
     fields = {"text": True, "text_pair": False, "label": True}
-    metrics = {"accuracy": mean_of("correct"), "macro_f1": MACRO_F1}
+    metrics = {"accuracy": mean_of("correct"), "macro_f1": MACRO_F1, "weighted_f1": WEIGHTED_F1}
     statistics = CORRECT
     hub_task = "text-classification"
 

@@ -26,7 +26,7 @@ from tunexfer.tasks.kinds.base import (
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, value
 from tunexfer.tasks.kinds.frame import single_frame, word_encodings
 from tunexfer.tasks.metrics.chunks import Scheme, Tag, chunk_counts, read_tags, xtreme_tag
-from tunexfer.tasks.metrics.metric import COUNTS, F1_OF_COUNTS
+from tunexfer.tasks.metrics.metric import COUNTS, F1_OF_COUNTS, TAG_ACCURACY
 
 if TYPE_CHECKING:
     from tunexfer.tasks.suite import TaskBlock
@@ -45,7 +45,7 @@ class _Tagging(Kind):
     head = "token"
     schema = canonical(("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.int64())))
     fields = {"tokens": True, "tags": True}
-    metrics = F1_OF_COUNTS
+    metrics = {**F1_OF_COUNTS, "token_accuracy": TAG_ACCURACY}
     statistics = CHUNKS
     hub_task = "token-classification"
     export_limits = (

@@ -5,14 +5,16 @@ K sums, N rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunexfer.tasks.metrics.labels import macro_f1, precision_recall_f1
+from tunexfer.tasks.metrics.labels import macro_f1, precision_recall_f1, weighted_f1
 
 Array = NDArray[np.float64]
 Statistics = Any
@@ -85,12 +87,7 @@ F1_OF_COUNTS = {
 }
 
 
-def _macro_score(statistics: Statistics) -> float:
-    gold, predicted = (np.asarray(statistics[name]).tolist() for name in ("gold", "prediction"))
-    return macro_f1(gold, predicted) * 100
-
-
-def _macro_sums(rows: Columns) -> Array:
+def _label_sums(rows: Columns) -> Array:
     """For each label that occurs: whether the row is right, predicted so, and labelled so; (3 * labels, N)."""
     gold, predicted = rows["gold"], rows["prediction"]
     labels = np.array(list(dict.fromkeys(gold.tolist())), dtype=object)
@@ -98,11 +95,42 @@ def _macro_sums(rows: Columns) -> Array:
     return np.concatenate([is_gold & is_predicted, is_predicted, is_gold]).astype(np.float64)
 
 
-def _macro_of_sums(sums: Array) -> Array:
-    hits, predicted, gold = sums.reshape(3, -1, *sums.shape[1:])
-    means: Array = (_ratio(2 * hits, predicted + gold) * (gold > 0)).sum(axis=0) / (gold > 0).sum(axis=0)
-    return means
+def _of_labels(mean: Callable[[Sequence[str], Sequence[str]], float], weigh: Callable[[Array], Array]) -> Metric:
+    """Mean F1 over the labels that have gold rows.
+
+    mean:  computes it from gold labels and predictions, in [0, 1]
+    weigh: turns the labels' numbers of gold rows into their weights
+    """
+
+    def score(statistics: Statistics) -> float:
+        gold, predicted = (np.asarray(statistics[name]).tolist() for name in ("gold", "prediction"))
+        return mean(gold, predicted) * 100
+
+    def of_sums(sums: Array) -> Array:
+        hits, predicted, gold = sums.reshape(3, -1, *sums.shape[1:])
+        weights = weigh(gold)
+        means: Array = (_ratio(2 * hits, predicted + gold) * weights).sum(axis=0) / weights.sum(axis=0)
+        return means
+
+    return Metric(columns=("gold", "prediction"), score=score, sums=_label_sums, of_sums=of_sums)
 
 
-MACRO_F1 = Metric(columns=("gold", "prediction"), score=_macro_score, sums=_macro_sums, of_sums=_macro_of_sums)
-"""Mean F1 over the labels that have gold rows."""
+MACRO_F1 = _of_labels(macro_f1, lambda gold: (gold > 0).astype(np.float64))
+WEIGHTED_F1 = _of_labels(weighted_f1, lambda gold: gold)
+
+
+def _right_tags(statistics: Statistics) -> Array:
+    """Count the right tags and the tags of each row, shape (2, N)."""
+    columns = (np.asarray(statistics[name]).tolist() for name in ("gold", "prediction"))
+    pairs = [(json.loads(gold), json.loads(predicted)) for gold, predicted in zip(*columns, strict=True)]
+    counts = [(sum(map(eq, gold, predicted)), len(gold)) for gold, predicted in pairs]
+    return np.array(counts, dtype=np.float64).reshape(-1, 2).T
+
+
+def _tag_score(statistics: Statistics) -> float:
+    right, count = _right_tags(statistics).sum(axis=1)
+    return float(100 * right / count) if count else 0.0
+
+
+TAG_ACCURACY = Metric(columns=("gold", "prediction"), score=_tag_score, sums=_right_tags, of_sums=mean_score)
+"""Share of all words that have the right tag."""
