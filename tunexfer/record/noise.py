@@ -59,8 +59,6 @@ def gain(delta: float, runs: ArrayLike, *, seeds: int, rows: float = 0.0, cluste
     clusters: independent groups of rows that `rows` was estimated from
     returns:  None with fewer than two runs: then the variance between runs is unknown
 
-    Source of the degrees of freedom: Satterthwaite 1946, An Approximate Distribution of Estimates of Variance
-    Components, Biometrics Bulletin 2(6).
     """
     values = np.asarray(runs, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
@@ -69,10 +67,17 @@ def gain(delta: float, runs: ArrayLike, *, seeds: int, rows: float = 0.0, cluste
 
 
 def combined(delta: float, seeds: float, seeds_df: float, rows: float, rows_df: float) -> Gain:
-    """Add two variances, each with its degrees of freedom."""
+    """Add two variances, each with its degrees of freedom.
+
+    The sum has the harmonic mean of both degrees of freedom, weighted by the variances. Satterthwaite's (1946) weights
+    are the squares, which suits many seeds: where the variance of three happens to come out small, the rows' degrees of
+    freedom take over, and 7.8 % of the tests of no difference are significant at 5 % (here 5.8 % at most, as
+    `benchmarks/calibration.py` prints). One degree of freedom lends no certainty to another.
+    """
     total = seeds + rows
-    parts = (seeds**2 / seeds_df, rows**2 / rows_df if rows_df > 0 else math.inf)
-    df = total**2 / sum(parts) if total > 0 and math.isfinite(sum(parts)) else min(seeds_df, max(rows_df, 1.0))
+    spent = seeds / seeds_df + (rows / rows_df if rows_df > 0 else math.inf)
+    shared = seeds_df > 1 and total > 0 and math.isfinite(spent)
+    df = total / spent if shared else min(seeds_df, max(rows_df, 1.0))
     return Gain(delta=delta, se=math.sqrt(total), df=max(1.0, df))
 
 
