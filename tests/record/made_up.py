@@ -43,7 +43,8 @@ def scores(of: Chain, start: float) -> tuple[Score, ...]:
         for place, language in enumerate(("en", "de", "ru"))
     ]
     second = _score(of, "intent", "ru", "test", 11.0, metric="macro_f1", main=False)
-    return (*made, second, _score(of, "retrieval", "de", "test", start))
+    both = len(of.targets) > 1
+    return (*made, second, *([_score(of, "retrieval", "de", "test", start)] if both else []))
 
 
 def _score(of: Chain, task: str, language: str, split: Any, value: float, **more: Any) -> Score:

@@ -14,6 +14,7 @@ from record.made_up import PLAN, chain, run, scores, study, trial
 from rich.console import Console
 
 from tunexfer.cli.tables import show_summary
+from tunexfer.core.controls import LONGER, PLACEBO, equal_compute
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Failure, TrialResult
 from tunexfer.record.findings import Findings
@@ -207,6 +208,38 @@ def test_a_candidate_has_an_interval_as_wide_as_the_baselines_runs_and_keeps_wha
     assert intent["kept"] == pytest.approx(6.0 - 4 / 9 * 3.0)
     assert findings.confirmation == []
     assert findings.card["how sure"] == "intent candidate; retrieval candidate"
+
+
+def test_gains_over_equal_compute_are_paired_by_seed_in_languages_unseen_in_both(tmp_path: Path) -> None:
+    """The stage has 10 steps of German intent, so that Russian alone is unseen in all chains."""
+    controls = equal_compute(chain(stages=1))
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 53.0)
+        for seed, gain in ((8, 4.0), (9, 5.0), (10, 6.0)):
+            run(record, trial(10 * seed, phase="confirm", seed=seed, of=chain()), 50.0)
+            run(record, trial(10 * seed + 1, phase="confirm", seed=seed), 50.0 + gain)
+            longer, placebo = controls[LONGER, "intent"], controls[PLACEBO, "intent"]
+            run(record, trial(10 * seed + 2, phase="confirm", seed=seed, of=longer), 51.0)
+            run(record, trial(10 * seed + 3, phase="confirm", seed=seed, of=placebo), 49.0 + gain)
+        findings = findings_of(record)
+    over_longer, over_placebo = findings.equal_compute
+    assert (over_longer["over"], over_longer["target"], over_longer["seeds"]) == (LONGER, "intent", 3)
+    half = 4.303 / 3**0.5
+    assert (over_longer["mean"], over_longer["low"]) == pytest.approx((4.0, 4.0 - half), abs=1e-3)
+    assert over_longer["sure"] == "clear"
+    assert (over_placebo["mean"], over_placebo["sd"]) == pytest.approx((1.0, 0.0))
+    assert findings.card["equal compute"].startswith("over a longer target intent +4.0 (95 % interval +1.5 to +6.5")
+    assert [row["trial"] for row in findings.confirmation] == [1]  # controls are no candidates
+
+
+def test_gains_over_equal_compute_of_one_seed_are_candidates(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        run(record, trial(1), 53.0)
+        run(record, trial(2, phase="confirm", of=equal_compute(chain(stages=1))[LONGER, "intent"]), 52.0)
+        (row,) = findings_of(record).equal_compute
+    assert (row["mean"], row["low"], row["sure"]) == (1.0, None, "candidate")
 
 
 def test_gains_are_over_the_chain_without_stages_that_has_the_same_target_values(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from drive import plan_in
 
+from tunexfer.core.controls import equal_compute, without_stages
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import JobRun, State, Trial, TrialResult
@@ -174,6 +175,27 @@ def test_a_study_without_confirmation_runs_its_baseline_with_three_seeds(tmp_pat
     assert [(trial.chain, trial.seed) for trial in ran[3:]] == [(ran[0].chain, 4), (ran[0].chain, 5)]
     assert trials_wanted(plan.as_dict()) == 5
     assert trials_missing(plan.as_dict(), record.ended) == 0
+    assert run_through(plan, Record(record.folder)) == []
+
+
+def test_baselines_of_equal_compute_run_beside_each_confirmed_chain(tmp_path: Path, record: Record) -> None:
+    plan = plan_of(tmp_path, 6, confirm={"top": 1, "seeds": 2}, baseline={"matched": "compute"})
+    confirms = [trial for trial in run_through(plan, record) if trial.phase == "confirm"]
+    best = next(trial.chain for trial in confirms if trial.chain.stages)
+    expected = {plan.baseline[1], best, without_stages(best), *equal_compute(best).values()}
+    for seed in (4, 5):
+        assert {trial.chain for trial in confirms if trial.seed == seed} == expected
+    assert not [name for trial in confirms if trial.chain != best for name in trial.point if name.startswith("stages")]
+    assert run_through(plan, Record(record.folder)) == []
+
+
+def test_without_confirmation_the_best_chain_has_baselines_of_equal_compute(tmp_path: Path, record: Record) -> None:
+    plan = plan_of(tmp_path, 6, baseline={"matched": "compute"})
+    ran = run_through(plan, record)
+    best = max(record.complete, key=lambda result: result.objective or 0.0).trial.chain
+    added = {(trial.chain, trial.seed) for trial in ran if trial.phase == "confirm"}
+    assert {(control, 3) for control in equal_compute(best).values()} <= added
+    assert plan.identity() == plan_of(tmp_path, 6).identity()  # they can be added to a study that is finished
     assert run_through(plan, Record(record.folder)) == []
 
 

@@ -110,6 +110,12 @@ def _settings(plan: Plan) -> list[str]:
         )
     if plan.file.noise.seeds > 1:
         lines.append(f"noise: the baseline with {plan.noise_seeds} seeds in all")
+    if plan.matched:
+        whose = "each confirmed chain" if confirm else "the best chain, with the search's seed"
+        lines.append(
+            f"equal compute: {whose}, against as many more steps of each target, and against its stages on the "
+            "target's own training rows"
+        )
     return lines
 
 
@@ -211,6 +217,8 @@ def _costs(plan: Plan) -> RenderableType:
     }
     if plan.confirm:
         costs["confirmation besides, at most"] = plan.confirmation_cost
+    elif plan.matched:
+        costs["equal compute, of a random chain"] = plan.controls_cost
     if plan.noise_cost.chains:
         costs["noise: the baseline again"] = plan.noise_cost
     for name, cost in costs.items():

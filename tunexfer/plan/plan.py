@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 import tunexfer
 from tunexfer.core.chain import Chain, Encoder, Source
+from tunexfer.core.controls import equal_compute, without_stages
 from tunexfer.core.graph import Contents, Key, NamedRows, jobs_of
 from tunexfer.core.languages import with_canonical_codes
 from tunexfer.core.objective import Objective
@@ -30,6 +31,8 @@ from tunexfer.tasks.installed import encoder_provider
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
 
+MATCHED = "matched"
+"""The key of the `baseline` block that is no coordinate: it adds trials and changes no score."""
 SEARCHED = ("encoder", "stages", "targets", "training")
 MAX_GRID = 2000
 """Points above which the chains of a space are not enumerated."""
@@ -92,8 +95,9 @@ class Plan:
             raise SpaceError(f"{where.name}, suite: {error}") from error
         rows = Rows(suite, folder, cache)
         tree = parse_tree({key: raw[key] for key in SEARCHED if raw.get(key) is not None}, where.name)
+        values = {name: value for name, value in file.baseline.items() if name != MATCHED}
         space = SearchSpace(
-            tree, suite, lambda source: rows.count(source.task, source.language, "train"), file.baseline, where.name
+            tree, suite, lambda source: rows.count(source.task, source.language, "train"), values, where.name
         )
         space.check()
         plan = cls(file, where, space, suite, folder, rows)
@@ -121,6 +125,23 @@ class Plan:
     def noise_seeds(self) -> int:
         """Seeds of the baseline in all, those of its confirmation included."""
         return max(self.file.noise.seeds, 1 + (self.confirm.count if self.confirm else 0))
+
+    @property
+    def matched(self) -> bool:
+        """Tell whether the chains shown as best are also compared with baselines of equal compute."""
+        return MATCHED in self.file.baseline
+
+    def controls(self, chain: Chain) -> list[Chain]:
+        """List the chains that a chain is compared with, each once: its targets alone, and those of equal compute.
+
+        Left out are targets without validation rows that the objective reads: alone, they make no complete trial.
+        """
+        if not chain.stages:
+            return []
+        matched = equal_compute(chain).items() if self.matched else ()
+        read = {task for task, _, split in self.evaluated if split == "validation"}
+        kept = [control for (_, target), control in matched if chain.target(target).task in read]
+        return list(dict.fromkeys([without_stages(chain), *kept]))
 
     @property
     def seed(self) -> int:
@@ -185,8 +206,9 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """The settings on which scores depend: two plans with the same identity may share a study folder."""
-        searched = self.file.model_dump(include={*SEARCHED, "suite", "baseline", "objective"})
-        return {**searched, "seed": self.seed, "precision": self.precision}
+        searched = self.file.model_dump(include={*SEARCHED, "suite", "objective"})
+        own = {"baseline": dict(self.space.baseline_values), "seed": self.seed, "precision": self.precision}
+        return {**searched, **own}
 
     def own_suite(self) -> dict[str, Any] | None:
         """Return the suite with an absolute root if it is a file of the user's, or None for a suite with a name.
@@ -210,6 +232,7 @@ class Plan:
             "search": self.file.search.model_dump(by_alias=True),
             "resources": self.resources.model_dump(),
             "noise": {"seeds": self.noise_seeds},
+            "matched": self.matched,
             "confirm": {"top": self.confirm.top, "seeds": self.confirm.count} if self.confirm else None,
             "coordinates": {name: str(domain) for name, domain in self.space.coordinates.items()},
             "baseline": {"point": self.baseline[0], "chain": self.baseline[1].as_dict()},
@@ -254,26 +277,33 @@ class Plan:
     @cached_property
     def expected_cost(self) -> _Cost:
         """Compute the mean cost of a random search of as many trials as planned, over `DRAWS` searches."""
-        costs = [self.cost(self.random_chains(self.trials, seed)) for seed in range(DRAWS)]
-        return _Cost(**{name: round(sum(asdict(cost)[name] for cost in costs) / DRAWS) for name in asdict(costs[0])})
+        return _mean_cost([self.cost(self.random_chains(self.trials, seed)) for seed in range(DRAWS)])
 
     @cached_property
     def noise_cost(self) -> _Cost:
         """Compute the cost of the baseline's runs with seeds that its confirmation doesn't have."""
         times = self.noise_seeds - 1 - (self.confirm.count if self.confirm else 0)
-        return _Cost(**{name: times * count for name, count in asdict(self.cost([self.baseline[1]])).items()})
+        return _mean_cost([self.cost([self.baseline[1]])], times=times)
+
+    @cached_property
+    def controls_cost(self) -> _Cost:
+        """Compute the mean cost of what a random chain with stages is compared with."""
+        drawn = [self.random_chains(2, seed)[-1] for seed in range(DRAWS)]
+        return _mean_cost([self.cost(self.controls(chain)) for chain in drawn if chain.stages])
 
     @cached_property
     def confirmation_cost(self) -> _Cost:
-        """Compute the mean cost of confirming random chains and the baseline with all fresh seeds, none dropped."""
+        """Compute the mean cost of confirming random chains, with what they are compared with, none dropped."""
         confirm = self.confirm
         if confirm is None:
-            return _Cost(chains=0, stages_unshared=0, stages=0, steps_unshared=0, steps=0)
+            return _mean_cost([])
         top = confirm.top * (len(self.baseline[1].targets) if self.objective.per_target else 1)
-        costs = [self.cost(self.random_chains(top + 1, seed)) for seed in range(DRAWS)]
-        return _Cost(
-            **{name: round(confirm.count * sum(asdict(c)[name] for c in costs) / DRAWS) for name in asdict(costs[0])}
-        )
+        drawn = [self.random_chains(top + 1, seed) for seed in range(DRAWS)]
+        costs = [
+            self.cost(dict.fromkeys([*chains, *(control for chain in chains for control in self.controls(chain))]))
+            for chains in drawn
+        ]
+        return _mean_cost(costs, times=confirm.count)
 
     def random_chains(self, trials: int, seed: int) -> list[Chain]:
         """The baseline and distinct random chains, `trials` in all, or fewer where the space has no more."""
@@ -359,6 +389,13 @@ class Plan:
                     f"{encoder.name} has no masked-language-model head, so a new one is trained, tied to the word "
                     "embeddings"
                 )
+
+
+def _mean_cost(costs: Sequence[_Cost], times: int = 1) -> _Cost:
+    """Average costs, and multiply; 0 of none."""
+    names = [field.name for field in fields(_Cost)]
+    count = max(1, len(costs))
+    return _Cost(**{name: round(times * sum(getattr(cost, name) for cost in costs) / count) for name in names})
 
 
 def _cpu_has_bf16() -> bool:

@@ -171,6 +171,7 @@ class SpaceFile(Strict):
     search: Search = Search()
     resources: Resources = Resources()
     baseline: dict[str, Any] = {}
+    """Coordinates of the targets and their values; `matched: compute` besides."""
     noise: Noise = Noise()
     confirm: Confirm | None = None
 
@@ -179,6 +180,13 @@ class SpaceFile(Strict):
     def _a_block(cls, value: Any) -> Any:
         if isinstance(value, list | str):
             raise ValueError("write the goals as `objective: {maximize: [mean, worst_language]}`")
+        return value
+
+    @field_validator("baseline")
+    @classmethod
+    def _matched_by_compute(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("matched", "compute") != "compute":
+            raise ValueError(f"`matched` is `compute` or left out, but got {value['matched']!r}")
         return value
 
     @model_validator(mode="after")

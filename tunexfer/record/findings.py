@@ -18,7 +18,14 @@ from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import FORGETTING
 from tunexfer.core.trial import TrialResult
 from tunexfer.core.winners import allowed, best_of, fresh_objectives, front, losses
-from tunexfer.record.gains import ALL_TARGETS, RowNoise, candidate_gains, confirmed_gains, reported
+from tunexfer.record.gains import (
+    ALL_TARGETS,
+    RowNoise,
+    candidate_gains,
+    confirmed_gains,
+    gains_over_equal_compute,
+    reported,
+)
 from tunexfer.record.per_target import mean_row, winners
 
 MAX_REASONS = 3
@@ -56,6 +63,8 @@ class Findings:
     """Each confirmed chain with its `gains` over fresh seeds, as `gains.confirmed_gains` describes them."""
     candidate: dict[str, dict[str, Any]]
     """What the best chain, or else the next best, gains with the search's seed: see `gains.candidate_gains`."""
+    equal_compute: list[dict[str, Any]]
+    """What that chain gains over baselines of equal compute, as `gains.gains_over_equal_compute` describes it."""
     steps: dict[str, int]
     """Optimizer steps `trained` and `reused`."""
     failures: list[dict[str, Any]]
@@ -110,6 +119,9 @@ class Findings:
             candidate=candidate_gains(shown.trial.number, complete, scores, baseline.trial.chain, rows)
             if baseline and shown and shown is not baseline
             else {},
+            equal_compute=gains_over_equal_compute(shown, complete, scores, baseline.trial.chain, rows)
+            if baseline and shown
+            else [],
             steps={
                 "trained": sum(job.steps for job in jobs if not job.reused),
                 "reused": sum(job.steps for job in jobs if job.reused),
@@ -146,8 +158,19 @@ class Findings:
             "how sure": "; ".join(
                 f"{name} {(self.gain(name) or {}).get('sure', 'candidate')}" for name in self.targets
             ),
+            **({"equal compute": "; ".join(self._over_controls())} if self.equal_compute else {}),
             "cost": cost,
         }
+
+    def _over_controls(self) -> Iterator[str]:
+        """Word the gains over baselines of equal compute, a sentence a control."""
+        for over in dict.fromkeys(row["over"] for row in self.equal_compute):
+            own = ", ".join(
+                f"{row['target']} {row['mean']:+.1f} ({interval_in_words(row)}, {row['sure']})"
+                for row in self.equal_compute
+                if row["over"] == over
+            )
+            yield f"over {over} {own}"
 
     @property
     def mean_of_winners(self) -> dict[str, float]:
@@ -327,12 +350,17 @@ def gain_in_words(gain: Mapping[str, Any] | None) -> str:
     """Word a gain of `Findings.gain`: the mean, its interval, how sure it is, or what it is expected to keep."""
     if not gain:
         return "no gain can be computed"
-    interval = "no interval" if gain["low"] is None else f"95 % interval {gain['low']:+.1f} to {gain['high']:+.1f}"
+    interval = interval_in_words(gain)
     if "seeds" not in gain:
         kept = "" if gain["kept"] is None else f", expected on new seeds {gain['kept']:+.1f}"
         return f"candidate, one seed {gain['mean']:+.1f} ({interval}{kept})"
     signs = f"{gain['same_sign']} of {_counted(gain['seeds'], 'seed')} with this sign"
     return f"{gain['sure']}, over fresh seeds {gain['mean']:+.1f} ({interval}, {signs})"
+
+
+def interval_in_words(gain: Mapping[str, Any]) -> str:
+    """Word a gain's 95 % interval."""
+    return "no interval" if gain["low"] is None else f"95 % interval {gain['low']:+.1f} to {gain['high']:+.1f}"
 
 
 def _forgetting(name: str, languages: Mapping[str, Mapping[str, Any]]) -> str:

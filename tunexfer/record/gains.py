@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from tunexfer.core.chain import Chain
+from tunexfer.core.controls import equal_compute
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.noise import Gain, baseline_spread, gain, holm, kept_gain, sureness
 
 ALL_TARGETS = "mean of targets"
-RowNoise = Mapping[tuple[int, str], tuple[float, float]]
-"""Number of a search's trial and target -> the variance of its gain through the rows, and the independent groups of
-rows that this was estimated from. `ALL_TARGETS` stands for the mean."""
+RowNoise = Mapping[tuple[int | str, ...], tuple[float, float]]
+"""Number of a search's trial and target, and of a gain over equal compute its control -> the variance of the gain
+through the rows, and the independent groups of rows that this was estimated from. `ALL_TARGETS` stands for the mean."""
 
 
 def reported(scores: pd.DataFrame) -> pd.DataFrame:
@@ -143,3 +144,56 @@ def candidate_gains(
         low, high = estimate.interval if estimate else (None, None)
         estimates[name] = {"mean": delta, "low": low, "high": high, "kept": kept}
     return estimates
+
+
+def gains_over_equal_compute(
+    result: TrialResult, complete: Sequence[TrialResult], scores: pd.DataFrame, baseline: Chain, rows: RowNoise
+) -> list[dict[str, Any]]:
+    """Estimate what a chain gains over each of `core.controls.equal_compute`, in the languages that both haven't seen.
+
+    returns: one row a control and target that was run: `over`, `target`, `seeds`, and `mean`, `low`, `high`, `sd`,
+             `same_sign`, `p_holm` (corrected over all rows), `sure`, as for a confirmed gain
+    """
+    main = reported(scores[scores["main"]]).astype({"target": str, "language": str})
+    spread = mean_gains(scores, "value")
+    again = [r.trial.number for r in complete if r.trial.chain == baseline and r.trial.number in spread.index]
+    by_chain = runs_by_seed(complete)
+    found = []
+    for (over, target), control in equal_compute(result.trial.chain).items():
+        own, other = fresh_or_own(by_chain[result.trial.chain], result), by_chain.get(control, {})
+        pairs = [(own[seed], other[seed]) for seed in own if seed in other]
+        deltas = pd.Series([_difference(main[main["target"] == target], *pair) for pair in pairs], dtype=float).dropna()
+        if len(deltas):
+            runs = deltas if len(deltas) > 1 else baseline_spread(spread.loc[again, target].dropna())
+            row_noise, clusters = rows.get((result.trial.number, target, over), (0.0, math.inf))
+            estimate = gain(float(deltas.mean()), runs, seeds=len(deltas), rows=row_noise, clusters=clusters)
+            found.append((over, target, deltas, estimate, target in set(main.loc[main["split"] == "test", "target"])))
+    adjusted = holm([estimate.p if estimate and len(deltas) > 1 else math.nan for *_, deltas, estimate, _ in found])
+    return [
+        {"over": over, "target": target, "seeds": len(deltas)}
+        | (_described(deltas, estimate, p, tested and len(deltas) > 1) or {})
+        for (over, target, deltas, estimate, tested), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def runs_by_seed(complete: Sequence[TrialResult]) -> dict[Chain, dict[int, int]]:
+    """Map each chain to its runs: seed -> number of the trial."""
+    runs: dict[Chain, dict[int, int]] = {}
+    for result in complete:
+        runs.setdefault(result.trial.chain, {})[result.trial.seed] = result.trial.number
+    return runs
+
+
+def fresh_or_own(runs: Mapping[int, int], result: TrialResult) -> dict[int, int]:
+    """Select the runs that a gain is computed from: those with other seeds than the search's, if there are any."""
+    fresh = {seed: number for seed, number in runs.items() if seed != result.trial.seed}
+    return fresh or {result.trial.seed: result.trial.number}
+
+
+def _difference(scores: pd.DataFrame, after: int, before: int) -> float:
+    """Average the difference of two trials over the languages unseen in both, or over all where none is."""
+    sides = [scores[scores["trial"] == trial].set_index("language") for trial in (after, before)]
+    table = sides[0].join(sides[1], how="inner", rsuffix="_before")
+    unseen = table["unseen"] & table["unseen_before"]
+    shown = table[unseen] if unseen.any() else table
+    return float((shown["value"] - shown["value_before"]).mean())

@@ -12,13 +12,18 @@ from tunexfer.report.section import Section
 from tunexfer.report.study import Study
 
 WINNERS = "Winner of each target"
+EQUAL_COMPUTE = "Gain over baselines of equal compute"
 FRONT = "Pareto front"
 
 
 def section(studies: Sequence[Study]) -> Section:
     """Write each study's card, then the winner of each target; the sentences behind them are folded."""
     named = len(studies) > 1
-    titled = {WINNERS: _of_each(studies, _winners), FRONT: _of_each(studies, _front)}
+    titled = {
+        WINNERS: _of_each(studies, _winners),
+        EQUAL_COMPUTE: _of_each(studies, lambda study: pd.DataFrame(study.findings.equal_compute)),
+        FRONT: _of_each(studies, _front),
+    }
     return Section(
         key="answer",
         title="The answer",

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tunexfer.record.gains import ALL_TARGETS
+from tunexfer.core.controls import equal_compute
+from tunexfer.record.gains import ALL_TARGETS, fresh_or_own, runs_by_seed
 from tunexfer.record.noise import LEVEL
 from tunexfer.report.comparison import (
     TARGETS,
@@ -118,15 +119,32 @@ def candidates(study: Study) -> tuple[Candidate, ...]:
     return tuple(replace(candidate, chains=len(confirmed)) for candidate in confirmed) or tuple(ranked[:SHOWN])
 
 
-def row_noise(study: Study) -> dict[tuple[int, str], tuple[float, float]]:
-    """Map each candidate and target to the variance of its gain through the rows, and how many clusters they form."""
-    noise = {}
+def row_noise(study: Study) -> dict[tuple[int | str, ...], tuple[float, float]]:
+    """Compute the variance of gains through the rows, and how many clusters they form, as `record.gains` reads them."""
+    noise: dict[tuple[int | str, ...], tuple[float, float]] = {}
     for candidate in candidates(study):
-        means = candidate.comparison.means.sort_values("language", key=lambda names: names != UNSEEN, kind="stable")
-        for row in means[means["rows_variance"].notna()].drop_duplicates("target").to_dict("records"):
-            target = ALL_TARGETS if row["target"] == TARGETS else str(row["target"])
-            noise[candidate.trial, target] = (float(row["rows_variance"]), float(row["clusters"]))
+        for target, variance in _row_noise(candidate.comparison):
+            noise[candidate.trial, target] = variance
+    trials = {result.trial.number: result for result in study.ended if result.state == "complete"}
+    by_chain = runs_by_seed(list(trials.values()))
+    for candidate in candidates(study)[:1]:
+        chain = study.chain(candidate.trial)
+        own = fresh_or_own(by_chain[chain], trials[candidate.trial])
+        for (over, target), control in equal_compute(chain).items():
+            other = by_chain.get(control, {})
+            if pairs := [(Run(study, own[seed]), Run(study, other[seed])) for seed in own if seed in other]:
+                cells = {(target, language) for language in study.scores()["language"].unique()}
+                for _, variance in _row_noise(compare_runs(pairs, cells=cells)):
+                    noise[candidate.trial, target, over] = variance
     return noise
+
+
+def _row_noise(comparison: Comparison) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Yield each target, or `ALL_TARGETS`, with the variance through its rows and their clusters."""
+    means = comparison.means.sort_values("language", key=lambda names: names != UNSEEN, kind="stable")
+    for row in means[means["rows_variance"].notna()].drop_duplicates("target").to_dict("records"):
+        target = ALL_TARGETS if row["target"] == TARGETS else str(row["target"])
+        yield target, (float(row["rows_variance"]), float(row["clusters"]))
 
 
 def section(studies: Sequence[Study]) -> Section | None:

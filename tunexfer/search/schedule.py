@@ -150,13 +150,13 @@ class Schedule:
     def _confirmation(self) -> float:
         """Estimate the seconds that confirmation and noise take: with fresh seeds nothing is shared with the search."""
         confirm, baseline = self.plan.confirm, self._costs.whole(self.plan.baseline[1])
-        if not confirm:
-            return (self.plan.noise_seeds - 1) * baseline
         chains = {ended.trial.chain for ended in self.record.complete if ended.trial.phase != "confirm"}
+        controls = max([baseline, *(sum(map(self._costs.whole, self.plan.controls(chain))) for chain in chains)])
+        if not confirm:
+            return (self.plan.noise_seeds - 1) * baseline + (controls if self.plan.matched else 0.0)
         whole = sorted((self._costs.whole(chain) for chain in chains), reverse=True)[: confirm.top + 1]
         raced = sum(whole) + (confirm.top + 1 - len(whole)) * max(whole, default=0.0)
-        own = confirm.top * baseline  # chains without stages that have the raced ones' target values
-        return confirm.count * (raced + own) + (self.plan.noise_seeds - 1 - confirm.count) * baseline
+        return confirm.count * (raced + confirm.top * controls) + (self.plan.noise_seeds - 1 - confirm.count) * baseline
 
     def _draw(self) -> Trial | Literal["wait"] | None:
         number = next(number for number in self.record.free_numbers() if number not in self._running)
@@ -197,16 +197,29 @@ class Schedule:
             baseline, self._racers, confirm, self._runs, lambda trial: trial.fingerprint in self._taken, objective
         )
         # Gains are over the chain without stages that has the same target values: it is run beside.
-        own = [_without_stages(trial) for trial in missing if trial.chain.stages]
-        return self._fresh([*missing, *own])
+        return self._fresh([*missing, *(control for trial in missing for control in self._controls(trial))])
+
+    def _controls(self, trial: Trial) -> list[Trial]:
+        """Make the trials that a trial is compared with; their points have the targets' coordinates alone."""
+        point = {name: value for name, value in trial.point.items() if not name.startswith("stages[")}
+        return [replace(trial, phase="confirm", point=point, chain=chain) for chain in self.plan.controls(trial.chain)]
 
     def _of_noise(self) -> list[Trial]:
-        """List the baseline's runs with further seeds, which show the noise of training; none if it failed."""
+        """List the baseline's runs with further seeds, which show the noise of training; none if it failed.
+
+        Without confirmation, the best chain's baselines of equal compute are run with the search's own seed.
+        """
         if any(result.trial.number == 0 and result.state == "failed" for result in self.record.ended):
             return []
         point, chain = self.plan.baseline
         seeds = range(self.plan.seed + 1, self.plan.seed + self.plan.file.noise.seeds)
-        return self._fresh([Trial(number=0, phase="confirm", seed=seed, point=point, chain=chain) for seed in seeds])
+        again = [Trial(number=0, phase="confirm", seed=seed, point=point, chain=chain) for seed in seeds]
+        best: list[Trial] = []
+        if self.plan.matched and not self.plan.confirm:
+            best = candidates(
+                self.record.complete, Confirm(top=1, seeds=1), self.plan.objective, (), posterior=lambda chain: None
+            )
+        return self._fresh([*again, *(control for trial in best for control in self._controls(trial))])
 
     def _fresh(self, trials: Sequence[Trial]) -> list[Trial]:
         """Number the trials that were not run or handed out yet, each once."""
@@ -217,9 +230,3 @@ class Schedule:
         self._taken |= distinct.keys()
         numbers = (number for number in self.record.free_numbers() if number not in self._running)
         return [replace(trial, number=number) for number, trial in zip(numbers, distinct.values(), strict=False)]
-
-
-def _without_stages(trial: Trial) -> Trial:
-    """Make a trial of the same targets alone; its point has the coordinates of these, as the baseline's has."""
-    point = {name: value for name, value in trial.point.items() if not name.startswith("stages[")}
-    return replace(trial, point=point, chain=replace(trial.chain, stages=()))
