@@ -55,8 +55,8 @@ class Frames:
             both = unseen and self.chains[0].unseen(target, language)
             own = gain - self.own[trial] if trial in self.own else float("nan")
             phase = "search" if trial else "baseline"
-            rows.append((self.name, trial, phase, target, language, "test", True, unseen, both, gain, own))
-        columns = "study trial phase target language split main unseen unseen_by_both delta delta_own".split()
+            rows.append((self.name, trial, phase, target, language, "test", 50 + gain, True, unseen, both, gain, own))
+        columns = "study trial phase target language split value main unseen unseen_by_both delta delta_own".split()
         return pd.DataFrame(rows, columns=columns)
 
     @property

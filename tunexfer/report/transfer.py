@@ -38,9 +38,10 @@ def transfer(studies: Sequence[Study]) -> tuple[pd.DataFrame, pd.DataFrame]:
     the baseline. Scores are of the test split where the target has one, else of validation.
 
     returns: gains, one row a prefix, target and language: study, prefix (a number), target, language; gain (points,
-        mean over the prefix's trials); unseen (in both chains); own (all compared with chains of their own target
-        values). Sources, one row a prefix, task and source language: study, prefix, task, source_language, share (of
-        the prefix's rows).
+        mean over the prefix's trials); level (of the scores: halfway between a trial's and the one it is compared with,
+        as half of the gain's noise is in either: Oldham 1962); unseen (in both chains); own (all compared with chains
+        of their own target values). Sources, one row a prefix, task and source language: study, prefix, task,
+        source_language, share (of the prefix's rows).
     """
     gains: list[pd.DataFrame] = []
     sources: list[tuple[str, int, str, str, float]] = []
@@ -63,10 +64,11 @@ def transfer(studies: Sequence[Study]) -> tuple[pd.DataFrame, pd.DataFrame]:
         # The no-stage chain with the same target values trained them in the same language and nothing else.
         unseen = table["unseen"].where(own, table["unseen_by_both"]).astype(bool)
         gain = table["delta_own"].where(own, table["delta"])
-        grouped = table.assign(gain=gain, unseen=unseen, own=own, study=study.name).groupby(
+        level = table["value"] - gain / 2
+        grouped = table.assign(gain=gain, level=level, unseen=unseen, own=own, study=study.name).groupby(
             ["study", "prefix", "target", "language"], as_index=False, sort=False
         )
-        made = grouped.agg(gain=("gain", "mean"), unseen=("unseen", "all"), own=("own", "all"))
+        made = grouped.agg(gain=("gain", "mean"), level=("level", "mean"), unseen=("unseen", "all"), own=("own", "all"))
         gains.append(made.astype({"unseen": bool, "own": bool}))
     columns = ["study", "prefix", "task", "source_language", "share"]
     return pd.concat(gains, ignore_index=True), pd.DataFrame(sources, columns=columns)

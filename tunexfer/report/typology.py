@@ -10,9 +10,10 @@ import pandas as pd
 import scipy.stats
 import statsmodels.api as sm
 from matplotlib.figure import Figure
-from statsmodels.stats.multitest import multipletests
+from numpy.typing import NDArray
 
 from tunexfer.errors import DataError
+from tunexfer.record.noise import Array, holm, language_gains
 from tunexfer.report.distances import MEASURES, distances, language
 from tunexfer.report.figures import INK, PALETTE, new_figure, styled
 from tunexfer.report.section import Section
@@ -25,9 +26,11 @@ LANGUAGES = 8
 APART = 3
 """Languages that must differ from the commonest distance, or a measure only tells a few languages from the rest."""
 RUNS = 3
-"""Different stages on each side that a verdict takes."""
-RESAMPLES = 1_999
+"""Different stages from each source that an answer takes."""
+PERMUTATIONS = 1_999
 SIGNIFICANT = 0.05
+ALIKE = 1.0
+"""Points: a difference that is surely smaller is called none."""
 MOST_SOURCES = 4
 """Only the sets of source languages with the most stages are shown."""
 ALL, NEAR, FAR = "all languages", "nearer half", "further half"
@@ -53,16 +56,17 @@ def section(studies: Sequence[Study]) -> Section | None:
     except DataError as error:
         return Section(key="typology", title=title, words=(f"{error} Then make the report again.",))
     pairs = language_pairs(gains, matrices)
-    correlations = rank_correlations(pairs)
+    apart = languages_differ(gains)
+    correlations = rank_correlations(pairs.merge(apart[apart["differ"]][["study", "sources"]]))
     advantage = against_english(gains, matrices[FIRST][ENGLISH])
     tables = {CORRELATIONS: correlations, ADVANTAGE: advantage, PAIRS: pairs}
     figure = "Gain against distance"
     shown = list(dict.fromkeys(correlations["measure"]))
-    alt = f"Scatter of the gain in each language against its distance from the sources. {_listed(correlations)}"
+    alt = f"Scatter of the gain in each language against its distance from the sources: {_listed(correlations)}"
     return Section(
         key="typology",
         title=title,
-        words=(*_words(correlations, pairs), _verdict(advantage)),
+        words=(*_words(correlations, apart), _verdict(advantage)),
         tables={name: table for name, table in tables.items() if not table.empty},
         figures={figure: draw_pairs(pairs, shown)} if shown else {},
         alts={figure: alt} if shown else {},
@@ -112,10 +116,12 @@ def language_pairs(gains: pd.DataFrame, matrices: Mapping[str, pd.DataFrame]) ->
     far = pd.concat(apart, keys=range(len(mixtures)), names=["weights", "language"]).reset_index()
     placed = gains.assign(weights=codes).merge(far, on=["weights", "language"])
     cells = placed.groupby(["study", "sources", "prefixes", "target", "language"], as_index=False)
-    means = cells[["gain", *MEASURES]].mean()
-    means["gain"] -= means.groupby(["study", "sources", "target"])["gain"].transform("mean")
+    means = cells[["gain", "level", *MEASURES]].mean()
+    means[["gain", "level"]] -= means.groupby(["study", "sources", "target"])[["gain", "level"]].transform("mean")
     level = gains.groupby(["study", "sources", "target"])["gain"].mean().groupby(["study", "sources"]).mean()
-    pairs = means.groupby(["study", "sources", "prefixes", "language"], as_index=False)[["gain", *MEASURES]].mean()
+    pairs = means.groupby(["study", "sources", "prefixes", "language"], as_index=False)[
+        ["gain", "level", *MEASURES]
+    ].mean()
     levels = level.loc[list(zip(pairs["study"], pairs["sources"], strict=True))].to_numpy()
     pairs["gain"] = (pairs["gain"] + levels).round(9)  # so that equal gains are ties in spite of rounding
     known = [language(code) for code in pairs["language"]]
@@ -124,12 +130,25 @@ def language_pairs(gains: pd.DataFrame, matrices: Mapping[str, pd.DataFrame]) ->
     return pairs
 
 
-def rank_correlations(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Correlate gain and distance over languages by Spearman's rho.
+def languages_differ(gains: pd.DataFrame) -> pd.DataFrame:
+    """Ask Cochran's Q for each set of sources whether languages differ by more than its stages do among themselves.
 
-    returns: study, sources, measure, rho, low, high (95 % percentile bootstrap over languages), p (permutation of
-        languages), languages, p_holm (corrected over all rows); no row for fewer than `LANGUAGES`, nor where fewer
-        than `APART` differ from the commonest distance
+    returns: study, sources, prefixes, differ; False with fewer than `RUNS` prefixes
+    """
+    rows = []
+    for (study, sources), part in gains.groupby(["study", "sources"], sort=False):
+        runs = part.pivot_table(index="prefix", columns=["target", "language"], values="gain").dropna(axis=1)
+        runs -= runs.T.groupby(level="target").transform("mean").T.mean()  # targets differ, which is no matter here
+        found = language_gains(runs.mean(), runs, seeds=len(runs), rows=np.zeros(runs.shape[1])) if runs.size else None
+        rows.append((study, sources, len(runs), len(runs) >= RUNS and bool(found and found.differ)))
+    return pd.DataFrame(rows, columns=["study", "sources", "prefixes", "differ"])
+
+
+def rank_correlations(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Correlate gain and distance over languages by Spearman's partial rho, given the level of the scores.
+
+    returns: study, sources, measure, rho, p, languages, p_holm (corrected over all rows); no row for fewer than
+        `LANGUAGES`, nor where fewer than `APART` differ from the commonest distance
     """
     rows = []
     for (study, sources), part in pairs.groupby(["study", "sources"], sort=False):
@@ -138,43 +157,57 @@ def rank_correlations(pairs: pd.DataFrame) -> pd.DataFrame:
             few = len(known) < LANGUAGES or len(known) - known[measure].value_counts().max() < APART
             if few or known["gain"].nunique() == 1:
                 continue
-            x, y = known[measure].to_numpy(), known["gain"].to_numpy()
-            how: dict[str, Any] = {"n_resamples": RESAMPLES, "vectorized": True}
-            drawn = scipy.stats.bootstrap((x, y), rho, paired=True, method="percentile", rng=0, **how)
-            shuffled = scipy.stats.permutation_test(
-                (y,), lambda y, axis, x=x: rho(x, y, axis), permutation_type="pairings", rng=0, **how
-            )
-            interval = drawn.confidence_interval
-            value = scipy.stats.spearmanr(x, y).statistic
-            rows.append((study, sources, measure, value, interval.low, interval.high, shuffled.pvalue, len(known)))
-    columns = ["study", "sources", "measure", "rho", "low", "high", "p", "languages"]
-    table = pd.DataFrame(rows, columns=columns)
-    corrected = multipletests(table["p"], method="holm")[1] if rows else table["p"]
-    return table.assign(p_holm=corrected)
+            families = known["family"].where(known["family"] != "", known["language"])
+            values = known[[measure, "gain", "level"]].to_numpy(dtype=float).T
+            rows.append((study, sources, measure, *partial_rho(*values, families.to_numpy()), len(known)))
+    table = pd.DataFrame(rows, columns=["study", "sources", "measure", "rho", "p", "languages"])
+    return table.assign(p_holm=holm(table["p"]))
 
 
-def rho(x: Any, y: Any, axis: int = -1) -> Any:
-    """Compute Spearman's rank correlation along an axis, by mid-ranks; 0 where x or y doesn't vary."""
-    a, b = (scipy.stats.rankdata(values, axis=axis) - (values.shape[axis] + 1) / 2 for values in (x, y))
-    spread = np.sqrt((a**2).sum(axis=axis) * (b**2).sum(axis=axis))
-    return np.divide((a * b).sum(axis=axis), spread, out=np.zeros_like(spread), where=spread > 0)
+def partial_rho(x: Array, y: Array, given: Array, families: NDArray[Any]) -> tuple[float, float]:
+    """Compute Spearman's correlation of x and y given a third variable, and its two-sided p-value.
+
+    x, y, given, families: shape (L,)
+
+    Relatives have gains and distances in common, so languages are exchanged within their families alone: what remains
+    of y's ranks after the third variable's is permuted (Freedman and Lane 1983; Winkler et al. 2015 for the blocks).
+    """
+    ranks = np.column_stack([scipy.stats.rankdata(values) for values in (x, y, given)])
+    ranks -= ranks.mean(axis=0)
+    third = ranks[:, 2]
+    own = ranks[:, :2] - np.outer(third, third @ ranks[:, :2]) / max(third @ third, 1.0)
+    lengths = np.sqrt((own**2).sum(axis=0))
+    if (lengths < 1e-9).any():
+        return 0.0, 1.0
+    codes = pd.factorize(families)[0]
+    shuffled = np.argsort(np.random.default_rng(0).random((PERMUTATIONS, len(x))) + codes, axis=1)
+    order = np.empty_like(shuffled)
+    order[:, np.argsort(codes, kind="stable")] = shuffled
+    rho, drawn = own[:, 0] @ own[:, 1], own[order, 1] @ own[:, 0]
+    hits = int((np.abs(drawn) >= abs(rho) - 1e-9).sum())
+    return float(rho / lengths.prod()), (1 + hits) / (1 + PERMUTATIONS)
 
 
 def against_english(gains: pd.DataFrame, from_english: pd.Series[float]) -> pd.DataFrame:
     """Compare prefixes without English with those from English alone, on the same tasks of the same study.
 
     returns: one row for all target languages, the half nearer to English and the further one: languages, prefixes,
-        prefixes_english, advantage (points), low, high; empty where nothing can be compared
+        prefixes_english, advantage (points), low, high (95 % interval), p_alike (that the difference is `ALIKE` or
+        more: two one-sided tests, Schuirmann 1987); empty where nothing can be compared
 
-    The units are prefixes, each with its mean gain over targets and languages that none of them had as a source, by
-    least squares on tasks and source; the interval is Student's t over prefixes, so the noise of training is in it.
-    NaN with fewer than `RUNS` on a side.
+    Sources with fewer than `RUNS` prefixes are left out, unless there are no others: then the last three are NaN. The
+    units are prefixes, each with its mean gain over targets and languages that none of them had as a source: where all
+    have the same cells, this least squares on tasks and source is a mixed model with a random effect of the run, with
+    Student's t over runs in place of its normal distribution.
     """
     english = gains["sources"] == ENGLISH
     other = [ENGLISH not in sources.split("+") for sources in gains["sources"]]
     gains = gains.assign(other=other)[english | np.array(other, dtype=bool)]
     sides = gains.groupby(_SETTING)["other"].transform("nunique") if len(gains) else gains["other"]
     compared = gains[sides == 2]
+    enough = compared[compared.groupby([*_SETTING, "sources"])["prefix"].transform("nunique") >= RUNS]
+    told = bool(len(enough)) and bool((enough.groupby(_SETTING)["other"].nunique() == 2).all())
+    compared = enough if told else compared
     sources = {code for joined in compared["sources"] for code in joined.split("+")}
     compared = compared[~compared["language"].isin(sources)]
     distance = from_english.reindex(sorted(compared["language"].unique())).dropna()
@@ -187,49 +220,51 @@ def against_english(gains: pd.DataFrame, from_english: pd.Series[float]) -> pd.D
     for name, members in groups.items():
         part = compared[compared["language"].isin(members)]
         if part.groupby("other").ngroups == 2:
-            rows.append((name, part["language"].nunique(), *_advantage(part)))
-    columns = ["languages_are", "languages", "prefixes", "prefixes_english", "advantage", "low", "high"]
+            rows.append((name, part["language"].nunique(), *_advantage(part, told)))
+    columns = ["languages_are", "languages", "prefixes", "prefixes_english", "advantage", "low", "high", "p_alike"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _advantage(part: pd.DataFrame) -> tuple[int, int, float, float, float]:
+def _advantage(part: pd.DataFrame, told: bool) -> tuple[int, int, float, float, float, float]:
     """Count the prefixes of both sides and estimate how far the other one is ahead."""
     units = part.groupby([*_SETTING, "prefix", "other", "target"])["gain"].mean()
     means = units.groupby([*_SETTING, "prefix", "other"]).mean().reset_index()
     settings = pd.get_dummies(means.groupby(_SETTING).ngroup(), dtype=float).to_numpy()
     other = means["other"].to_numpy(dtype=float)
     fit = sm.OLS(means["gain"].to_numpy(), np.column_stack([other, settings])).fit()
-    enough = min(other.sum(), (1 - other).sum()) >= RUNS and fit.df_resid > 0
-    low, high = fit.conf_int()[0] if enough else (np.nan, np.nan)
-    return int(other.sum()), int((1 - other).sum()), float(fit.params[0]), float(low), float(high)
+    advantage, error = float(fit.params[0]), float(fit.bse[0])
+    low = high = p = np.nan
+    if told and fit.df_resid > 0:
+        low, high = fit.conf_int()[0]
+        p = scipy.stats.t.sf((ALIKE - abs(advantage)) / max(error, 1e-12), fit.df_resid)
+    return int(other.sum()), int((1 - other).sum()), advantage, float(low), float(high), float(p)
 
 
-def _words(correlations: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
+def _words(correlations: pd.DataFrame, apart: pd.DataFrame) -> Iterator[str]:
     yield (
         "Gains are in points over the baseline, in unseen languages that are not sources themselves: means over "
         "stages, then over targets with each target's level taken out. Distances are URIEL's (Littell et al. 2017), "
         "from the package urielplus (Khan et al. 2025), CC BY-SA 4.0; of several source languages the mean, by rows."
     )
-    tried = len(pairs[["study", "sources"]].drop_duplicates()) * len(MEASURES)
     if len(correlations):
         yield (
-            f"Spearman's correlation of gain with distance: {_listed(correlations)} Below 0, near languages gain more. "
-            f"Intervals resample languages, p permutes them. Significant after Holm's correction: "
-            f"{int((correlations['p_holm'] < SIGNIFICANT).sum())} of {len(correlations)}."
+            f"Spearman's correlation of gain with distance, given the level of the scores: {_listed(correlations)} "
+            "Below 0, near languages gain more. p permutes languages within their families. Significant after Holm's "
+            f"correction: {int((correlations['p_holm'] < SIGNIFICANT).sum())} of {len(correlations)}. Left out are "
+            f"measures that tell fewer than {APART} of at least {LANGUAGES} languages from the others."
         )
-    if len(correlations) < tried:
+    if few := apart.loc[apart["prefixes"] < RUNS, "sources"].tolist():
         yield (
-            f"{tried - len(correlations)} of {tried} correlations are left out: they need {LANGUAGES} languages with a "
-            f"known distance, {APART} of them at another than the commonest distance, and different gains."
+            f"Whether gains fall with distance cannot be told for sources with fewer than {RUNS} different stages: "
+            f"{', '.join(few)}."
         )
+    if alike := apart.loc[(apart["prefixes"] >= RUNS) & ~apart["differ"], "sources"].tolist():
+        yield f"No language can be told from the others (Cochran's Q), so no distance explains any: {', '.join(alike)}."
 
 
 def _listed(correlations: pd.DataFrame) -> str:
     rows = correlations.to_dict("records")
-    return (
-        "; ".join("from {sources}, {measure} {rho:+.2f} [{low:+.2f}, {high:+.2f}]".format_map(row) for row in rows)
-        + "."
-    )
+    return "; ".join("from {sources}, {measure} {rho:+.2f} (p = {p:.3f})".format_map(row) for row in rows) + "."
 
 
 def _verdict(advantage: pd.DataFrame) -> str:
@@ -243,11 +278,13 @@ def _verdict(advantage: pd.DataFrame) -> str:
     far = rows.loc[FAR].to_dict()
     counts = f"{far['prefixes']:.0f} stages from other sources and {far['prefixes_english']:.0f} from English"
     if np.isnan(far["low"]):
-        return f"{question} This cannot be told: it takes {RUNS} different stages on each side; there are {counts}."
+        return f"{question} This cannot be told: it takes {RUNS} different stages from each source; there are {counts}."
     if far["low"] > 0:
         answer = "Yes, in this study"
     elif far["high"] < 0:
         answer = "No, in this study English helps them more"
+    elif far["p_alike"] < SIGNIFICANT:
+        answer = f"No difference larger than {ALIKE:g} point"
     else:
         answer = "This cannot be told, as the interval includes 0"
     interval = "{advantage:+.1f} points [{low:+.1f}, {high:+.1f}]"
