@@ -1,26 +1,31 @@
 """Whether intervals and claims hold what they promise: studies with known truth, judged by the report's functions.
 
-    python benchmarks/calibration.py [--studies 400]
+    python benchmarks/calibration.py --studies 1000
 
 A study has two chains with one true gain, scored in some languages on the same rows, over some seeds. A row is right
 where its difficulty, drawn from [0, 1], is below what the chain can do; that moves with the run (standard deviation
 `RUN` points, all languages together), with the run in each language (`RUN_LANGUAGE`), and by the row for each chain,
 in all seeds and in each. Scores and resampled rows go through `paired.draw`, gains and claims through `record.noise`,
 as in the report. The deviations are set so that nine seeds of a baseline spread as those of the default study do:
-1 to 2 points a target, 3.5 points a language.
+1 to 2 points a target, 3.5 points a language; one setting has those of the chains in replay/table.parquet that were
+trained with three seeds, which spread more.
 
 Prints for each setting how often the 95 % intervals hold the true gain (of the mean, of a single language), how often
 a difference is claimed (false where the true gain is 0, power elsewhere), how often some language is called different
-and how often languages are said to differ; then what is claimed after a search over chains that are alike.
+and how often Q says that languages differ; then what is claimed after a search over sixteen chains, before and after
+confirmation; then what is claimed about distances and sources by `report.typology`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -37,7 +42,10 @@ from tunexfer.record.noise import (
     language_gains,
     sureness,
 )
+from tunexfer.report import typology
+from tunexfer.report.distances import MEASURES, distances, language
 from tunexfer.report.paired import Draws, Sums, draw, mean_draws
+from tunexfer.report.typology import FAR, against_english, language_pairs, languages_differ, rank_correlations
 
 Array = NDArray[np.float64]
 
@@ -46,7 +54,8 @@ RUN, RUN_LANGUAGE = 1.2, 1.5
 LEVEL_OF_SCORES = 0.5
 ROW_CHAIN, ROW_RUN = 0.15, 0.1
 """Standard deviation of what a row is worth to a chain in all of its runs, and in one run, as a share of 1."""
-RESAMPLES = 200
+RESAMPLES = 100
+REPLICATES = Path(__file__).parent / "replay" / "table.parquet"
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,17 @@ class Setting:
     """True gain in points."""
     seeds: int = 3
     languages: int = 15
-    rows: int = 200
+    rows: int = 100
     cluster: int = 1
     """Rows of a cluster, which have one difficulty."""
     parallel: bool = False
     """Whether all languages have the same rows, translated."""
     tau: float = 0.0
     """Standard deviation of true gains over languages, points."""
+    kin: int = 1
+    """Languages of a family, which share half of the variance that a language has in a run."""
+    run: float = RUN
+    run_language: float = RUN_LANGUAGE
 
 
 @dataclass(frozen=True)
@@ -107,23 +120,39 @@ def right_rows(setting: Setting, rng: np.random.Generator, effects: Array) -> tu
 def runs(setting: Setting, rng: np.random.Generator, gains: Array, seeds: int) -> Array:
     """Draw what runs of chains can do, shape (chains, seeds, languages); gains: shape (chains, languages)."""
     shape = (len(gains), seeds, setting.languages)
-    together = rng.normal(0, RUN, size=(*shape[:2], 1))
-    effects: Array = gains[:, None, :] + together + rng.normal(0, RUN_LANGUAGE, size=shape)
+    together = rng.normal(0, setting.run, size=(*shape[:2], 1))
+    share = 0.5 if setting.kin > 1 else 0.0
+    families = rng.normal(0, setting.run_language * np.sqrt(share), size=shape)
+    families = families[..., np.arange(setting.languages) // setting.kin]
+    apart = rng.normal(0, setting.run_language * np.sqrt(1 - share), size=shape)
+    effects: Array = gains[:, None, :] + together + families + apart
     return effects
+
+
+def real_spread() -> tuple[float, float]:
+    """Measure the standard deviations of a run and of a language in a run, over chains trained with three seeds."""
+    table = pd.read_parquet(REPLICATES)
+    scores = table[(table["split"] == "test") & (table["main"] == True)]  # noqa: E712  missing of trainings
+    chain = ["stage", "target", "setting"]
+    values = scores.pivot_table(index=[*chain, "language"], columns="seed", values="value").dropna()
+    means = values.groupby(chain).transform("mean")
+    languages = values.groupby(chain).size().mean()
+    apart = (values - means).var(axis=1).mean() * languages / (languages - 1)
+    return float(np.sqrt(means.var(axis=1).mean() - apart / languages)), float(np.sqrt(apart))
 
 
 def draws_of(right: Array, clusters: Array, *, after: int, before: int, seed: int) -> list[Draws]:
     """Resample two chains' rows, as `compare_runs` does."""
     sums = {}
-    for language, names in enumerate(clusters):
+    for place, names in enumerate(clusters):
         distinct, codes = np.unique(names, return_inverse=True)
         sides = []
         for chain in (after, before):
-            own = right[chain, :, language]  # (S, rows)
+            own = right[chain, :, place]  # (S, rows)
             hits = np.stack([np.bincount(codes, weights=row, minlength=len(distinct)) for row in own], axis=1)
             counts = np.broadcast_to(np.bincount(codes)[:, None], hits.shape)
             sides.append(np.stack([hits, counts], axis=1).astype(np.float64))
-        sums[language] = Sums(clusters=distinct, after=sides[0], before=sides[1], score=percent)
+        sums[place] = Sums(clusters=distinct, after=sides[0], before=sides[1], score=percent)
     return list(draw(sums, resamples=RESAMPLES, seed=seed).values())
 
 
@@ -180,6 +209,10 @@ class Searched:
     """Its gain in the search, points, less its true gain."""
     kept: float
     """The same of the gain that it is expected to keep."""
+    candidate: bool
+    """Whether the interval of its gain in the search holds its true gain."""
+    confirmed: float
+    """Share of the confirmed chains whose interval over fresh seeds holds the true gain."""
     claims: bool
     """Whether a confirmed chain is called clear or harmful, though its true gain is 0."""
     found: bool
@@ -204,6 +237,9 @@ def search(setting: Setting, rng: np.random.Generator, chains: int = 16, top: in
     best = int(order[0])
     chosen_by = 100 * validation[1:].mean(axis=(1, 2, 3))
     luck = float(np.cov(*(100 * part[0].mean(axis=(1, 2)) for part in floor))[0, 1])
+    seen = draws_of(test, clusters, after=best + 1, before=0, seed=0)
+    levels = baseline_spread(100 * floor[0][0].mean(axis=(1, 2)))
+    single = gain(float(deltas[best]), levels, seeds=1, rows=mean_draws(seen).rows, clusters=len(np.unique(clusters)))
     confirmed = order[:top]
     own = gains[[0, *(confirmed + 1)]]
     again, clusters = right_rows(setting, rng, runs(setting, rng, own, setting.seeds))
@@ -214,50 +250,135 @@ def search(setting: Setting, rng: np.random.Generator, chains: int = 16, top: in
         result = gain(float(delta.mean()), delta, seeds=setting.seeds, rows=rows, clusters=len(np.unique(clusters)))
         results.append(result)
     adjusted = holm([result.p if result else np.nan for result in results])
+    held = [bool(r and abs(r.delta - true[place]) <= r.half_width) for r, place in zip(results, confirmed, strict=True)]
     words = [sureness(result, p) for result, p in zip(results, adjusted, strict=True)]
     return Searched(
         raw=float(deltas[best] - true[best]),
         kept=kept_gain(float(deltas[best]), chosen_by, best, luck) - float(true[best]),
+        candidate=bool(single and abs(single.delta - true[best]) <= single.half_width),
+        confirmed=float(np.mean(held)),
         claims=any(word in ("clear", "harmful") for word in words),
         found=words[int(np.argmax([result.delta if result else -np.inf for result in results]))] == "clear",
     )
 
 
+@dataclass(frozen=True)
+class Sources:
+    """A kind of study about source languages: two tasks, some stages from each of English, Chinese and Spanish."""
+
+    languages: int = 15
+    stages: int = 3
+    """From each source on each task."""
+    tau: float = 2.0
+    """Standard deviation of true gains over languages, half of its variance by family; nothing is due to distances."""
+    level: float = 0.0
+    """Points that a language gains less for each point that its baseline scores, which falls with distance."""
+    ahead: float = 0.0
+    """Points by which other sources than English are ahead in distant languages."""
+    slope: float = 0.0
+    """Points that a language at the largest distance gains less than one at none."""
+
+
+CODES = (
+    "ar bg de el fr hi ru sw th tr vi ur fi ko ja he id it pl nl pt ro uk cs hu et ta te bn fa mr ml ka kk eu af jv tl "
+    "my yo"
+)
+distances_of = cache(distances)
+
+
+def sources_study(setting: Sources, rng: np.random.Generator) -> dict[str, bool]:
+    """Run a study as `typology.source_gains` tabulates it: what is claimed."""
+    codes = CODES.split()[: setting.languages]
+    matrices = distances_of(("en", "zh", "es", *codes))
+    far = matrices[MEASURES[0]].loc["en", codes].to_numpy()
+    families = pd.factorize(np.array([language(code)["family"] for code in codes]))[0]
+    spread = setting.tau * np.sqrt(0.5)
+    true = rng.normal(0, spread, len(codes)) + rng.normal(0, spread, families.max() + 1)[families]
+    level = 70 - 30 * far + rng.normal(0, 5, len(codes))
+    true = true - setting.level * (level - level.mean()) - setting.slope * far
+    baseline = rng.normal(0, RUN) + rng.normal(0, RUN_LANGUAGE, len(codes))
+    rows = []
+    for source in ("en", "zh", "es"):
+        for task in ("nli", "ner"):
+            for _ in range(setting.stages):
+                run = rng.normal(0, RUN) + rng.normal(0, RUN_LANGUAGE, len(codes))
+                extra = setting.ahead * (far > np.median(far)) * (source != "en")
+                rows.append(pd.DataFrame({"gain": true + extra + run - baseline, "task": task, "sources": source}))
+    gains = pd.concat(rows, keys=range(len(rows)), names=["prefix", "at"]).reset_index()
+    gains = gains.assign(
+        study="s",
+        target="intent",
+        target_alone="",
+        language=np.array(codes)[gains["at"]],
+        weights=[((source, 1.0),) for source in gains["sources"]],
+        level=(level + baseline)[gains["at"]] + gains["gain"] / 2,
+    ).rename(columns={"task": "tasks"})
+    apart = languages_differ(gains)
+    pairs = language_pairs(gains, matrices).merge(apart.loc[apart["differ"], ["study", "sources"]])
+    correlations = rank_correlations(pairs)
+    row = against_english(gains, matrices[MEASURES[0]]["en"]).set_index("languages_are").loc[FAR]
+    return {
+        "differ": bool(apart["differ"].any()),
+        "distance": bool((correlations["p_holm"] < 1 - LEVEL).any()),
+        "source": bool(row["low"] > 0 or row["high"] < 0),
+        "covered": bool(row["low"] <= setting.ahead <= row["high"]),
+        "alike": bool(row["p_alike"] < 1 - LEVEL),
+    }
+
+
 def settings() -> Iterator[Setting]:
-    """The kinds of study that are tried."""
+    """List the kinds of study that are tried."""
     for seeds in (1, 3, 5, 10):
         for true in (0.0, 1.0, 2.0, 5.0):
             yield Setting(gain=true, seeds=seeds)
-    three = Setting(seeds=3)
-    yield from (replace(three, languages=9), replace(three, languages=40), replace(three, rows=40))
-    yield from (replace(three, rows=1000), replace(three, cluster=5), replace(three, rows=80, cluster=5, parallel=True))
-    yield from (replace(three, parallel=True), replace(three, tau=3.0), replace(three, tau=3.0, seeds=5))
+    run, run_language = real_spread()
+    for seeds in (3, 5):
+        base = Setting(seeds=seeds)
+        yield from (replace(base, languages=9), replace(base, languages=40), replace(base, rows=40))
+        yield from (replace(base, rows=1000, languages=5), replace(base, rows=200, cluster=5))
+        yield from (replace(base, parallel=True), replace(base, rows=80, cluster=5, parallel=True))
+        yield from (replace(base, kin=3), replace(base, tau=3.0), replace(base, run=run, run_language=run_language))
 
 
-def main(studies: Annotated[int, typer.Option(help="Studies of each setting.")] = 400) -> None:
-    """Print the figures of every setting, then those of searches."""
-    console = Console(width=140)
-    heads = ("gain", "seeds", "languages", "rows", "cluster", "parallel", "tau")
+def main(studies: Annotated[int, typer.Option(help="Studies without a gain; of others a third.")] = 1000) -> None:
+    """Print the figures of every setting, then those of searches, then those of distances and sources."""
+    console = Console(width=150)
+    typology.PERMUTATIONS = 499
+    heads = ("gain", "seeds", "languages", "rows", "cluster", "parallel", "kin", "tau", "run")
     names = ("mean covered", "languages covered", "claimed", "some language", "differ")
-    table = Table(*heads, *names, title=f"{studies} studies each; % of studies")
+    table = Table(*heads, *names, title=f"{studies} studies, or a third of it; % of studies")
     for setting in settings():
-        figures = rates(setting, studies)
-        shown = [str(getattr(setting, head)) for head in heads]
+        figures = rates(setting, studies if setting.gain == 0 else studies // 3)
+        shown = [f"{value:.1f}" if isinstance(value := getattr(setting, head), float) else str(value) for head in heads]
         table.add_row(*shown, *(f"{figures[name]:.1f}" for name in names))
     console.print(table)
-    searches = Table(
-        "chains differ by", "seeds", "raw - true", "kept - true", "claimed", "best is clear", title="searches"
-    )
+    columns = ("candidate", "confirmed", "claims", "found")
+    searches = Table("chains differ by", "seeds", "raw - true", "kept - true", *columns, title="searches, 16 chains")
     for spread, seeds in ((0.0, 3), (0.0, 5), (2.0, 3), (2.0, 5)):
         rngs = np.random.default_rng(1).spawn(studies // 2)
-        made = [search(Setting(seeds=seeds, rows=100, languages=9), rng, spread=spread) for rng in rngs]
+        made = [search(Setting(seeds=seeds, languages=9), rng, spread=spread) for rng in rngs]
         raw, kept = (np.mean([getattr(own, name) for own in made]) for name in ("raw", "kept"))
-        claimed, found = (100 * np.mean([getattr(own, name) for own in made]) for name in ("claims", "found"))
-        searches.add_row(f"{spread}", str(seeds), f"{raw:+.2f}", f"{kept:+.2f}", f"{claimed:.1f}", f"{found:.1f}")
+        others = (100 * np.mean([getattr(own, name) for own in made]) for name in columns)
+        searches.add_row(f"{spread}", str(seeds), f"{raw:+.2f}", f"{kept:+.2f}", *(f"{own:.1f}" for own in others))
     console.print(searches)
+    console.print(_sources_table(studies // 4))
     sd = float(np.sqrt(2 * (RUN**2 + RUN_LANGUAGE**2 / 15)))
     powers = ", ".join(f"{seeds} seeds {detectable(seeds, sd):.1f}" for seeds in (3, 5, 10))
     console.print(f"Detectable with 80 % power at this spread between runs, many rows: {powers} points")
+
+
+def _sources_table(studies: int) -> Table:
+    names = ("differ", "distance", "source", "covered", "alike")
+    heads = ("languages", "stages", "tau", "level", "ahead", "slope")
+    table = Table(*heads, *names, title=f"distances and sources; % of {studies} studies")
+    none = Sources()
+    kinds = [none, replace(none, languages=40), replace(none, tau=0.0), replace(none, level=0.2, languages=40)]
+    kinds += [replace(none, ahead=ahead) for ahead in (1.0, 2.0, 5.0)] + [replace(none, slope=20.0, languages=40)]
+    for setting in kinds:
+        made = [sources_study(setting, rng) for rng in np.random.default_rng(2).spawn(studies)]
+        shares = (100 * np.mean([study[name] for study in made]) for name in names)
+        table.add_row(*(f"{getattr(setting, head):g}" for head in heads), *(f"{share:.1f}" for share in shares))
+    return table
 
 
 if __name__ == "__main__":

@@ -158,8 +158,8 @@ def rank_correlations(pairs: pd.DataFrame) -> pd.DataFrame:
             if few or known["gain"].nunique() == 1:
                 continue
             families = known["family"].where(known["family"] != "", known["language"])
-            values = known[[measure, "gain", "level"]].to_numpy(dtype=float).T
-            rows.append((study, sources, measure, *partial_rho(*values, families.to_numpy()), len(known)))
+            x, gain, level = known[[measure, "gain", "level"]].to_numpy(dtype=float).T
+            rows.append((study, sources, measure, *partial_rho(x, gain, level, families.to_numpy()), len(known)))
     table = pd.DataFrame(rows, columns=["study", "sources", "measure", "rho", "p", "languages"])
     return table.assign(p_holm=holm(table["p"]))
 
