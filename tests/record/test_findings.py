@@ -122,8 +122,8 @@ def test_each_target_with_its_own_chain_is_said_with_the_mean_over_targets(tmp_p
 
 def test_the_summary_has_the_winner_of_each_target(findings: Findings) -> None:
     line = next(line for line in printed(findings).splitlines() if "│" in line and "1 unseen" in line)
-    assert [cell.strip() for cell in line.strip("│┃ ").split("│")][:7] == [
-        "intent", "1", "51.5", "1 unseen", "48.0", "51.0", "+3.0",
+    assert [cell.strip() for cell in line.strip("│┃ ").split("│")][:8] == [
+        "intent", "1", "51.5", "1 unseen", "49.0", "54.0", "+5.0", "candidate",
     ]  # fmt: skip
 
 
@@ -191,6 +191,36 @@ def test_confirmation_gives_mean_spread_and_interval_over_fresh_seeds(tmp_path: 
     assert any(sentence.startswith("intent: +3.0") and sentence.endswith(words) for sentence in findings.sentences)
     assert findings.card["how sure"] == "intent clear; retrieval clear"
     assert not [warning for warning in findings.warnings if "seed" in warning]
+
+
+def confirmed_with(record: Record, *gains: float) -> None:
+    """A search that chooses trial 1, then as many fresh seeds: baselines of 50, and the chain with these gains."""
+    run(record, trial(0, phase="baseline", of=chain()), 50.0)
+    run(record, trial(1), 53.0)
+    for seed, gain in enumerate(gains, start=8):
+        run(record, trial(2 * seed, phase="confirm", seed=seed, of=chain()), 50.0)
+        run(record, trial(2 * seed + 1, phase="confirm", seed=seed), 50.0 + gain)
+
+
+def test_the_winner_of_a_target_is_shown_by_its_fresh_seeds(tmp_path: Path) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        confirmed_with(record, 4.0, 5.0, 6.0)
+        findings = findings_of(record, maximize="per_target")
+    intent = findings.best_per_target["intent"]
+    assert (intent["languages"], intent["baseline"], intent["score"], intent["delta"]) == (1, 48.0, 53.0, 5.0)
+    assert findings.card["winner"] == "intent: trial 1"
+    assert findings.card["gain"] == "intent +5.0 (+2.5 to +7.5)"
+    assert findings.card["how sure"] == "intent clear"
+    assert "harm" not in findings.card
+
+
+@pytest.mark.parametrize("maximize", ["mean", "per_target"])
+def test_the_card_has_the_losses_that_fresh_seeds_confirm(tmp_path: Path, maximize: str) -> None:
+    with Record.drive(StudyFolder(tmp_path / "toy"), PLAN) as record:
+        confirmed_with(record, -4.0, -5.0, -6.0)
+        findings = findings_of(record, maximize=maximize)
+    assert findings.card["harm"] == "intent -5.0 (-7.5 to -2.5) by trial 1; retrieval -5.0 (-7.5 to -2.5) by trial 1"
+    assert findings.how_sure("intent") == ("no gain" if maximize == "per_target" else "harmful")
 
 
 def test_a_candidate_has_an_interval_as_wide_as_the_baselines_runs_and_keeps_what_is_not_luck(tmp_path: Path) -> None:

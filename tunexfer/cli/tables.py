@@ -307,6 +307,7 @@ def winners_table(findings: Findings) -> RenderableType | None:
         return None
     numbers = ["trial", "validation", "languages", "baseline", "score", "gain"]
     table = table_of("winner of each target, by its own validation score", ["target"], numbers)
+    table.add_column("how sure")
     for column in table.columns[1:]:
         column.no_wrap = True  # numbers are never cut: names and stages give way where the terminal is narrow
     table.columns[0].overflow = "fold"
@@ -314,13 +315,12 @@ def winners_table(findings: Findings) -> RenderableType | None:
     table.caption = "baseline, score and gain: means over unseen languages where there are any"
     for name, row in rows.items():
         count = f"{row['languages']}{' unseen' if row['unseen'] else ''}"
-        table.add_row(
-            name, str(row["trial"]), f"{row['value']:.1f}", count, *_scores(row), row["chain"].partition(" -> ")[0]
-        )
+        sure, stages = findings.how_sure(name), row["chain"].partition(" -> ")[0]
+        table.add_row(name, str(row["trial"]), f"{row['value']:.1f}", count, *_scores(row), sure, stages)
     if len(rows) > 1:
         mean = findings.mean_of_winners
         table.add_section()
-        table.add_row("mean over targets", "", f"{mean['value']:.1f}", "", *_scores(mean), "")
+        table.add_row("mean over targets", "", f"{mean['value']:.1f}", "", *_scores(mean), "", "")
     return table
 
 

@@ -135,10 +135,20 @@ class Findings:
         returns: over fresh seeds, with their number as `seeds`, where it was confirmed; else as a candidate
         """
         shown = self.next_best or self.best
+        return (self._confirmed(shown["trial"], target) if shown else None) or self.candidate.get(target)
+
+    def _confirmed(self, trial: int, target: str) -> dict[str, Any] | None:
         for chain in self.confirmation:
-            if shown and chain["trial"] == shown["trial"] and chain["gains"].get(target):
+            if chain["trial"] == trial and chain["gains"].get(target):
                 return {**chain["gains"][target], "seeds": chain["seeds"]}
-        return self.candidate.get(target)
+        return None
+
+    def how_sure(self, target: str) -> str:
+        """Say in a word how sure the gain of the target's own winner is; a chain without fresh seeds is a candidate."""
+        trial = self.best_per_target[target]["trial"]
+        if trial == 0:
+            return "no gain"
+        return str((self._confirmed(trial, target) or {"sure": "candidate"})["sure"])
 
     @property
     def card(self) -> dict[str, str]:
@@ -146,6 +156,18 @@ class Findings:
         steps, shown = self.steps, self.next_best or self.best
         cost = f"{steps['trained']:,} steps trained, {steps['reused']:,} reused"
         question = f"Which stages before {', '.join(self.targets) or 'the targets'} help, in languages not trained in?"
+        more = {"equal compute": "; ".join(self._over_controls()), "harm": "; ".join(self._harms())}
+        more = {name: words for name, words in more.items() if words}
+        if self.objective.get("maximize") == "per_target" and self.best_per_target:
+            winners = self.best_per_target
+            return {
+                "question": question,
+                "winner": ", ".join(f"{name}: trial {row['trial']}" for name, row in winners.items()),
+                "gain": "; ".join(self._gain_of_winner(name) for name in winners),
+                "how sure": "; ".join(f"{name} {self.how_sure(name)}" for name in winners),
+                **more,
+                "cost": cost,
+            }
         gain = self.gain(ALL_TARGETS) or next(filter(None, map(self.gain, self.targets)), None)
         if not shown or not gain:
             return {"question": question, "winner": self.headline, "cost": cost}
@@ -158,7 +180,7 @@ class Findings:
             "how sure": "; ".join(
                 f"{name} {(self.gain(name) or {}).get('sure', 'candidate')}" for name in self.targets
             ),
-            **({"equal compute": "; ".join(self._over_controls())} if self.equal_compute else {}),
+            **more,
             "cost": cost,
         }
 
@@ -171,6 +193,19 @@ class Findings:
                 if row["over"] == over
             )
             yield f"over {over} {own}"
+
+    def _harms(self) -> Iterator[str]:
+        """Word the losses that fresh seeds confirm, target by target."""
+        for chain in self.confirmation:
+            for name, gain in chain["gains"].items():
+                if name != ALL_TARGETS and gain and gain["sure"] == "harmful":
+                    yield f"{name} {_points(gain)} by trial {chain['trial']}"
+
+    def _gain_of_winner(self, target: str) -> str:
+        row = self.best_per_target[target]
+        if row["delta"] is None:
+            return f"{target} has no baseline"
+        return f"{target} {_points(self._confirmed(row['trial'], target) or {'mean': row['delta'], 'low': None})}"
 
     @property
     def mean_of_winners(self) -> dict[str, float]:
@@ -363,6 +398,11 @@ def interval_in_words(gain: Mapping[str, Any]) -> str:
     return "no interval" if gain["low"] is None else f"95 % interval {gain['low']:+.1f} to {gain['high']:+.1f}"
 
 
+def _points(gain: Mapping[str, Any]) -> str:
+    interval = "" if gain["low"] is None else f" ({gain['low']:+.1f} to {gain['high']:+.1f})"
+    return f"{gain['mean']:+.1f}{interval}"
+
+
 def _forgetting(name: str, languages: Mapping[str, Mapping[str, Any]]) -> str:
     lost = (
         f"{language} {row['best']:.1f}" + ("" if row["baseline"] is None else f" (baseline {row['baseline']:.1f})")
@@ -379,9 +419,9 @@ def _warnings(findings: Findings) -> Iterator[str]:
         )
     if findings.confirmation and findings.confirmation[0]["seeds"] < 2:
         yield "One fresh seed shows no spread, so its gains have no interval: use `confirm: {top: 3, seeds: 5}`."
-    together = findings.objective.get("maximize") != "per_target"
-    if together and findings.confirmation and len(findings.best_per_target) > 1:
-        yield "Confirmed is the winner of all targets together; the winners of single targets rest on one seed."
+    unconfirmed = [name for name in findings.best_per_target if findings.how_sure(name) == "candidate"]
+    if findings.confirmation and len(findings.best_per_target) > 1 and unconfirmed:
+        yield f"Not confirmed are the winners of {', '.join(unconfirmed)}: they rest on one seed."
     if findings.objective.get("languages", "train") != "train":
         yield "Selection uses target-language validation data, so this is not the zero-shot protocol."
     for failure in findings.failures[:MAX_REASONS]:

@@ -22,7 +22,7 @@ def winners(complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Ob
     scores:  the columns of `score_table`
     returns: target -> `trial`, `value` (the validation score that it is chosen by), `chain` in words, and of its
              reported scores `split`, `metric`, `languages` (their number), `unseen` (whether the means are over unseen
-             languages), and the means `baseline`, `score`, `delta`
+             languages), and the means `baseline`, `score`, `delta`, over fresh seeds where the chain was confirmed
     """
     values, permitted = _values(complete, scores, objective), allowed(complete, objective)
     if not objective.per_target:
@@ -31,9 +31,10 @@ def winners(complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Ob
     for target in dict.fromkeys(target.name for result in complete for target in result.trial.chain.targets):
         own = {trial: value for (name, trial), value in values.items() if name == target}
         if winner := best_by(permitted, own):
-            number = winner.trial.number
-            mine = scores[(scores["trial"] == number) & (scores["target"] == target) & scores["main"]]
-            about = {"trial": number, "value": own[number], "chain": chain_in_words(winner.trial.chain)}
+            number, chain = winner.trial.number, winner.trial.chain
+            again = [r.trial.number for r in complete if r.trial.phase == "confirm" and r.trial.chain == chain]
+            mine = scores[scores["trial"].isin(again or [number]) & (scores["target"] == target) & scores["main"]]
+            about = {"trial": number, "value": own[number], "chain": chain_in_words(chain)}
             rows[target] = about | _means(mine)
     return rows
 
@@ -79,7 +80,7 @@ def _means(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "split": next(iter(reported["split"]), None),
         "metric": next(iter(reported["metric"]), None),
-        "languages": len(some),
+        "languages": int(some["language"].nunique()),
         "unseen": unseen,
         **{name: float(column.mean()) if len(some) else None for name, column in means.items()},
     }
