@@ -3,9 +3,9 @@
     python benchmarks/reading.py memory --gigabytes 2
     python benchmarks/reading.py time --rows 1000000
 
-`memory` writes a file of that size, surveys and encodes it as training rows in a process of its own, and prints the
-peak of that process's memory. `time` prepares as many short rows, and gives `datasets.load_dataset` and a batched `map`
-with the same tokenizer the same file; both start without a cache.
+`memory` writes a file of that size, surveys and encodes it as training rows, and prints the peak of memory. `time`
+prepares as many short rows, and gives `datasets.load_dataset` and a batched `map` with the same tokenizer the same
+file. Each has a process of its own, starts without a cache, and is timed after its imports.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 
 WORDS = "river stone light seven market winter letter garden doctor music bread yellow window travel story".split()
+BYTES_A_ROW = 640
+"""Of long rows, about."""
 SUITE = """
 name: large
 tasks:
@@ -39,62 +41,71 @@ def write_rows(file: Path, *, rows: int, words: int) -> None:
             lines.write(json.dumps({"text": text, "label": "ab"[number % 2]}) + "\n")
 
 
-def prepare(folder: Path, encoder: str) -> float:
-    """Prepare the rows of a folder, and return the seconds that it takes."""
-    from transformers import AutoTokenizer
-
+def by_tunexfer(folder: Path, encoder: str) -> None:
+    """Survey the rows of a folder and encode them to train on, as a search does."""
     from tunexfer.data.encode import encode_source
+    from tunexfer.data.prepare import load_tokenizer
     from tunexfer.data.rows import Rows
     from tunexfer.tasks.suite import load_suite
 
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
-    begin = time.perf_counter()
     rows = Rows(*load_suite(str(folder / "suite.yaml")), folder / "cache")
-    print(f"{rows.count('t', 'en', 'train'):,} rows can be used")
-    tables, place = rows.tables("t", "en", "train"), folder / "cache" / "encoded"
-    encode_source(tables, rows.task("t"), tokenizer, place, training=True, place="t")
-    return time.perf_counter() - begin
+    count = rows.count("t", "en", "train")
+    tables, place = rows.tables("t", "en", "train"), folder / "encoded"
+    encoded = encode_source(tables, rows.task("t"), load_tokenizer(Path(encoder)), place, training=True, place="t")
+    assert len(encoded) == count
 
 
-def by_datasets(folder: Path, encoder: str) -> float:
-    """Do the same with `datasets`, and return the seconds that it takes."""
+def by_datasets(folder: Path, encoder: str) -> None:
+    """Do the same with `datasets`."""
     import datasets
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    begin = time.perf_counter()
     files = {"train": str(folder / "en" / "train.jsonl")}
     rows = datasets.load_dataset("json", data_files=files, split="train", cache_dir=str(folder / "hf"))
     rows.map(lambda batch: tokenizer(batch["text"], truncation=True, max_length=64), batched=True)
-    return time.perf_counter() - begin
+
+
+WAYS = {"tunexfer": by_tunexfer, "datasets": by_datasets}
+
+
+def measure(way: str, folder: Path, encoder: str) -> None:
+    """Print what one way takes, after its imports."""
+    import datasets  # noqa: F401
+    import transformers  # noqa: F401
+
+    import tunexfer.data.prepare  # noqa: F401
+
+    begin, cpu = time.perf_counter(), time.process_time()
+    WAYS[way](folder, encoder)
+    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{way}: {wall:.1f} s, {cpu:.1f} s of CPU, peak memory {peak:.2f} GiB", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measure", choices=["memory", "time", "child"])
+    parser.add_argument("measure", choices=["memory", "time"])
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--encoder", required=True, help="folder of an encoder with a fast tokenizer")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=[*WAYS], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure == "child":
-        seconds = prepare(options.folder, options.encoder)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"prepared in {seconds:.1f} s, peak memory {peak:.2f} GiB")
+    if options.way:
+        measure(options.way, options.folder, options.encoder)
         return
     folder = Path(tempfile.mkdtemp(prefix="tunexfer-reading-"))
     try:
         (folder / "suite.yaml").write_text(SUITE)
-        rows = int(options.gigabytes * 2**30 / 640) if options.measure == "memory" else options.rows
-        write_rows(folder / "en" / "train.jsonl", rows=rows, words=90 if options.measure == "memory" else 8)
+        large = options.measure == "memory"
+        rows = int(options.gigabytes * 2**30 / BYTES_A_ROW) if large else options.rows
+        write_rows(folder / "en" / "train.jsonl", rows=rows, words=90 if large else 8)
         size = (folder / "en" / "train.jsonl").stat().st_size
-        print(f"{rows:,} rows, {size / 2**30:.2f} GiB")
-        if options.measure == "memory":
-            command = [sys.executable, __file__, "child", "--encoder", options.encoder, "--folder", str(folder)]
-            subprocess.run(command, check=True)
-        else:
-            own, other = prepare(folder, options.encoder), by_datasets(folder, options.encoder)
-            print(f"tunexfer {own:.1f} s, datasets {other:.1f} s")
+        print(f"{rows:,} rows, {size / 2**30:.2f} GiB", flush=True)
+        for way in ["tunexfer"] if large else WAYS:
+            command = [sys.executable, __file__, options.measure, "--encoder", options.encoder]
+            subprocess.run([*command, "--folder", str(folder), "--way", way], check=True)
     finally:
         shutil.rmtree(folder)
 

@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +105,33 @@ def conll(rows: Rows, between: str = "", separator: str = " ") -> str:
         for row in rows
     )
     return "\n".join(lines)
+
+
+def words(rows: Rows) -> str:
+    return "".join(" ".join(row["tokens"]) + "\n" for row in rows)
+
+
+def tags(rows: Rows) -> str:
+    return "".join(" ".join(row["ner_tags"]) + "\n" for row in rows)
+
+
+def zipped(files: Files) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return sink.getvalue()
+
+
+def tarred(files: Files) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            data = content if isinstance(content, bytes) else content.encode()
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return sink.getvalue()
 
 
 def conllu(count: int = 8) -> str:
@@ -331,6 +360,30 @@ LAYOUTS: dict[str, Layout] = {
     "a language told by its letters": Layout(
         splits("{split}.jsonl", jsonl, [row | {"text": f"река и хлеб {n}"} for n, row in enumerate(reviews(36))]),
         "classification", REVIEW, ["ru"], ["ru"], ["ru"], SENTIMENT, ("rows",),
+    ),
+    "words and tags in files of their own": Layout(
+        splits("{split}.words", words, sentences(count=24)) | splits("{split}.tags", tags, sentences(count=24)),
+        "tagging", {"tokens": "tokens", "tags": "tags"}, **ALL, labels=LOCATIONS, doubts=("files", "rows"),
+    ),
+    "words and tags, a folder a language": Layout(
+        splits("en/{split}/seq.in", words, sentences(count=24))
+        | splits("en/{split}/seq.out", tags, sentences(count=24))
+        | {"de/test/seq.in": words(sentences(count=5)), "de/test/seq.out": tags(sentences(count=5))},
+        "tagging", {"tokens": "tokens", "tags": "tags"}, ["en"], ["en"], ["de", "en"], LOCATIONS, ("files",),
+    ),
+    "a ZIP archive": Layout(
+        {"news.zip": zipped(splits("{split}/en.csv", table, reviews(36)) | {"test/sw.csv": table(SWAHILI_REVIEWS)}
+                            | {"__MACOSX/test/._sw.csv": "?"})},
+        "classification", REVIEW, ["en"], ["en"], ["en", "sw"], SENTIMENT,
+    ),
+    "an archive a language": Layout(
+        {"en.tar.gz": tarred(splits("{split}.jsonl", jsonl, reviews(36))),
+         "sw.tar.gz": tarred({"test.jsonl": jsonl(SWAHILI_REVIEWS)})},
+        "classification", REVIEW, ["en"], ["en"], ["en", "sw"], SENTIMENT,
+    ),
+    "an archive a split": Layout(
+        splits("{split}.jsonl.zip", lambda rows: zipped({"rows.jsonl": jsonl(rows)}), reviews(36)),
+        "classification", REVIEW, **ALL, labels=SENTIMENT, doubts=("rows",),
     ),
     "files beside the data": Layout(
         splits("en/{split}.jsonl", jsonl, reviews(36))

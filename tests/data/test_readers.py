@@ -152,6 +152,14 @@ class TestTagged(FileConformance):
             text = "".join(" ".join(row[column]) + "\n" for row in SENTENCES)
             (folder / f"test.{suffix}").write_text(text, encoding="utf-8")
 
+    def test_marks_line_ends_and_no_break_spaces_part_no_words(self, origin: Origin, tmp_path: Path) -> None:
+        (tmp_path / "test.words").write_bytes("\ufeff10\u00a0000 men\u3000!\r\nYes\r\n".encode())
+        (tmp_path / "test.tags").write_bytes("\ufeffNUM NOUN\r\nX\r\n".encode())
+        assert list(READERS["tagged"].rows(origin)) == [
+            {"tokens": ["10\u00a0000", "men\u3000!"], "tags": ["NUM", "NOUN"]},
+            {"tokens": ["Yes"], "tags": ["X"]},
+        ]
+
     @pytest.mark.parametrize(
         ("tags", "message"),
         [

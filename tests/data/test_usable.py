@@ -104,6 +104,13 @@ def test_files_count_where_the_suite_declares_other_numbers(tmp_path: Path) -> N
     ]
 
 
+def test_more_than_half_left_out_is_refused_again_when_it_is_no_longer_allowed(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", question("a b", "b", 2), *[question("a b", "b", 0)] * 3)
+    assert rows_of(tmp_path, **QA, allow_dropped=True).count("t", "en", "train") == 1
+    with pytest.raises(DataError, match=r"1 of 4 rows used; in 3 the answer is not at answer_start.*allow_dropped"):
+        rows_of(tmp_path, **QA).count("t", "en", "train")
+
+
 def test_a_survey_is_made_again_when_the_file_or_the_suite_changes(tmp_path: Path) -> None:
     write(tmp_path, "en/train.jsonl", *moods("a", "b"))
     assert rows_of(tmp_path).count("t", "en", "train") == 2
@@ -183,6 +190,15 @@ def test_files_that_are_no_languages_are_said(tmp_path: Path) -> None:
     write(tmp_path, "en_old/train.jsonl", *moods("a"))
     [remark] = rows_of(tmp_path).remarks()
     assert remark.startswith("task 't': all, en_old are no codes of a language")
+
+
+def test_hidden_files_are_no_languages(tmp_path: Path) -> None:
+    for name in ("en.jsonl", "._en.jsonl", ".de.jsonl", ".cache/sw.jsonl"):
+        write(tmp_path, name, *moods("a"))
+    for files in ("{language}.jsonl", "{language}*.jsonl"):
+        rows = rows_of(tmp_path, files=files, splits={"train": "all"})
+        assert rows.languages("t", "train") == ["en"]
+        assert rows.count("t", "en", "train") == 1
 
 
 @pytest.mark.parametrize("files", ["no/{language}/{split}.jsonl", "{split}{language}.jsonl", "[x]/{language}{split}"])

@@ -17,6 +17,7 @@ from tunexfer.cli.tables import show_summary
 from tunexfer.core.controls import LONGER, PLACEBO, equal_compute
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Failure, TrialResult
+from tunexfer.record.environment import Dataset
 from tunexfer.record.findings import Findings
 from tunexfer.record.record import Record
 
@@ -293,6 +294,21 @@ def test_trials_and_steps_are_counted(findings: Findings) -> None:
     assert findings.trials == {"wanted": 3, "complete": 2, "failed": 1, "stopped": 0, "confirm": 2}
     assert findings.steps == {"trained": 50, "reused": 0}
     assert findings.objective == OBJECTIVE | {"baseline": 50.0, "best": 53.0}
+
+
+def test_a_warning_says_where_more_than_one_percent_of_rows_are_left_out(findings: Findings, tmp_path: Path) -> None:
+    def rows(language: str, used: int, left_out: int) -> Dataset:
+        reasons = {"the answer is not at answer_start": left_out} if left_out else {}
+        return Dataset(
+            task="qa", language=language, split="train", rows=used, digest="0", suite="mine", left_out=reasons
+        )
+
+    record = Record(StudyFolder(tmp_path / "toy"))
+    datasets = [rows("en", 3, 57), rows("de", 99, 1), rows("sw", 5, 0)]
+    line = "task 'qa', train in 'en': 3 of 60 rows used; in 57 the answer is not at answer_start"
+    warned = Findings.of(record.ended, record.score_table(), PLAN, datasets=datasets)
+    assert [warning for warning in warned.warnings if "rows used" in warning] == [line]
+    assert line in " ".join(printed(warned).split())
 
 
 def test_failures_and_selection_by_target_languages_are_warnings(findings: Findings) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from tunexfer.core.chain import Chain, Stage
 
 HIDDEN = "***"
+WARNED_LEFT_OUT = 0.01
+"""The share of rows above which a warning says that they are left out."""
 _PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/]+(?=@)")
 
 
@@ -46,3 +49,19 @@ def rate(value: float) -> str:
     """Write a learning rate as papers do: 5e-4."""
     mantissa, exponent = f"{value:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def rows_in_words(used: int, left_out: Mapping[str, int]) -> str:
+    """Say how many rows are used and why others aren't: '3 of 60 rows used; in 57 the answer is not at answer_start'.
+
+    left_out: reason -> number of rows
+    """
+    reasons = sorted(left_out.items(), key=lambda item: -item[1])
+    words = "".join(f"; in {count:,} {reason}" for reason, count in reasons)
+    return f"{used:,} of {used + sum(left_out.values()):,} rows used{words}"
+
+
+def many_left_out(used: int, left_out: Mapping[str, int]) -> bool:
+    """Tell whether more rows are left out than a note is enough for."""
+    count = sum(left_out.values())
+    return count > WARNED_LEFT_OUT * (used + count)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunexfer.data.origin import BATCH, Origin
-from tunexfer.data.survey import Tally
+from tunexfer.data.origin import Origin
+from tunexfer.data.survey import Tally, batched, short_hash
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import LeftOut, Row
@@ -28,7 +27,7 @@ def canonical_rows(rows: Iterable[Row], origin: Origin, place: str, tally: Tally
     block, where = origin.block, origin.where
     kind = KINDS[block.kind]
     passed_over: dict[str, set[str]] = {column: set() for column in where}
-    first_ids: dict[Any, str] = {}  # of each cluster: parallel files share them
+    first_ids: dict[int, str] = {}  # of each cluster, by a hash of its text: parallel files share them
     for position, row in enumerate(rows):
         try:
             if not _kept(row, where, passed_over) or lacks(row, block):
@@ -44,7 +43,7 @@ def canonical_rows(rows: Iterable[Row], origin: Origin, place: str, tally: Tally
         except DataError as error:
             raise DataError(f"{place}, row {position}: {error}") from error
         name = canonical.get("id", str(position))
-        cluster = first_ids.setdefault(canonical[kind.clustered_by], name) if kind.clustered_by else name
+        cluster = first_ids.setdefault(short_hash(canonical[kind.clustered_by]), name) if kind.clustered_by else name
         canonical = {"id": name, "cluster": cluster} | canonical
         tally.take(canonical)
         yield canonical
@@ -61,17 +60,15 @@ def canonical_rows(rows: Iterable[Row], origin: Origin, place: str, tally: Tally
 
 def canonical_batches(rows: Iterable[Row], schema: pa.Schema) -> Iterator[pa.Table]:
     """Collect canonical rows, `BATCH` at a time."""
-    kept = iter(rows)
-    for batch in iter(lambda: list(itertools.islice(kept, BATCH)), []):
-        yield pa.Table.from_pylist(batch, schema=schema)
+    return (pa.Table.from_pylist(batch, schema=schema) for batch in batched(rows))
 
 
-def canonical_table(rows: Iterable[Row], schema: pa.Schema, tally: Tally) -> pa.Table:
-    """Collect canonical rows. Ids or clusters that are all the same give way to positions.
+def canonical_table(tables: Iterable[pa.Table], schema: pa.Schema, tally: Tally) -> pa.Table:
+    """Join batches of canonical rows. Ids or clusters that are all the same give way to positions.
 
-    tally: counts the rows while they are read
+    tally: has counted the rows when the last batch is read
     """
-    table = pa.concat_tables([schema.empty_table(), *canonical_batches(rows, schema)])
+    table = pa.concat_tables([schema.empty_table(), *tables])
     if tally.used > 1:
         for name in tally.same:
             own = table["id"] if name == "cluster" and "id" not in tally.same else _positions(table)

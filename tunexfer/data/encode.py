@@ -7,8 +7,8 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tunexfer.data.arrow import mapped, writer
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.kinds.base import TUNING, Feature, Tokenizer
@@ -40,7 +41,7 @@ class Encoded(Sequence[Feature]):
 
     @cached_property
     def _columns(self) -> dict[str, _Column]:
-        table = _mapped(self.folder / "features.arrow")
+        table = mapped(self.folder / "features.arrow")
         return {name: _Column(table[name].chunks) for name in table.column_names}
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class Encoded(Sequence[Feature]):
     @property
     def rows(self) -> pa.Table:
         """The canonical rows that were encoded; none for rows to train on."""
-        return _mapped(self.folder / "rows.arrow")
+        return mapped(self.folder / "rows.arrow")
 
     @property
     def token_ids(self) -> NDArray[np.int64]:
@@ -168,14 +169,14 @@ def _write_all(
     """Write features and their pieces, and the canonical rows as well, unless they are only trained on."""
     kind, pieces, begin, tuning = KINDS[task.kind], np.zeros(0, dtype=np.int64), 0, 0
     with ExitStack() as files:
-        kept = files.enter_context(_writer(folder / "rows.arrow", kind.schema))
+        kept = files.enter_context(writer(folder / "rows.arrow", kind.schema))
         written: pa.RecordBatchStreamWriter | None = None
         for table in rows:
             for chunk in (table.slice(start, CHUNK) for start in range(0, len(table), CHUNK)):
                 features = kind.encode(chunk.to_pylist(), tokenizer, task, training=training)
                 if features:
                     encoded = _as_table(features, begin)
-                    written = written or files.enter_context(_writer(folder / "features.arrow", encoded.schema))
+                    written = written or files.enter_context(writer(folder / "features.arrow", encoded.schema))
                     written.write_table(encoded)
                     pieces = np.union1d(pieces, _token_ids(encoded["input_ids"]))
                 begin += len(chunk)
@@ -209,14 +210,3 @@ def _token_ids(ids: pa.ChunkedArray) -> NDArray[np.int64]:
     while pa.types.is_list(ids.type):
         ids = pc.list_flatten(ids)
     return np.unique(ids.to_numpy()).astype(np.int64)
-
-
-@contextmanager
-def _writer(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchStreamWriter]:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        yield writer
-
-
-def _mapped(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-        return reader.read_all()

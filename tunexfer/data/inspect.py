@@ -6,7 +6,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from tunexfer.core.languages import is_language
 from tunexfer.core.scores import Split
+from tunexfer.data.archives import is_archive, unpacked
 from tunexfer.data.guess import Columns, Guess, guess_kind
 from tunexfer.data.label_names import names_in_schema
 from tunexfer.data.layout import SPLIT_NAMES, Layout, layouts
@@ -74,17 +75,17 @@ def inspect_folder(folder: Path, cache: Path) -> tuple[list[TaskGuess], list[str
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder. Give the folder that holds the files with rows.")
-    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    shown = [path.as_posix() for path in paths if not any(part.startswith((".", "__")) for part in path.parts)]
     tasks: list[TaskGuess] = []
-    unknown: list[str] = []
-    groups = layouts(path for path in shown if not NO_ROWS.search(path))
-    english = _english_sides(folder, groups)
+    files, unknown = _files(folder, cache)
+    groups = layouts(files)
+    tags = _tag_sides(files, groups)
+    english = _english_sides(files, [layout for layout in groups if layout.pattern not in {*tags, *tags.values()}])
     for layout in groups:
-        if layout.pattern in english.values():
+        if layout.pattern in (*english.values(), *tags.values()):
             continue
+        beside = ("tag_files", tags) if layout.pattern in tags else ("english_files", english)
         try:
-            guess = _TaskFiles(folder, cache, layout, english.get(layout.pattern)).guess()
+            guess = _TaskFiles(files, cache, layout, beside[0], beside[1].get(layout.pattern)).guess()
         except DataError as error:
             guess = str(error)
         if isinstance(guess, TaskGuess):
@@ -94,28 +95,56 @@ def inspect_folder(folder: Path, cache: Path) -> tuple[list[TaskGuess], list[str
     return _named(_joined(tasks), folder.resolve().name), unknown
 
 
+def _files(folder: Path, cache: Path) -> tuple[dict[str, Path], list[str]]:
+    """Find the files that may hold rows, those in archives too.
+
+    returns: path in the folder, which may lead into an archive -> where the file is; and what can't be unpacked
+    """
+    files: dict[str, Path] = {}
+    damaged = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        try:
+            inside = unpacked(path, cache) if is_archive(name) and path.is_file() else None
+        except DataError as error:
+            damaged.append(str(error))
+            continue
+        members = sorted(inside.rglob("*")) if inside else [path]
+        files |= {
+            f"{name}/{member.relative_to(inside).as_posix()}" if inside else name: member
+            for member in members
+            if member.is_file()
+        }
+    visible = {
+        name: file for name, file in files.items() if not any(part.startswith((".", "__")) for part in name.split("/"))
+    }
+    return {name: file for name, file in visible.items() if not NO_ROWS.search(name)}, damaged
+
+
 class _TaskFiles:
     """The files of one layout, while a task is made of them."""
 
-    def __init__(self, folder: Path, cache: Path, layout: Layout, english: str | None) -> None:
-        self.folder, self.cache, self.layout = folder, cache, layout
+    def __init__(self, files: Mapping[str, Path], cache: Path, layout: Layout, key: str, beside: str | None) -> None:
+        """beside: the pattern of the files that go with the layout's, which a suite has under `key`, if any do"""
+        self.files, self.cache, self.layout = files, cache, layout
         self.task = TaskGuess(layout.name, {})
         self.task.doubt("files", *layout.doubts)
-        self.english = english
-        first = folder / next(iter(layout.files.values()))[0]
-        self.read = {} if english else _read_options(first, self.task)
+        self.beside = {key: beside} if beside else {}
+        self.english = self.beside.get("english_files")
+        self.first = files[next(iter(layout.files.values()))[0]]
+        self.read = {} if beside else _read_options(self.first, self.task)
 
     def rows(self, language: str, split: Split | None) -> Iterator[Row]:
         """The rows of the files of a language and split, as their reader yields them."""
-        files = [self.folder / path for path in self.layout.files[language, split]]
-        if self.english:
-            english = self.english.replace("{split}", self.layout.splits.get(split or "train", ""))
-            files.append(self.folder / english.replace("{language}", language))
-        block = {"files": "any", "english_files": self.english, "read": self.read or None}
+        paths = list(self.layout.files[language, split])
+        for pattern in self.beside.values():
+            filled = pattern.replace("{split}", self.layout.splits.get(split or "train", ""))
+            paths.append(filled.replace("{language}", language))
+        block = {"files": "any", **self.beside, "read": self.read or None}
         reading = TaskBlock.model_validate(block | {"kind": "masked_lm", "columns": {"text": "any"}})
         origin = Origin(
             block=reading, language=language, written=language, split=split or "train", cache=self.cache,
-            root=self.folder, files=tuple(files),
+            files=tuple(self.files[path] for path in paths),
         )  # fmt: skip
         return reader_of(origin).rows(origin)
 
@@ -155,9 +184,7 @@ class _TaskFiles:
         self.task.block |= {"kind": found.kind, "files": self.layout.pattern}
         if self.read:
             self.task.block["read"] = self.read
-        if self.english:
-            self.task.block["english_files"] = self.english
-        self.task.block["columns"] = found.columns
+        self.task.block |= {**self.beside, "columns": found.columns}
         if found.kind == "extractive_qa":
             self.task.block["max_length"] = 384
         self.task.doubt("kind" if found.kind == "masked_lm" else "columns", *found.doubts)
@@ -211,10 +238,11 @@ class _TaskFiles:
 
     def _names_in_schema(self, found: Guess) -> list[str]:
         """The names that a Parquet file gives to its labels, where it gives any."""
-        file = self.folder / next(iter(self.layout.files.values()))[0]
-        if not file.name.endswith(".parquet"):
+        if not self.first.name.endswith(".parquet"):
             return []
-        return names_in_schema(pq.read_schema(file)).get(str(found.columns.get("tags", found.columns.get("label"))), [])
+        return names_in_schema(pq.read_schema(self.first)).get(
+            str(found.columns.get("tags", found.columns.get("label"))), []
+        )
 
     def _tag_names(self, found: Guess, names: list[str]) -> list[str]:
         """Name tags; numbers as the positions in chunks that they are, where their order tells: O, B-1, I-1."""
@@ -397,7 +425,31 @@ def _shape(cell: str) -> str:
     return re.sub(r"\d+", "0", cell) if len(re.findall(r"\d", cell)) > 1 else cell
 
 
-def _english_sides(folder: Path, groups: Sequence[Layout]) -> dict[str, str]:
+def _tag_sides(files: Mapping[str, Path], groups: Sequence[Layout]) -> dict[str, str]:
+    """Find plain texts that have a tag for each word of others: pattern of the words -> pattern of the tags."""
+    sides: dict[str, str] = {}
+    plain = [layout for layout in groups if _is_plain_text(files[next(iter(layout.files.values()))[0]])]
+    for words, tags in itertools.permutations(plain, 2):
+        if words.files.keys() == tags.files.keys() and not {words.pattern, tags.pattern} & {*sides, *sides.values()}:
+            pairs = [(own, tags.files[key]) for key, own in words.files.items()]
+            if all(len(own) == len(other) == 1 for own, other in pairs) and _are_tags(
+                [files[own] for [own], _ in pairs], [files[other] for _, [other] in pairs]
+            ):
+                sides[words.pattern] = tags.pattern
+                words.doubts.append(f"{tags.pattern} is taken for the tags: it has as many words in each line, and few")
+    return sides
+
+
+def _are_tags(words: Iterable[Path], tags: Iterable[Path]) -> bool:
+    """Tell whether texts have a tag for each word of others."""
+    own, other = (
+        [line.split() for file in side for _, line in itertools.islice(numbered_lines(file), SAMPLE)]
+        for side in (words, tags)
+    )
+    return [*map(len, own)] == [*map(len, other)] and 1 < len(set().union(*other)) <= len(set().union(*own)) / 2
+
+
+def _english_sides(files: Mapping[str, Path], groups: Sequence[Layout]) -> dict[str, str]:
     """Find plain texts whose lines translate English ones: pattern of the foreign texts -> that of the English.
 
     English files under the pattern of the foreign ones, `train.en` beside `train.sw`, are taken out of these.
@@ -406,7 +458,7 @@ def _english_sides(folder: Path, groups: Sequence[Layout]) -> dict[str, str]:
     by_pattern = {layout.pattern: layout for layout in groups}
     for layout in groups:
         before, language, after = layout.pattern.rpartition("{language}")
-        if not language or not _is_plain_text(folder / next(iter(layout.files.values()))[0]):
+        if not language or not _is_plain_text(files[next(iter(layout.files.values()))[0]]):
             continue
         for code in ENGLISH:
             pattern = before + code + after
@@ -414,7 +466,7 @@ def _english_sides(folder: Path, groups: Sequence[Layout]) -> dict[str, str]:
             inside = {key[1]: paths for key, paths in layout.files.items() if key[0] == code}
             others = {key: paths for key, paths in layout.files.items() if key[0] != code}
             beside = {key: apart.files.get(key, []) if apart else inside.get(key[1], []) for key in others}
-            if others and all(_as_long(folder, paths, beside[key]) for key, paths in others.items()):
+            if others and all(_as_long(files, paths, beside[key]) for key, paths in others.items()):
                 layout.files = others
                 sides[layout.pattern] = pattern
     return sides
@@ -430,11 +482,11 @@ def _is_plain_text(file: Path) -> bool:
     return _format_of(lines, [line for line in lines if line.strip()]) == "text"
 
 
-def _as_long(folder: Path, paths: Sequence[str], others: Sequence[str]) -> bool:
+def _as_long(files: Mapping[str, Path], paths: Sequence[str], others: Sequence[str]) -> bool:
     """Tell whether there is one file on either side, and they have as many lines."""
     if len(paths) != 1 or len(others) != 1:
         return False
-    lines, other_lines = (sum(1 for _ in numbered_lines(folder / path)) for path in (*paths, *others))
+    lines, other_lines = (sum(1 for _ in numbered_lines(files[path])) for path in (*paths, *others))
     return lines == other_lines
 
 

@@ -48,7 +48,7 @@ class Layout:
         """Return what the names of files have beside languages, splits and suffixes; empty if that is nothing."""
         parts = PurePosixPath(self.pattern).parts
         bare = "/".join([*parts[:-1], parts[-1].split(".")[0] if not parts[-1].startswith("{") else ""])
-        words = re.findall(r"[^\W_]+", re.sub(r"\{\w+\}|\*", " ", bare))
+        words = re.findall(r"[^\W_]+", re.sub(r"\{\w+\}|\*|\.(zip|tgz|tar(\.\w+)?)(?=/)", " ", bare))
         return "_".join(dict.fromkeys(words))
 
 

@@ -257,7 +257,7 @@ class Rows:
         held_out, held = self._held_out(task, language), KINDS[self.suite.task(task).kind].schema.empty_table()
         origins = self._origins(task, language, split)
         for number, origin in enumerate(origins, start=1):
-            for batch in canonical_batches(_rows(task, origin, Tally()), held.schema):
+            for batch in self._read(task, origin)[0]:
                 table = numbered(number, batch) if len(origins) > 1 else batch
                 held = pa.concat_tables([held, table])
                 if len(held) > held_out:
@@ -270,7 +270,7 @@ class Rows:
         return [split, "validation"] if tuned else [split]
 
     def _split_table(self, task: str, language: str, split: Split) -> pa.Table:
-        table = joined([_read(task, origin) for origin in self._origins(task, language, split)])
+        table = joined([self._whole(task, origin) for origin in self._origins(task, language, split)])
         held_out = self._held_out(task, language)
         if held_out and split != "test":
             kept = max(0, table.num_rows - held_out)
@@ -353,15 +353,35 @@ class Rows:
         if block.only_split not in (None, split) or not matching(block.files or "", origin):
             return None
         origin = self._resolved(task, self._origin(task, number, self.task(task).places[number], language, split))
-        identity = reader_of(origin).identity(origin)
-        place = [str(file) for file in origin.files]
-        content = fingerprint([_settings(origin, split), split, place, identity, SURVEY_VERSION])
-        file = self.cache / "surveys" / content[:2] / f"{content}.json"
+        file = self._survey_file(origin)
         if not file.is_file():
-            tally = Tally()
-            source = fingerprint([place, origin.where])
-            Survey.of(_rows(task, origin, tally), tally, source).save(file)
-        return Survey.load(file)
+            tally, source = Tally(), fingerprint([[str(file) for file in origin.files], origin.where])
+            Survey.make(file, _rows(task, origin, tally), KINDS[block.kind].schema, tally, source)
+        survey = Survey.load(file)
+        survey.tally.check(f"task {task!r}, {origin}", allowed=block.allow_dropped)
+        return survey
+
+    def _survey_file(self, origin: Origin) -> Path:
+        """The file of a survey: its name follows from all that the rows depend on."""
+        place = [str(file) for file in origin.files]
+        parts = [_settings(origin, origin.split), origin.split, place, reader_of(origin).identity(origin)]
+        content = fingerprint([*parts, SURVEY_VERSION])
+        return self.cache / "surveys" / content[:2] / f"{content}.json"
+
+    def _whole(self, task: str, origin: Origin) -> pa.Table:
+        batches, tally = self._read(task, origin)
+        return canonical_table(batches, KINDS[origin.block.kind].schema, tally)
+
+    def _read(self, task: str, origin: Origin) -> tuple[Iterator[pa.Table], Tally]:
+        """Return canonical rows, those that a survey has kept or else the data's own, and their tally.
+
+        The tally is complete once the last row is read.
+        """
+        if origin.files and (file := self._survey_file(origin)).is_file():
+            survey = Survey.load(file)
+            return survey.rows, survey.tally
+        tally = Tally()
+        return canonical_batches(_rows(task, origin, tally), KINDS[origin.block.kind].schema), tally
 
     def _blocks(self, task: str, language: str, split: Split) -> tuple[Split, list[tuple[int, TaskBlock]]]:
         """The split that rows are read from (train, if it has the validation rows), and the task's parts with rows."""
@@ -438,11 +458,6 @@ def _missing(pattern: str, origin: Origin) -> str:
 
 def _rows(task: str, origin: Origin, tally: Tally) -> Iterator[Row]:
     return canonical_rows(reader_of(origin).rows(origin), origin, f"task {task!r}, {origin}", tally)
-
-
-def _read(task: str, origin: Origin) -> pa.Table:
-    tally = Tally()
-    return canonical_table(_rows(task, origin, tally), KINDS[origin.block.kind].schema, tally)
 
 
 def _settings(origin: Origin, split: Split) -> dict[str, Any]:

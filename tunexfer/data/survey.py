@@ -1,34 +1,42 @@
-"""Surveys: how many rows of a file can be used, why others can't, and which rows it has. Kept by the rows' content."""
+"""Surveys: how many rows of a file can be used, why others can't, and these rows themselves. Kept by their content."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from tunexfer.core.files import write_whole
+from tunexfer.core.files import whole, write_whole
+from tunexfer.core.phrases import many_left_out, rows_in_words
+from tunexfer.data.arrow import batches, writer
+from tunexfer.data.origin import BATCH
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import Row
 
 MOST_LEFT_OUT = 0.5
 """The share of rows above which they are refused, unless the task has `allow_dropped: true`."""
-WARNED_LEFT_OUT = 0.01
-"""The share of rows above which a warning says that they are left out."""
 GOLD = {"id", "cluster", "label", "tags", "answers"}
 """Fields that the model doesn't read."""
 MASKED = re.compile(r"\d+|(?<= )[A-Z]\w*")
 """What rows of one template differ in: numbers, and capitalised words other than the first."""
-SURVEY_VERSION = 2
-"""Raise by hand when what a survey counts changes."""
+SURVEY_VERSION = 3
+"""Raise by hand when canonical rows, or what a survey counts, change."""
+
+ROWS, HASHES = ".arrow", ".npz"
+"""Suffixes of the files beside a survey's."""
 
 
 @dataclass
@@ -44,17 +52,12 @@ class Tally:
     """Position of a row's label among the task's, as text -> number of rows; only in kinds with one a row."""
 
     @property
-    def read(self) -> int:
-        return self.used + self.left_out.total()
-
-    @property
     def warned(self) -> bool:
         """Tell whether more rows are left out than a note is enough for."""
-        return self.left_out.total() > WARNED_LEFT_OUT * self.read
+        return many_left_out(self.used, self.left_out)
 
     def __str__(self) -> str:
-        reasons = (f"in {count:,} {reason}" for reason, count in self.left_out.most_common())
-        return f"{self.used:,} of {self.read:,} rows used" + "".join(f"; {reason}" for reason in reasons)
+        return rows_in_words(self.used, self.left_out)
 
     def take(self, row: Row) -> None:
         """Count a canonical row that is used."""
@@ -80,7 +83,7 @@ class Tally:
 
         raises: DataError, with the numbers and the reasons
         """
-        if not allowed and self.left_out.total() > MOST_LEFT_OUT * self.read:
+        if not allowed and self.left_out.total() > MOST_LEFT_OUT * (self.used + self.left_out.total()):
             raise DataError(
                 f"{place}: {self}. Correct the data or the suite, or accept this with `allow_dropped: true`."
             )
@@ -90,49 +93,63 @@ class Tally:
 class Survey:
     """The rows of one task, language and split in the files of one place."""
 
+    file: Path
     tally: Tally
-    hashes: NDArray[np.uint64]
-    """Hashes of what the model reads of each distinct row, sorted."""
     source: str
     """Fingerprint of the files and of what was picked from them, without the name of the split."""
-    templates: NDArray[np.uint64]
-    """Hashes of the same with numbers and capitalised words masked, sorted."""
 
     @classmethod
-    def of(cls, rows: Iterable[Row], tally: Tally, source: str) -> Survey:
-        """Go through canonical rows, which `tally` counts meanwhile."""
-        hashes: set[int] = set()
-        templates: set[int] = set()
-        for row in rows:
-            content = repr([value for name, value in row.items() if name not in GOLD])
-            hashes.add(_hash(content))
-            templates.add(_hash(MASKED.sub("_", content)))
-        return cls(tally, _sorted(hashes), source, _sorted(templates))
+    def make(cls, file: Path, rows: Iterable[Row], schema: pa.Schema, tally: Tally, source: str) -> None:
+        """Go through canonical rows once, which `tally` counts meanwhile, and keep them.
 
-    def save(self, file: Path) -> None:
+        file: written last, with others of its name beside it
+        """
+        hashes, templates = array("Q"), array("Q")
+        with whole(file.with_suffix(ROWS)) as draft, writer(draft, schema, compression="zstd") as kept:
+            for batch in batched(rows):
+                kept.write_table(pa.Table.from_pylist(batch, schema=schema))
+                for row in batch:
+                    content = repr([value for name, value in row.items() if name not in GOLD])
+                    hashes.append(short_hash(content))
+                    templates.append(short_hash(MASKED.sub("_", content)))
         arrays = io.BytesIO()
-        np.savez(arrays, hashes=self.hashes, templates=self.templates)
-        write_whole(file.with_suffix(".npz"), arrays.getvalue())
-        plain = {
-            "used": self.tally.used,
-            "left_out": self.tally.left_out,
-            "same": self.tally.same,
-            "labels": self.tally.labels,
-            "source": self.source,
-        }
-        write_whole(file, json.dumps(plain))
+        np.savez(arrays, hashes=np.unique(hashes), templates=np.unique(templates))
+        write_whole(file.with_suffix(HASHES), arrays.getvalue())
+        write_whole(file, json.dumps(vars(tally) | {"source": source}))
 
     @classmethod
     def load(cls, file: Path) -> Survey:
         plain: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         tally = Tally(plain["used"], Counter(plain["left_out"]), plain["same"], Counter(plain["labels"]))
-        with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
-            return cls(tally, arrays["hashes"], plain["source"], arrays["templates"])
+        return cls(file, tally, plain["source"])
+
+    @property
+    def rows(self) -> Iterator[pa.Table]:
+        """The canonical rows, some at a time."""
+        return batches(self.file.with_suffix(ROWS))
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Hashes of what the model reads of each distinct row, sorted."""
+        return self._array("hashes")
+
+    @cached_property
+    def templates(self) -> NDArray[np.uint64]:
+        """Hashes of the same with numbers and capitalised words masked, sorted."""
+        return self._array("templates")
+
+    def _array(self, name: str) -> NDArray[np.uint64]:
+        with np.load(self.file.with_suffix(HASHES), allow_pickle=False) as arrays:
+            hashes: NDArray[np.uint64] = arrays[name]
+        return hashes
 
 
-def _sorted(hashes: set[int]) -> NDArray[np.uint64]:
-    return np.sort(np.fromiter(hashes, dtype=np.uint64, count=len(hashes)))
+def batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield `BATCH` rows at a time."""
+    remaining = iter(rows)
+    return iter(lambda: list(itertools.islice(remaining, BATCH)), [])
 
 
-def _hash(content: str) -> int:
+def short_hash(content: str) -> int:
+    """Hash a text in 64 bits: among ten million texts, the chance that any two share a hash is 1 in 370,000."""
     return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")

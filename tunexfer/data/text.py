@@ -75,33 +75,30 @@ def whole_text(file: Path, encoding: str | None = None) -> str:
         raise DataError(_undecodable(f"{file}, line {line}", codec, error)) from error
 
 
-def parsed(line: str, place: str) -> Any:
-    """Parse JSON.
+def parsed(line: str, file: Path, number: int) -> Any:
+    """Parse a line of JSON.
 
-    raises: DataError, beginning with the place
+    raises: DataError, beginning with the file and the line's number
     """
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{place}: not JSON: {error}") from error
-    check_characters(content, line, place)
+        raise DataError(f"{file}, line {number}: not JSON: {error}") from error
+    if "\\ud" in line or "\\uD" in line:
+        check_characters(content, f"{file}, line {number}")
     return content
 
 
-def check_characters(content: Any, written: str, place: str) -> None:
+def check_characters(content: Any, place: str) -> None:
     """Look for escapes of half a character (a lone surrogate), which no text can be made of.
 
-    written: the JSON that has `content` in it
-    raises:  DataError, beginning with the place
+    raises: DataError, beginning with the place
     """
-    if "\\ud" in written or "\\uD" in written:
-        try:
-            json.dumps(content, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            half = error.object[error.start]
-            raise DataError(
-                f"{place}: {half!r} is half of a character (a lone surrogate). Correct the data."
-            ) from error
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise DataError(f"{place}: {half!r} is half of a character (a lone surrogate). Correct the data.") from error
 
 
 def _encoding(stream: Any) -> str:

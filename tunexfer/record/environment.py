@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import Any
 
 from tunexfer.core.files import StudyFolder, write_whole
-from tunexfer.core.phrases import without_passwords
+from tunexfer.core.phrases import many_left_out, rows_in_words, without_passwords
 from tunexfer.core.scores import Split
 
 LIBRARIES = ("tunexfer", "torch", "transformers", "datasets", "ray", "optuna", "mlflow", "pyarrow", "numpy")
@@ -66,6 +66,13 @@ class Dataset:
     """Their place on the Hugging Face hub, `owner/name@commit`; None for files."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason -> number of rows beside `rows` that can't be used."""
+
+    @property
+    def warning(self) -> str | None:
+        """Say why rows are left out, where they are more than 1 %."""
+        if not many_left_out(self.rows, self.left_out):
+            return None
+        return f"task {self.task!r}, {self.split} in {self.language!r}: {rows_in_words(self.rows, self.left_out)}"
 
 
 def write_datasets(folder: StudyFolder, datasets: Sequence[Dataset]) -> None:

@@ -18,6 +18,7 @@ from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.scores import FORGETTING
 from tunexfer.core.trial import TrialResult
 from tunexfer.core.winners import allowed, best_of, fresh_objectives, front, losses
+from tunexfer.record.environment import Dataset
 from tunexfer.record.gains import (
     ALL_TARGETS,
     RowNoise,
@@ -29,7 +30,7 @@ from tunexfer.record.gains import (
 from tunexfer.record.per_target import mean_row, winners
 
 MAX_REASONS = 3
-"""Distinct reasons of failed trials that the warnings give."""
+"""Distinct reasons of failed trials, and of rows left out, that the warnings give."""
 MAX_FRONT = 10
 """Trials that a sentence names."""
 MAX_LANGUAGES = 8
@@ -69,6 +70,8 @@ class Findings:
     """Optimizer steps `trained` and `reused`."""
     failures: list[dict[str, Any]]
     """The distinct `message`s of failed trials, each with its `trials`."""
+    left_out: list[str]
+    """What the rows of a task, language and split are that are left out, more than 1 % of them."""
 
     @classmethod
     def of(
@@ -77,6 +80,7 @@ class Findings:
         scores: pd.DataFrame,
         plan: Mapping[str, Any],
         rows: RowNoise = MappingProxyType({}),
+        datasets: Sequence[Dataset] = (),
     ) -> Findings:
         """Draw the conclusions.
 
@@ -85,6 +89,7 @@ class Findings:
         plan:    as `plan.yaml` has it; may be empty
         rows:    the variance of gains through the scored rows, `report.comparison.row_noise`; where it is missing,
                  intervals are over seeds alone
+        datasets: the rows that trials read
         """
         scored = set(scores["trial"].unique())
         complete = [result for result in results if result.state == "complete" and result.trial.number in scored]
@@ -127,6 +132,7 @@ class Findings:
                 "reused": sum(job.steps for job in jobs if job.reused),
             },
             failures=_failures(results),
+            left_out=[data.warning for data in datasets if data.warning],
         )
 
     def gain(self, target: str) -> dict[str, Any] | None:
@@ -412,6 +418,9 @@ def _forgetting(name: str, languages: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _warnings(findings: Findings) -> Iterator[str]:
+    yield from findings.left_out[:MAX_REASONS]
+    if more := len(findings.left_out[MAX_REASONS:]):
+        yield f"More than 1 % of rows are left out in {_counted(more, 'more place')}; `tunexfer tasks` lists them."
     if findings.best and findings.best["trial"] != 0 and not findings.best["fresh_seeds"]:
         yield (
             "A candidate, not a result: the best of several chains with one seed is high partly by luck. "

@@ -18,6 +18,7 @@ from tunexfer.core.phrases import chain_in_words, stages_in_words
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.core.winners import best_of
 from tunexfer.errors import StudyError
+from tunexfer.record.environment import Dataset, read_datasets
 from tunexfer.record.findings import Findings
 from tunexfer.record.folder import (
     first_line,
@@ -64,6 +65,11 @@ class Study:
             problems.append(f"Trial {number} is complete, but its scores.jsonl can't be read ({why}).")
         self._scored = [number for number in complete if number not in damaged]
         self._check_baseline_and_rows()
+        self._datasets: list[Dataset] = []
+        try:
+            self._datasets = read_datasets(folder)
+        except (ValueError, TypeError) as error:
+            problems.append(f"datasets.jsonl can't be read ({error}), so it is unknown whether rows are left out.")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -118,7 +124,7 @@ class Study:
         """The conclusions that the terminal, MLflow and the model card print as well."""
         from tunexfer.report.languages import row_noise
 
-        return Findings.of(self.ended, self.scores(), self.plan, row_noise(self))
+        return Findings.of(self.ended, self.scores(), self.plan, row_noise(self), self._datasets)
 
     def chain(self, trial: int) -> Chain:
         """Look up the trial's chain.

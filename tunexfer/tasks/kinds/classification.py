@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tunexfer.tasks.kinds.base import CORRECT, Answer, Feature, Kind, Row, Scored, Tokenizer, canonical
 from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, text, value
-from tunexfer.tasks.kinds.frame import pair_frame
+from tunexfer.tasks.kinds.frame import framed, pair_frame
 from tunexfer.tasks.metrics.metric import MACRO_F1, WEIGHTED_F1, mean_of
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class _Classification(Kind):
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, task: TaskBlock, *, training: bool) -> list[Feature]:
         """Adds `label`. The longer of two texts is cut first, as all recipes for these tasks do."""
-        pairs = [row["text_pair"] for row in rows] if rows[0]["text_pair"] is not None else None
-        encoded = tokenizer(
-            [row["text"] for row in rows],
-            pairs,
-            truncation="longest_first",
-            max_length=task.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=any(pair_frame(tokenizer).types) and pairs is not None,
-        )
-        columns = [dict(zip(encoded.keys(), values, strict=True)) for values in zip(*encoded.values(), strict=True)]
-        return [{"row": i, **columns[i], "label": row["label"]} for i, row in enumerate(rows)]
+        paired = rows[0]["text_pair"] is not None
+        texts = [(row["text"], row["text_pair"]) if paired else row["text"] for row in rows]
+        encodings = framed(tokenizer, texts, task.max_length)
+        features: list[Feature] = [
+            {"row": index, "input_ids": encoding.ids, "label": row["label"]}
+            for index, (row, encoding) in enumerate(zip(rows, encodings, strict=True))
+        ]
+        if paired and any(pair_frame(tokenizer).types):
+            for feature, encoding in zip(features, encodings, strict=True):
+                feature["token_type_ids"] = encoding.type_ids
+        return features
 
     def decode(self, row: Row, scored: Sequence[Scored], task: TaskBlock, language: str) -> Answer:
         [(_, output)] = scored

@@ -63,8 +63,13 @@ def text(row: Row, task: TaskBlock, field: str) -> str:
     """Return the field's text without white space around it; several columns are joined by a space."""
     column = task.columns.get(field)
     if isinstance(column, list):
-        return " ".join(filter(None, (_text(_column(row, name, field), name) for name in column)))
+        return " ".join(filter(None, (column_text(row, name, field) for name in column)))
     return _text(value(row, task, field), column or field)
+
+
+def column_text(row: Row, column: str, field: str) -> str:
+    """Return the text of one of the columns that make up a field."""
+    return _text(_column(row, column, field), column)
 
 
 def _text(content: Any, column: str) -> str:

@@ -60,14 +60,12 @@ def _frame(encoded: Tokenizer) -> Frame:
 
 def pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """The pieces of each text, uncut and without special ones."""
-    return [encoding.ids for encoding in bare_encodings(tokenizer, texts)]
+    return [encoding.ids for encoding in _uncut(tokenizer).encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def bare_encodings(tokenizer: Tokenizer, texts: Sequence[str]) -> Any:
     """The tokenizer's encodings of each text, with ids and offsets, uncut and without special pieces."""
-    return tokenizer(
-        texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
-    ).encodings
+    return _uncut(tokenizer).encode_batch(texts, add_special_tokens=False)
 
 
 def word_encodings(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> Any:
@@ -76,12 +74,16 @@ def word_encodings(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> 
     A word has the pieces that it has in running text, after a space. Byte-level BPE and Gemma's tokenizer, which
     ModernBERT and mmBERT use, put no space before a word that is given on its own, so it is given with one.
     """
+    if spaces_needed(tokenizer):
+        sentences = [[f" {word}" for word in sentence] for sentence in sentences]
+    return _uncut(tokenizer).encode_batch(sentences, is_pretokenized=True, add_special_tokens=False)
+
+
+def _uncut(tokenizer: Tokenizer) -> Any:
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    if spaces_needed(tokenizer):
-        sentences = [[f" {word}" for word in sentence] for sentence in sentences]
-    return backend.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False)
+    return backend
 
 
 def spaces_needed(tokenizer: Tokenizer) -> bool:
@@ -105,7 +107,14 @@ def spaces_needed(tokenizer: Tokenizer) -> bool:
 
 def truncated(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:
     """The pieces of each text with the special ones around it, at most `max_length`."""
-    ids: list[list[int]] = tokenizer(
-        texts, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
-    )["input_ids"]
-    return ids
+    return [encoding.ids for encoding in framed(tokenizer, texts, max_length)]
+
+
+def framed(tokenizer: Tokenizer, texts: Sequence[str] | Sequence[tuple[str, str]], max_length: int) -> Any:
+    """The encodings of each text or pair with the special pieces around it, with ids and token types alone.
+
+    They have at most `max_length` pieces; the longer of two texts is cut first.
+    """
+    backend = _uncut(tokenizer)
+    backend.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+    return backend.encode_batch_fast(texts)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds.base import CORRECT, Answer, Feature, Kind, Row, Scored, Tokenizer, canonical
-from tunexfer.tasks.kinds.columns import identity, label_index, label_positions, text, value
+from tunexfer.tasks.kinds.columns import column_text, identity, label_index, label_positions, text, value
 from tunexfer.tasks.kinds.frame import pair_frame, pieces
 from tunexfer.tasks.metrics.metric import mean_of
 
@@ -69,7 +69,7 @@ KIND = _MultipleChoice()
 def _options(row: Row, task: TaskBlock) -> list[str]:
     column = task.columns.get("options")
     if isinstance(column, list):
-        return [text(row, task.model_copy(update={"columns": {"options": own}}), "options") for own in column]
+        return [column_text(row, own, "options") for own in column]
     options = value(row, task, "options")
     if not isinstance(options, list) or not options or not all(isinstance(option, str) for option in options):
         raise DataError(
