@@ -11,7 +11,7 @@ from mini.collected import FOLDERS, folder_of
 from mini.stand_ins import stand_ins
 from tasks.documented import Place, places
 
-from tunexfer.data.canonical import canonical_rows, canonical_table
+from tunexfer.data.canonical import canonical_batches, canonical_rows, canonical_table
 from tunexfer.data.origin import Origin
 from tunexfer.data.readers import jsonl_rows
 from tunexfer.data.survey import Tally
@@ -39,7 +39,9 @@ def test_real_rows_are_read_and_keep_their_labels(place: Place, real_data: Path,
     whole = [ours | theirs for ours, theirs in zip(stand_ins(place, language, split, len(rows)), rows, strict=True)]
     origin = Origin(block=block, language=language, written=language, split=split, cache=tmp_path)
     tally = Tally()
-    table = canonical_table(canonical_rows(whole, origin, place.name, tally), KINDS[block.kind].schema, tally)
+    schema = KINDS[block.kind].schema
+    batches = canonical_batches(canonical_rows(whole, origin, place.name, tally), schema)
+    table = canonical_table(batches, schema, tally)
     assert table.num_rows == len(rows)
 
     facts = json.loads((real_data / "manifest.json").read_text(encoding="utf-8"))["tasks"][folder]

@@ -11,7 +11,7 @@ import pytest
 from tasks.documented import DOCUMENTED, Place, made_up, places, written
 
 from tunexfer.core.scores import Split
-from tunexfer.data.canonical import canonical_rows, canonical_table
+from tunexfer.data.canonical import canonical_batches, canonical_rows, canonical_table
 from tunexfer.data.hub import hub_rows
 from tunexfer.data.origin import Origin
 from tunexfer.data.rows import Rows
@@ -72,7 +72,9 @@ def test_rows_as_documented_are_read_and_their_labels_keep_their_meaning(
     source = through_the_hub(origin, place, made, monkeypatch) if block.hub else made
     coded = replace(origin, block=block.model_copy(update={"codes": {"en": "english"}}))
     tally = Tally()
-    table = canonical_table(canonical_rows(source, coded, place.name, tally), KINDS[block.kind].schema, tally)
+    schema = KINDS[block.kind].schema
+    batches = canonical_batches(canonical_rows(source, coded, place.name, tally), schema)
+    table = canonical_table(batches, schema, tally)
     assert table.num_rows == len(made)
     if names and block.kind != "multiple_choice":
         field = "tags" if block.kind == "tagging" else "label"
