@@ -6,8 +6,7 @@
 The targets of a chain depend on each other only through its stage, so every stage option with every setting of every
 target is the whole space: S stage options and 9 S target trainings stand for 54 S chains. Each process runs the jobs of
 one stage option after another, one thread each, and puts the results into a stage store: a run that was killed
-continues where it was. The space's own seed comes first; then every third stage option is trained with two more. The
-table in the repository has the first seed alone.
+continues where it was. The space's own seed comes first; then every third stage option is trained with two more.
 
 Columns of the table, one row for each training and one for each metric of each evaluation:
 

@@ -89,7 +89,7 @@ def test_in_a_terminal_the_live_table_is_shown(folder: StudyFolder, elsewhere: E
     out = Screen(elsewhere)
     watch(folder, Console(file=out, width=120, height=30, force_terminal=True))
     assert "intent de" in out.getvalue()
-    assert "5 of 3 trials" in out.getvalue()  # two of them confirm
+    assert "5 of 5 trials" in out.getvalue()  # two of them confirm, which the plan of 3 does not count
 
 
 def test_a_study_that_is_not_running_is_shown_as_it_stands(folder: StudyFolder) -> None:
@@ -100,7 +100,7 @@ def test_a_study_that_is_not_running_is_shown_as_it_stands(folder: StudyFolder) 
     assert not is_driven(folder)
     assert "unfinished" in out.getvalue()
     assert "it broke" in out.getvalue()
-    assert "4 of 9 trials" in out.getvalue()
+    assert "4 of 11 trials" in out.getvalue()  # 2 of the 9 and 2 that confirm are complete
     assert stands.state == "stopped"
     assert stands.ending == "toy is not running; trials missing: 7. Rerun the same command to resume."
 
@@ -251,7 +251,7 @@ def test_a_notebook_shows_the_table_as_html(folder: StudyFolder) -> None:
     shown = table._repr_html_()
     assert "intent de, intent de: it broke" in shown
     assert "<td>52.0</td>" in shown  # trial 1: intent, mean of 53, 52, 51
-    assert "4 of 3 trials · best objective 53.00 (trial 1)" in shown
+    assert "4 of 5 trials · best objective 53.00 (trial 1)" in shown
     assert shown.count("<tr") == 1 + 5
 
 

@@ -17,7 +17,7 @@ from tunexfer.core.scores import Score
 from tunexfer.core.trial import JobRun, State, Trial, TrialResult
 from tunexfer.errors import SpaceError, StudyError
 from tunexfer.plan.plan import Plan
-from tunexfer.record.folder import trials_missing, trials_wanted
+from tunexfer.record.folder import trials_in_all, trials_missing, trials_wanted
 from tunexfer.record.record import Record
 from tunexfer.search.costs import Costs
 from tunexfer.search.samplers import OptunaSampler
@@ -149,8 +149,10 @@ def test_confirmation_waits_for_the_search_and_reruns_the_best_and_the_baseline(
     confirms = []
     while isinstance(trial := schedule.next(), Trial):
         record.begin(trial)
+        assert (trials_in_all(plan.as_dict(), record.ended, 1) or 0) > len(record.complete)
         end(schedule, record, trial)
         confirms.append(trial)
+    assert trials_in_all(plan.as_dict(), record.ended) == len(record.complete)
     best = sorted(record.complete[1:6], key=lambda e: (-(e.objective or 0), e.trial.number))[:2]
     raced = [trials[0].chain, *(ended.trial.chain for ended in best)]
     # beside a chain whose target values are not the baseline's, the one without stages that has them

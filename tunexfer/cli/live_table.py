@@ -24,8 +24,8 @@ from tunexfer.record.folder import (
     read_trial,
     read_trial_scores,
     state_in_words,
+    trials_in_all,
     trials_missing,
-    trials_wanted,
 )
 from tunexfer.record.progress import TrialProgress, read_progress
 
@@ -50,7 +50,6 @@ class LiveTable:
         """raises: StudyError, if there is no study"""
         self.folder = folder
         self._plan = read_plan(folder)
-        self.wanted = trials_wanted(self._plan)
         self.begun: dict[int, Trial] = {}
         """Trials that have not ended, those that an earlier search left unfinished included."""
         self.running: dict[int, Trial] = {}
@@ -120,11 +119,12 @@ class LiveTable:
     @property
     def headline(self) -> str:
         """The number of complete trials, the best objective, and the time left."""
-        of = "" if self.wanted is None else f" of {self.wanted}"
+        in_all = trials_in_all(self._plan, self.results.values(), len(self.begun))
+        of = "" if in_all is None else f" of {in_all}"
         parts = [f"{len(self._complete())}{of} trials"]
         if best := self.best:
             parts.append(f"best objective {best.objective:.2f} (trial {best.trial.number})")
-        if (recent := self._fresh[-10:]) and self.wanted is not None:
+        if (recent := self._fresh[-10:]) and in_all is not None:
             pace = (time.time() - min(result.started for result in recent)) / len(recent)
             left = max(self.missing, 0) * pace
             parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")

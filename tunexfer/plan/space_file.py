@@ -206,10 +206,11 @@ class SpaceFile(Strict):
                 "search.stop: a trial that is behind in one number may be ahead in another. Maximise `mean` or "
                 "`worst_language` alone, or set `stop: off`"
             )
-        if self.search.algorithm == "chain" and len(self.objective.goals) > 1:
+        limited = self.objective.no_target_below_baseline is not None
+        if self.search.algorithm == "chain" and len(self.objective.goals) > 1 and limited:
             raise ValueError(
-                "search.algorithm: `chain` models one score of each target, and several goals joined by their minimum "
-                f"are no mean of such scores. For {' and '.join(self.objective.goals)} at once, set `algorithm: tpe`"
+                "search.algorithm: `chain` models a weighted sum of several goals, which can't tell whether a target "
+                "falls below the baseline. Leave out `no_target_below_baseline`, or set `algorithm: tpe`"
             )
         if self.search.stop.rule == "chance" and self.search.algorithm not in WITH_MODEL:
             raise ValueError(

@@ -76,7 +76,7 @@ def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begu
     own = [result for result in ended if result.trial.phase != "confirm"]
     over = [result for result in own if result.state == "complete" or (result.state == "stopped" and result.failure)]
     wanted = plan["search"]["trials"]
-    missing = begun if wanted == "auto" else int(wanted) - len(over)
+    missing = begun if wanted == "auto" else max(0, int(wanted) - len(over))
     again = Counter(r.trial.chain for r in ended if r.trial.phase == "confirm" and r.state == "complete")
     baseline = sum(again.pop(result.trial.chain, 0) for result in own if result.trial.phase == "baseline")
     searched = {r.trial.chain for r in own}
@@ -88,6 +88,18 @@ def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begu
     racing = sum(count == most for count in seeds.values()) if seeds else confirm["top"]
     left = int(confirm["seeds"] - most) if most >= baseline or baseline <= _noise_trials(plan) else 0
     return missing + left * racing + max(left, noise)
+
+
+def trials_in_all(plan: Mapping[str, Any], results: Iterable[TrialResult], begun: int = 0) -> int | None:
+    """Return the number of trials that a study will have, as far as is known: `trials_wanted`, or more.
+
+    Chains made of what others trained come besides, and in confirmation the targets alone with a racing chain's values.
+
+    begun: trials that have not ended
+    """
+    ended, wanted = list(results), trials_wanted(plan)
+    complete = sum(result.state == "complete" for result in ended)
+    return None if wanted is None else max(wanted, complete + max(trials_missing(plan, ended, begun), begun))
 
 
 def read_trial(folder: TrialFolder) -> Trial:

@@ -27,8 +27,8 @@ from tunexfer.record.folder import (
     read_state,
     read_trial,
     state_in_words,
+    trials_in_all,
     trials_missing,
-    trials_wanted,
 )
 from tunexfer.record.score_table import read_scores, score_table
 
@@ -98,10 +98,11 @@ class Study:
         complete = sum(result.state == "complete" for result in self.ended)
         if not self.plan:
             return f"{self.name}: {complete} trials are complete; how many were planned is unknown."
-        planned = trials_wanted(self.plan)
-        missing = trials_missing(self.plan, self.ended, len(self._trials) - len(self._ended))
+        begun = len(self._trials) - len(self._ended)
+        missing = trials_missing(self.plan, self.ended, begun)
         words = state_in_words("It", missing, *read_state(self.folder, missing))
-        of = "" if planned is None else f" of {max(planned, complete + missing)}"
+        planned = trials_in_all(self.plan, self.ended, begun)
+        of = "" if planned is None else f" of {planned}"
         return f"{self.name}: {complete}{of} trials are complete. {words}"
 
     @property

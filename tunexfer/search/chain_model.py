@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 Feature = float | str | Mapping[str, float]
 """A number on a scale where 1 is a large difference, a category, or shares of several names."""
 Features = Mapping[str, Feature]
+Described = Mapping[Hashable, Features]
+"""Stage recipes, or settings of a target, by keys of the caller's."""
 
 MAX_OBSERVED = 400
 """Observations that a target's model keeps: the better half by score, the other half by time."""
@@ -103,7 +105,7 @@ class _Observations(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sizes:
+class _Sizes:
     """Variances of the effects on standardised scores."""
 
     stage_main: Array
@@ -115,11 +117,11 @@ class Sizes:
     noise: float
 
     @classmethod
-    def of(cls, logarithms: Array) -> Sizes:
+    def of(cls, logarithms: Array) -> _Sizes:
         sizes = np.exp(logarithms)
         return cls(sizes[:-5], *map(float, sizes[-5:]))
 
-    def padded(self, features: int) -> Sizes:
+    def padded(self, features: int) -> _Sizes:
         """Add the size assumed beforehand of features that were never observed."""
         return replace(self, stage_main=np.append(self.stage_main, [MAIN] * (features - len(self.stage_main))))
 
@@ -132,7 +134,7 @@ class Sizes:
 class _TargetPosterior:
     """The posterior of one target's scores: mean and standard deviation at every pair of stages and settings."""
 
-    def __init__(self, stages: _Similarity, own: _Similarity, data: _Observations, pending: _Pending, sizes: Sizes):
+    def __init__(self, stages: _Similarity, own: _Similarity, data: _Observations, pending: _Pending, sizes: _Sizes):
         """
         stages, own: of all recipes and settings to those observed or pending, in the order of `data`, then `pending`
         pending:     pairs that are being scored: they are certain to be known, and are believed to score as expected
@@ -193,15 +195,6 @@ class _TargetPosterior:
         return np.asarray(self._by_stage[stages] + self._by_own[settings] + self.sizes.both * both)
 
 
-@dataclass(frozen=True)
-class Recipes:
-    """Stage recipes and settings by key, with their features."""
-
-    stages: Mapping[Hashable, Features] = field(default_factory=dict)
-    settings: Mapping[str, Mapping[Hashable, Features]] = field(default_factory=dict)
-    """By target."""
-
-
 class _Pending(NamedTuple):
     """Pairs of stages and settings that are being scored."""
 
@@ -222,7 +215,7 @@ class ChainModel:
         self._log: list[tuple[int, str, int, int, float]] = []
         """Ordinal of the telling, target, stages, settings, score."""
         self._tellings = 0
-        self._sizes: tuple[int, Sizes] | None = None
+        self._sizes: tuple[int, _Sizes] | None = None
 
     def tell(self, scores: Sequence[tuple[str, Hashable, Hashable, float]]) -> None:
         """Take the scores that one trial gave: target, stages, settings, points."""
@@ -231,33 +224,44 @@ class ChainModel:
             self._log.append((self._tellings, target, *place, value))
         self._tellings += bool(scores)
 
+    def forget(self) -> None:
+        """Forget all scores; the recipes stay."""
+        self._log.clear()
+        self._tellings, self._sizes = 0, None
+
     @property
     def tellings(self) -> int:
         """Count the trials that gave scores."""
         return self._tellings
 
-    def posterior(self, pool: Recipes, pending: Mapping[str, Sequence[tuple[Hashable, Hashable]]]) -> ChainPosterior:
-        """Compute what is believed now of all that was observed and of the recipes in a pool.
+    def posterior(
+        self,
+        stages: Described,
+        settings: Mapping[str, Described],
+        pending: Mapping[str, Sequence[tuple[Hashable, Hashable]]],
+    ) -> ChainPosterior:
+        """Compute what is believed now of all that was observed, and of further recipes.
 
-        pending: target -> stages and settings, observed or in the pool, that are being scored
+        settings: by target
+        pending:  target -> stages and settings, observed or among these, that are being scored
         """
-        stages = self.stages.extended(pool.stages)
-        sizes = self._learnt().padded(len(stages.names))
-        columns = np.arange(len(stages.features)) if pending else np.arange(len(self.stages.features))
-        table = stages.similarity(columns)
+        all_stages = self.stages.extended(stages)
+        sizes = self._learnt().padded(len(all_stages.names))
+        columns = np.arange(len(all_stages.features)) if pending else np.arange(len(self.stages.features))
+        table = all_stages.similarity(columns)
         posteriors, places = {}, {}
         for target in self.targets:
             data = _kept(self._observed(target, self._tellings))
-            own = self.settings[target].extended(pool.settings.get(target, {}))
-            pairs = [(stages.place[key], own.place[setting]) for key, setting in pending.get(target, ())]
+            own = self.settings[target].extended(settings.get(target, {}))
+            pairs = [(all_stages.place[key], own.place[setting]) for key, setting in pending.get(target, ())]
             waiting = _Pending(*(np.array([pair[side] for pair in pairs], dtype=np.intp) for side in (0, 1)))
-            rows, settings = (np.concatenate(both) for both in zip(data[:2], waiting, strict=True))
+            rows, own_rows = (np.concatenate(both) for both in zip(data[:2], waiting, strict=True))
             by_stage = _Similarity(table.main[:, :, rows], table.main_own, table.whole[:, rows])
-            posteriors[target] = _TargetPosterior(by_stage, own.similarity(settings), data, waiting, sizes)
+            posteriors[target] = _TargetPosterior(by_stage, own.similarity(own_rows), data, waiting, sizes)
             places[target] = own.place
-        return ChainPosterior(posteriors, stages.place, places)
+        return ChainPosterior(posteriors, all_stages.place, places)
 
-    def _learnt(self) -> Sizes:
+    def _learnt(self) -> _Sizes:
         """Learn the sizes of effects from the first so many trials: again whenever these have grown by a tenth."""
         names = self.stages.names
         first = _step_down(self._tellings)
@@ -269,7 +273,7 @@ class ChainModel:
             if len(data.values) < ENOUGH:
                 continue
             grams.append(_gram(self.stages, self.settings[target], data.rows(_even(len(data.values), MAX_FITTED))))
-        self._sizes = first, Sizes.of(_fit(grams, Sizes.assumed(len(names))))
+        self._sizes = first, _Sizes.of(_fit(grams, _Sizes.assumed(len(names))))
         return self._sizes[1]
 
     def _observed(self, target: str, first: int) -> _Observations:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunexfer.core.chain import Chain, Encoder, Stage, Target
 from tunexfer.core.trial import Point
@@ -43,12 +43,16 @@ def families_of(chain: Chain) -> list[Family]:
     return [tuple(names) for names in groups.values()]
 
 
-def settings_key(chain: Chain, family: Family) -> tuple[Target, ...]:
+def _settings_key(chain: Chain, family: Family) -> tuple[Target, ...]:
     return tuple(chain.target(name) for name in family)
 
 
-@dataclass(frozen=True)
-class Option:
+def chain_key(chain: Chain, families: Sequence[Family]) -> tuple[Hashable, ...]:
+    """Name a chain by its parts: the stage recipe and each family's settings."""
+    return stage_key(chain), *(_settings_key(chain, family) for family in families)
+
+
+class _Option(NamedTuple):
     """A stage recipe, or the settings of a family: a part of a point, and a chain that has it."""
 
     key: Hashable
@@ -60,8 +64,8 @@ class Option:
 class Pool:
     """Stage recipes and settings to choose among; every combination is a chain."""
 
-    stages: list[Option]
-    settings: dict[Family, list[Option]]
+    stages: list[_Option]
+    settings: dict[Family, list[_Option]]
     complete: bool
     """Whether these are all chains of the space."""
 
@@ -70,11 +74,20 @@ class Pool:
         """Count the combinations."""
         return len(self.stages) * math.prod(map(len, self.settings.values()))
 
-    def point(self, stages: Option, settings: Mapping[Family, Option]) -> Point:
-        parts: Point = dict(stages.point)
-        for option in settings.values():
-            parts |= option.point
-        return parts
+    def point(self, indices: Sequence[int]) -> Point:
+        """Put a point together.
+
+        indices: of the stage recipe, and of each family's settings
+        """
+        return {name: value for option in self._options(indices) for name, value in option.point.items()}
+
+    def key(self, indices: Sequence[int]) -> tuple[Hashable, ...]:
+        """Return what `chain_key` returns for the chain at these indices."""
+        return tuple(option.key for option in self._options(indices))
+
+    def _options(self, indices: Sequence[int]) -> Iterator[_Option]:
+        for side, index in zip((self.stages, *self.settings.values()), indices, strict=True):
+            yield side[index]
 
 
 def list_all(space: Space) -> Pool | None:
@@ -95,8 +108,8 @@ def draw_some(space: Space, seed: int, good: list[Point]) -> Pool:
     """
     rng = random.Random(seed)
     families: list[Family] | None = None
-    stages: dict[Hashable, Option] = {}
-    settings: dict[Family, dict[Hashable, Option]] = {}
+    stages: dict[Hashable, _Option] = {}
+    settings: dict[Family, dict[Hashable, _Option]] = {}
     asks: list[tuple[Ask, int]] = [(_kept(point, rng, None), 0) for point in good]
     asks += [(at_random(rng.getrandbits(32)), 0) for _ in range(DRAWN_STAGES)]
     asks += [(_kept(point, rng, 1 / 3), 0) for _ in range(NEIGHBOURS // max(len(good), 1)) for point in good]
@@ -120,8 +133,8 @@ class _TooMany(Exception):
     """There are more options than can be listed."""
 
 
-def _listed(space: Space, family: Family | None, families: list[Family], most: int) -> list[Option]:
-    options: dict[Hashable, Option] = {}
+def _listed(space: Space, family: Family | None, families: list[Family], most: int) -> list[_Option]:
+    options: dict[Hashable, _Option] = {}
     chain = next(_walk(space, lambda name: False, 1))[1]
     places = {target.name: place for place, target in enumerate(chain.targets)}
 
@@ -158,13 +171,13 @@ def _walk(space: Space, varies: Any, most: int) -> Iterator[tuple[Point, Chain]]
         indices = following
 
 
-def _part(point: Point, chain: Chain, family: Family | None, families: list[Family]) -> Option:
+def _part(point: Point, chain: Chain, family: Family | None, families: list[Family]) -> _Option:
     """Take the part of a point that is about the stages, or about a family of targets."""
     if family is None:
-        return Option(stage_key(chain), {n: v for n, v in point.items() if _target_of(n) is None}, chain)
+        return _Option(stage_key(chain), {n: v for n, v in point.items() if _target_of(n) is None}, chain)
     places = {place for place, target in enumerate(chain.targets) if target.name in family}
     mine = {name: value for name, value in point.items() if _target_of(name) in places}
-    return Option(settings_key(chain, family), mine, chain)
+    return _Option(_settings_key(chain, family), mine, chain)
 
 
 def _target_of(name: str) -> int | None:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfcx, log_ndtr, ndtr
+from scipy.special import log_ndtr, ndtr
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.objective import Objective
+from tunexfer.core.objective import DEVICE_SECONDS, Objective
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Point, Trial, TrialResult
 from tunexfer.plan.domains import Choice, Coordinate, Value
 from tunexfer.plan.draws import replay
-from tunexfer.search.chain_model import Array, ChainModel, ChainPosterior, Features, Recipes
+from tunexfer.search.chain_candidates import FLOOR, Candidates, log_improvement
+from tunexfer.search.chain_model import Array, ChainModel, ChainPosterior, Described, Features
 from tunexfer.search.chain_pool import (
-    Family,
-    Option,
     Pool,
+    chain_key,
     draw_some,
     families_of,
     list_all,
-    settings_key,
     stage_features,
     stage_key,
     target_features,
@@ -34,14 +33,13 @@ from tunexfer.search.chain_pool import (
 from tunexfer.search.costs import Costs
 from tunexfer.search.samplers import Sampler, Space
 
-FLOOR = 0.05
-"""Cost added to every chain, as a share of what a chain costs from nothing: improvement per second is not defined for
-chains that cost nothing."""
-MAX_COMBINED = 200_000
-"""Chains up to which all are compared; of more, the best settings are found target by target."""
 MAX_PAIRS = 3000
 """Pairs of stages and settings of a target whose uncertainty is computed; of more, those after the best stages."""
 SHORTLIST = 64
+
+
+_Telling = tuple[str, Hashable, Hashable, Mapping[str, float]]
+"""Target, stages, settings, and what they score in each goal."""
 
 
 @dataclass(frozen=True)
@@ -56,57 +54,6 @@ class _Standing:
     """Score of each target below which a chain breaks the constraint; empty without one."""
 
 
-@dataclass
-class Candidates:
-    """All chains of a pool, in parts: S stage recipes, and K settings of each family of targets."""
-
-    means: list[Array]
-    """Of each family its part of the expected objective, shape (S, K); where each target chooses its own chain, of the
-    expected improvement."""
-    sums: list[Array]
-    """Of each family the sum of its targets' standard deviations, as parts of the objective."""
-    squares: list[Array]
-    """The sum of their variances."""
-    seconds: list[Array]
-    """That a family's jobs still take."""
-    stage_seconds: Array
-    """Shape (S,)."""
-    rows: NDArray[np.intp]
-    """Index in the pool of each of the S stage recipes."""
-    safety: list[Array] | None = None
-    """Logarithm of the chance that a family's targets keep the constraint; None without one."""
-
-    def combined(self, score: Callable[..., Array]) -> tuple[Array, NDArray[np.intp]]:
-        """Score combinations of stages and settings: all, or the best settings after each stage and their neighbours.
-
-        returns: scores, shape (N,), and for each the index of stages and of each family's settings, shape (N, 1 + F)
-        """
-        counts = [mean.shape[1] for mean in self.means]
-        if len(self.rows) * math.prod(counts) <= MAX_COMBINED:
-            grids = np.indices((len(self.rows), *counts)).reshape(1 + len(counts), -1)
-            return self._scored(grids, score)
-        chosen = np.stack([np.arange(len(self.rows)), *(mean.argmax(1) for mean in self.means)])
-        for last in (False, True):
-            tried = []
-            for place, count in enumerate(counts, start=1):
-                grid = np.repeat(chosen, count, axis=1)
-                grid[place] = np.tile(np.arange(count), len(self.rows))
-                scores, _ = self._scored(grid, score)
-                chosen[place] = scores.reshape(len(self.rows), count).argmax(1)
-                tried.append(grid)
-            if last:
-                return self._scored(np.unique(np.concatenate([chosen, *tried], axis=1), axis=1), score)
-        raise AssertionError("unreachable")
-
-    def _scored(self, grid: NDArray[np.intp], score: Callable[..., Array]) -> tuple[Array, NDArray[np.intp]]:
-        def total(parts: list[Array]) -> Array:
-            return np.asarray(sum(part[grid[0], own] for part, own in zip(parts, grid[1:], strict=True)))
-
-        seconds = self.stage_seconds[grid[0]] + total(self.seconds)
-        safety = np.zeros_like(seconds) if self.safety is None else total(self.safety)
-        return score(total(self.means), total(self.sums), total(self.squares), seconds, safety), grid.T
-
-
 class ChainSearcher(Sampler):
     """Models each target's score and draws the chain with the largest expected improvement per remaining second.
 
@@ -115,7 +62,8 @@ class ChainSearcher(Sampler):
 
     Where each target chooses its own chain, the improvement is the mean over targets of each target's expected
     improvement over its own best score. Under the constraint `no_target_below_baseline`, it is multiplied by the chance
-    that every target keeps it, and the best so far is one that is believed to keep it.
+    that every target keeps it, and the best so far is one that is believed to keep it. Several goals are joined with
+    weights drawn anew for each draw, scaled to vary alike: what each target's model learns is their weighted sum.
 
     Source: EEIPU (Alwan et al. 2024, arXiv 2411.03731) for improvement per remaining cost with shared prefixes;
     Gardner et al. 2014 for expected improvement under a constraint.
@@ -144,42 +92,68 @@ class ChainSearcher(Sampler):
         self._taken: set[Hashable] = set()
         self._complete: dict[Hashable, Trial] = {}
         """The first trial of each chain that was run to its end."""
+        self._weights = {self.objective.goals[0]: 1.0}
+        self._goals: list[Mapping[str, float]] = []
+        """Of the complete trials."""
+        self._tellings: list[list[_Telling]] = []
+        """All that was told, where there are several goals: it is weighted anew for each draw."""
         self._cached: tuple[int, Pool | None, ChainPosterior] | None = None
 
     def tell(self, result: TrialResult) -> None:
         self.learn(result)
         self.costs.add_done([run.key for run in result.jobs])
         if result.trial.phase != "confirm":
-            key = self._key(result.trial.chain)
+            key = chain_key(result.trial.chain, self._families)
             self._taken.add(key)
             if result.state == "complete":
                 self._complete.setdefault(key, result.trial)
+                self._goals.append(result.goals)
 
     def learn(self, result: TrialResult) -> None:
-        chain = result.trial.chain
+        chain, seed = result.trial.chain, result.trial.seed
         self.costs.time(result)
-        told = []
+        told: list[_Telling] = []
         for target in (target.name for target in chain.targets if target.name in self._model.settings):
             stages, own = stage_key(chain), chain.line(target)
-            mark = target, stages, own, result.trial.seed
-            if mark not in self._told and (value := self._value(chain, target, result.scores)) is not None:
+            mark = target, stages, own, seed
+            if mark not in self._told and (values := self._values(result, target)):
                 self._told.add(mark)
                 self._model.stages.describe(stages, stage_features(chain))
                 self._model.settings[target].describe(own, target_features(chain, target))
-                told.append((target, stages, own, value))
-        self._model.tell(told)
+                told.append((target, stages, own, values))
+        if len(self.objective.goals) > 1:
+            self._tellings.append(told)
+        self._teach(told)
+
+    def _teach(self, told: Sequence[_Telling]) -> None:
+        weights = self._weights.items()
+        self._model.tell([(t, s, own, sum(w * values[goal] for goal, w in weights)) for t, s, own, values in told])
+
+    def _weigh(self, seed: int) -> None:
+        """Join the goals with new weights; before any trial is complete, all weigh alike."""
+        goals = self.objective.goals
+        table = np.array([[own[goal] for goal in goals] for own in self._goals] or [[0.0] * len(goals)])
+        spread = np.where(table.std(0) > 0, table.std(0), 1.0)
+        shares = np.random.default_rng(seed).dirichlet(np.ones(len(goals))) * spread[0] / spread
+        signs = [-1.0 if goal == DEVICE_SECONDS else 1.0 for goal in goals]
+        self._weights = dict(zip(goals, map(float, signs * shares), strict=True))
+        self._model.forget()
+        self._cached = None
+        for told in self._tellings:
+            self._teach(told)
 
     def turned_down(self, number: int, point: Point) -> None:
-        self._taken.add(self._key(self.space.chain(point)))
+        self._taken.add(chain_key(self.space.chain(point), self._families))
 
     def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
         seed = self.seed_of(number, attempt)
+        if len(self.objective.goals) > 1:
+            self._weigh(seed)
         pool = self._pool or draw_some(self.space, seed, [trial.point for trial in self._best(5)])
         chosen = self._choose(pool, running, seed)
         if chosen is None:
             return None if pool.complete else super().ask(number, attempt, running)
-        stages, settings = chosen
-        return self.space.sample(replay(pool.point(stages, settings)))
+        return self.space.sample(replay(pool.point(chosen)))
 
     def posterior(self, chain: Chain) -> tuple[float, float] | None:
         if not self._complete:
@@ -200,7 +174,8 @@ class ChainSearcher(Sampler):
             for (target, _, language), value in names
         ]
         means, covariance, posterior = self._believed(chain)
-        values = [self._value(chain, target, given) for target in self._scored]
+        by_target = self.objective.by_target(given, chain)
+        values = [by_target.get(target) for target in self._scored]
         known = np.array([value is not None for value in values])
         if known.any():
             noise = [posterior.targets[target].noise for target in self._scored]
@@ -217,7 +192,7 @@ class ChainSearcher(Sampler):
         posterior = self._now(self._pool)
         known = all(chain.line(target) in posterior.settings[target] for target in self._scored)
         if not known or stage_key(chain) not in posterior.stages:
-            posterior = self._model.posterior(_recipes(None, [chain]), {})
+            posterior = self._model.posterior(*_recipes(None, [chain]), {})
         row = np.array([posterior.stages[stage_key(chain)]])
         means, deviations = [], []
         for target in self._scored:
@@ -232,71 +207,48 @@ class ChainSearcher(Sampler):
         scored = [target for target in self._model.targets if self._model.settings[target].place]
         return scored or list(self._model.targets)
 
-    def _choose(self, pool: Pool, running: Sequence[Trial], seed: int) -> tuple[Option, dict[Family, Option]] | None:
+    def _choose(self, pool: Pool, running: Sequence[Trial], seed: int) -> tuple[int, ...] | None:
+        """Choose the chain to run next: indices of its stage recipe and of each family's settings in the pool."""
         chains = [trial.chain for trial in running]
         pending = {
             target: [(stage_key(chain), chain.line(target)) for chain in chains] for target in self._model.targets
         }
-        posterior = self._model.posterior(_recipes(pool, chains), pending) if running else self._now(pool)
+        posterior = self._model.posterior(*_recipes(pool, chains), pending) if running else self._now(pool)
         busy = {job.key for trial in running for job in self.costs.jobs(trial.chain, trial.seed)}
-        taken = self._taken | {self._key(trial.chain) for trial in running}
+        taken = self._taken | {chain_key(chain, self._families) for chain in chains}
         standing = self._standing(posterior)
-        candidates, floor = self._candidates(pool, posterior, busy, standing, chains)
+        candidates, rows, whole = self._candidates(pool, posterior, busy, standing, chains)
         best, each = standing.mean, self.objective.per_target
-        correlation = posterior.correlation
         noise = np.random.default_rng(seed)
 
-        def free(mean: Array, sums: Array, squares: Array, seconds: Array, safety: Array) -> Array:
+        def free(mean: Array, deviation: Array, seconds: Array, safety: Array) -> Array:
             return np.where((seconds <= 0) & (mean > best + 1e-9) & (safety >= math.log(0.5)), mean, -np.inf)
 
-        def gain(mean: Array, sums: Array, squares: Array, seconds: Array, safety: Array) -> Array:
-            if each:
-                improvement = np.log(np.maximum(mean, 1e-300))
-            else:
-                deviation = np.sqrt((1 - correlation) * squares + correlation * sums**2)
-                improvement = log_improvement(mean - best, deviation)
-            return improvement + safety - np.log(seconds + FLOOR * floor) + 1e-6 * noise.random(len(mean))
+        def gain(mean: Array, deviation: Array, seconds: Array, safety: Array) -> Array:
+            improvement = np.log(np.maximum(mean, 1e-300)) if each else log_improvement(mean - best, deviation)
+            return improvement + safety - np.log(seconds + FLOOR * whole) + 1e-6 * noise.random(len(mean))
 
         for score in (gain,) if each else (free, gain):
             scores, grid = candidates.combined(score)
-            place = self._first_untaken(pool, candidates, scores, grid, taken)
-            if place is not None:
-                self.gain_per_chain = None if score is free else float(np.exp(scores[place]) * floor)
-                return self._options(pool, candidates, grid[place])
+            for place in _from_the_best(scores):
+                indices = rows[grid[place][0]], *grid[place][1:]
+                if pool.key(indices) not in taken:
+                    self.gain_per_chain = None if score is free else float(np.exp(scores[place]) * whole)
+                    return indices
         return None
-
-    def _first_untaken(
-        self, pool: Pool, candidates: Candidates, scores: Array, grid: NDArray[np.intp], taken: set[Hashable]
-    ) -> int | None:
-        """Return the place of the best combination whose chain was not run yet."""
-        most = SHORTLIST
-        while True:
-            order = np.argsort(-scores, kind="stable") if most >= len(scores) else _top(scores, most)
-            for place in order:
-                if scores[place] == -np.inf:
-                    return None
-                stages, settings = self._options(pool, candidates, grid[place])
-                if (stages.key, *(settings[family].key for family in self._families)) not in taken:
-                    return int(place)
-            if most >= len(scores):
-                return None
-            most *= 8
-
-    def _options(
-        self, pool: Pool, candidates: Candidates, indices: NDArray[np.intp]
-    ) -> tuple[Option, dict[Family, Option]]:
-        own = {family: pool.settings[family][at] for family, at in zip(self._families, indices[1:], strict=True)}
-        return pool.stages[candidates.rows[indices[0]]], own
 
     def _candidates(
         self, pool: Pool, posterior: ChainPosterior, busy: set[str], standing: _Standing, running: Sequence[Chain]
-    ) -> tuple[Candidates, float]:
-        """Compute what is believed of every part of a chain, and what it still costs; and the cost of a whole chain."""
+    ) -> tuple[Candidates, NDArray[np.intp], float]:
+        """Compute what is believed of every part of a chain, and what it still costs.
+
+        returns: besides, the index in the pool of each of the candidates' stages, and the seconds of a usual chain
+        """
         scored, each = self._scored, self.objective.per_target
         places = np.array([posterior.stages[option.key] for option in pool.stages])
         columns = {
-            target: np.array([posterior.settings[target][_line(option, target)] for option in pool.settings[family]])
-            for family in self._families
+            target: np.array([posterior.settings[target][option.chain.line(target)] for option in options])
+            for family, options in pool.settings.items()
             for target in family
         }
         highest = [posterior.targets[target].means[places][:, columns[target]].max(1) for target in scored]
@@ -321,7 +273,10 @@ class ChainSearcher(Sampler):
                 part["squares"] += (deviation / len(scored)) ** 2
             for name, own in part.items():
                 parts[name].append(own)
-        return Candidates(seconds=seconds, stage_seconds=stage_seconds, rows=rows, **parts), whole
+        candidates = Candidates(
+            seconds=seconds, stage_seconds=stage_seconds, correlation=posterior.correlation, **parts
+        )
+        return candidates, rows, whole
 
     def _scored_pairs(self, posterior: ChainPosterior, target: str, running: Sequence[Chain]) -> NDArray[np.bool_]:
         """Tell which pairs of stages and settings of a target were scored in a complete trial or are being scored.
@@ -378,24 +333,25 @@ class ChainSearcher(Sampler):
     def _now(self, pool: Pool | None) -> ChainPosterior:
         """Compute what is believed of a pool and of all that was observed, once for each number of trials told."""
         if self._cached is None or self._cached[:2] != (self._model.tellings, pool):
-            self._cached = self._model.tellings, pool, self._model.posterior(_recipes(pool, ()), {})
+            self._cached = self._model.tellings, pool, self._model.posterior(*_recipes(pool, ()), {})
         return self._cached[2]
 
-    def _key(self, chain: Chain) -> Hashable:
-        return stage_key(chain), *(settings_key(chain, family) for family in self._families)
+    def _values(self, result: TrialResult, target: str) -> dict[str, float]:
+        """Compute what a target has of each goal, of which a chain has the mean; nothing without scores that count."""
+        chain, goals = result.trial.chain, self.objective.goals
+        mine = [score for score in result.scores if score.target == target]
+        values = {goal: self.objective.by_target(mine, chain, goal) for goal in goals if goal != DEVICE_SECONDS}
+        if not all(values.values()):
+            return {}
+        own = {goal: by_target[target] for goal, by_target in values.items()}
+        return own | ({DEVICE_SECONDS: self._seconds_of(chain, target)} if DEVICE_SECONDS in goals else {})
 
-    def _value(self, chain: Chain, target: str, scores: Sequence[Score]) -> float | None:
-        """Compute a target's part of the objective; None where none of its scores counts."""
-        mine = [score for score in scores if score.target == target]
-        try:
-            return self.objective.value(mine, chain)
-        except ValueError:
-            return None
-
-    def expected_best(self) -> Trial | None:
-        """Return the trial of the chain with the highest expected objective, of those that were run to their end."""
-        best = self._best(1)
-        return best[0] if best else None
+    def _seconds_of(self, chain: Chain, target: str) -> float:
+        """Estimate a target's seconds so that their mean over targets is what all jobs of the chain take."""
+        jobs = self.costs.jobs(chain)
+        stages = sum(self.costs.seconds(job) for job in jobs if job.stage in chain.stages)
+        own = sum(self.costs.seconds(job) for job in jobs if job.name == target and job.stage not in chain.stages)
+        return stages + len(chain.targets) * own
 
     def _best(self, count: int) -> list[Trial]:
         """Return the trials of the chains that are expected to be best, of those that were run to their end."""
@@ -443,12 +399,8 @@ def _mean(table: Array) -> Array:
     return np.asarray(sum(table) / len(table))
 
 
-def _line(option: Option, target: str) -> Hashable:
-    return option.chain.line(target)
-
-
-def _recipes(pool: Pool | None, chains: Sequence[Chain]) -> Recipes:
-    """Describe the recipes in a pool and those of some chains."""
+def _recipes(pool: Pool | None, chains: Sequence[Chain]) -> tuple[Described, dict[str, Described]]:
+    """Describe the stages and, by target, the settings in a pool and those of some chains."""
     stages = {option.key: stage_features(option.chain) for option in pool.stages} if pool else {}
     stages |= {stage_key(chain): stage_features(chain) for chain in chains}
     owners = [(option.chain, family) for family, own in (pool.settings if pool else {}).items() for option in own]
@@ -457,7 +409,7 @@ def _recipes(pool: Pool | None, chains: Sequence[Chain]) -> Recipes:
     for chain, family in owners:
         for target in family:
             settings.setdefault(target, {})[chain.line(target)] = target_features(chain, target)
-    return Recipes(stages, settings)
+    return stages, dict(settings)
 
 
 def _correlated(deviations: Array, correlation: float) -> Array:
@@ -465,22 +417,17 @@ def _correlated(deviations: Array, correlation: float) -> Array:
     return np.outer(deviations, deviations) * (correlation + (1 - correlation) * np.eye(len(deviations)))
 
 
+def _from_the_best(scores: Array) -> Iterator[int]:
+    """Yield the places of scores, the highest first, without those of minus infinity; few are sorted at first."""
+    most = SHORTLIST
+    while True:
+        order = np.argsort(-scores, kind="stable") if most >= len(scores) else _top(scores, most)
+        yield from (int(place) for place in order if scores[place] > -np.inf)
+        if most >= len(scores):
+            return
+        most *= 8
+
+
 def _top(scores: Array, count: int) -> NDArray[np.intp]:
     best = np.argpartition(-scores, count)[:count]
     return best[np.argsort(-scores[best], kind="stable")]
-
-
-def log_improvement(ahead: Array, deviation: Array) -> Array:
-    """Compute the logarithm of the expected improvement of normal variables, far below the best as well.
-
-    ahead:   mean minus the best so far
-
-    Source: Ament et al. 2023 (arXiv 2310.20708), equation 9.
-    """
-    z = ahead / deviation
-    low = np.minimum(z, -1.0)
-    tail = math.sqrt(math.pi / 2) * erfcx(-low / math.sqrt(2)) * -low
-    below = -0.5 * low**2 - 0.5 * math.log(2 * math.pi) + np.log(np.maximum(1.0 - tail, 1e-12 / low**2))
-    near = np.maximum(z, -1.0)
-    above = np.log(np.exp(-0.5 * near**2) / math.sqrt(2 * math.pi) + near * ndtr(near))
-    return np.asarray(np.log(deviation) + np.where(z > -1.0, above, below))

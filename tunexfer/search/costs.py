@@ -29,7 +29,7 @@ class Costs:
         self.seed, self._contents, self._stored = seed, contents or {}, stored
         self._done: set[str] = set()
         self._asked: dict[str, bool] = {}
-        self._timed: set[str] = set()
+        self._took: dict[str, float] = {}
         self._rates: dict[Hashable, list[float]] = defaultdict(list)
         self.jobs = lru_cache(maxsize=20_000)(self._jobs)
 
@@ -40,19 +40,27 @@ class Costs:
         return jobs_of(chain, seed=self.seed if seed is None else seed, contents=contents)
 
     def time(self, result: TrialResult) -> None:
-        """Learn from the timings of a trial's jobs; each job counts once."""
+        """Learn from the timings of a trial's jobs."""
         by_key = {job.key: job for job in self.jobs(result.trial.chain, result.trial.seed)}
         for run in result.jobs:
-            job = by_key.get(run.key)
-            if job and not run.reused and run.seconds > 0 and run.key not in self._timed:
-                self._timed.add(run.key)
-                for similar in _similar(job):
-                    self._rates[similar].append(run.seconds / max(job.row_count, 1))
+            if run.key in by_key:
+                self.add(by_key[run.key], run.took or run.seconds)
+
+    def add(self, job: Job, took: float) -> None:
+        """Learn how many seconds a job took; each job counts once."""
+        if took > 0 and job.key not in self._took:
+            self._took[job.key] = took
+            for similar in _similar(job):
+                self._rates[similar].append(took / max(job.row_count, 1))
+
+    def took(self, key: str) -> float | None:
+        """Look up the seconds that a job took; None where it was not measured."""
+        return self._took.get(key)
 
     @property
     def timed(self) -> bool:
         """Tell whether any job was timed."""
-        return bool(self._timed)
+        return bool(self._took)
 
     def add_done(self, keys: Collection[str]) -> None:
         """Take note of jobs that have a result."""

@@ -19,7 +19,7 @@ from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
 from tunexfer.record.progress import JobProgress, TrialProgress, write_progress
 from tunexfer.record.record import Record
-from tunexfer.record.savings import Timings
+from tunexfer.search.costs import Costs
 from tunexfer.search.queue import JobQueue
 from tunexfer.search.schedule import Schedule
 from tunexfer.search.stopping import RULES, Chance, Rule, Standing, never
@@ -115,8 +115,8 @@ class SearchLoop:
         self.plan, self.record, self.store, self.contents = plan, record, store, contents
         self.listeners, self._on_report = list(listeners), on_report
         stop = plan.file.search.stop
-        self._rule, self._timings = rule or RULES[stop.rule](stop), Timings(record.ended)
-        self.schedule, self.queue = schedule or Schedule(plan, record, contents, store.has), JobQueue()
+        self._rule, self._costs = rule or RULES[stop.rule](stop), Costs(plan.seed, contents, store.has)
+        self.schedule, self.queue = schedule or Schedule(plan, record, self._costs), JobQueue()
         self._first: Trial | Literal["wait", "done"] | None = self.schedule.next()
         self.state: SearchState = "finished"
         self.error: StudyError | None = None
@@ -203,8 +203,8 @@ class SearchLoop:
             trial = self._open[number]
             job = next(job for job in trial.jobs if job.key == result.key)
             shared = place > 0 or result.reused
-            trial.runs[job.key] = run = _run_of(job, reused=shared, took=result.seconds)
-            self._timings.add(run)
+            trial.runs[job.key] = _run_of(job, reused=shared, took=result.seconds)
+            self._costs.add(job, result.seconds)
             if result.rows is not None:
                 trial.rows[job.key] = result.rows
             self._take(trial, result.key, result.metrics)
@@ -306,9 +306,9 @@ class SearchLoop:
         for job in jobs:
             if job.key not in opened.pending:
                 known = stored.get(job.key) or {}
-                took = known.get("seconds") or self._timings.of(job.key) or self._seconds_of(job)
-                opened.runs[job.key] = run = _run_of(job, reused=True, took=took)
-                self._timings.add(run)
+                took = known.get("seconds") or self._costs.took(job.key) or self._seconds_of(job)
+                opened.runs[job.key] = _run_of(job, reused=True, took=took)
+                self._costs.add(job, took)
                 self._take(opened, job.key, stored.get(job.key, {}).get("metrics", ()))
         self.queue.add(trial.number, todo)
         self._show(opened)
@@ -461,7 +461,7 @@ class SearchLoop:
         """End a trial by a rule: what it alone needed is cancelled, and counts as saved."""
         number, pending = opened.trial.number, [job for job in opened.jobs if job.key in opened.pending]
         unneeded = [job for job in pending if self.queue.needed_by(job.key) == (number,)]
-        saved = sum(self._timings.expected(_run_of(job, reused=False, took=0.0)) for job in unneeded)
+        saved = sum(map(self._costs.seconds, unneeded))
         done = len(opened.jobs) - len(pending)
         words = f"stopped after {done} of {len(opened.jobs)} jobs, which saves about {saved:.0f} s: {reason}"
         self._finish(number, "stopped", Failure(kind="user", message=words), saved)

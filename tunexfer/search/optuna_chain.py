@@ -15,8 +15,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
-from tunexfer.search.chain_model import Array, ChainModel, ChainPosterior, Feature, Features, Recipes
-from tunexfer.search.chain_sampler import FLOOR, Candidates, log_improvement
+from tunexfer.search.chain_candidates import FLOOR, Candidates, log_improvement
+from tunexfer.search.chain_model import Array, ChainModel, ChainPosterior, Feature, Features
 
 STARTUP = 4
 """Complete trials that are drawn by chance before the model has a say."""
@@ -91,9 +91,8 @@ class _Draw:
         whole = float(np.mean(candidates.stage_seconds)) + sum(float(part.mean()) for part in candidates.seconds)
         best = self._expected(posterior).max()
 
-        def gain(mean: Array, sums: Array, squares: Array, seconds: Array, safety: Array) -> Array:
-            spread = np.sqrt((1 - posterior.correlation) * squares + posterior.correlation * sums**2)
-            return log_improvement(mean - best, spread) - np.log(seconds + FLOOR * (whole or 1.0))
+        def gain(mean: Array, deviation: Array, seconds: Array, safety: Array) -> Array:
+            return log_improvement(mean - best, deviation) - np.log(seconds + FLOOR * (whole or 1.0))
 
         scores, grid = candidates.combined(gain)
         run = {self._values(trial.params, list(self.space)) for trial in self.complete}
@@ -118,8 +117,8 @@ class _Draw:
                     told.add((target, stages, own))
                     scores.append((target, stages, own, value))
             model.tell(scores)
-        pool = Recipes(self._described(self.stages), {t: self._described(keys) for t, keys in self.settings.items()})
-        return model.posterior(pool, {})
+        settings = {target: self._described(keys) for target, keys in self.settings.items()}
+        return model.posterior(self._described(self.stages), settings, {})
 
     def _candidates(self, posterior: ChainPosterior) -> Candidates:
         rows = np.array([posterior.stages[key] for key in self.stages])
@@ -141,7 +140,7 @@ class _Draw:
             squares=[deviation**2 for deviation in deviations],
             seconds=seconds,
             stage_seconds=np.array([0.0 if key in trained else took["stages"] for key in self.stages]),
-            rows=np.arange(len(self.stages)),
+            correlation=posterior.correlation,
         )
 
     def _expected(self, posterior: ChainPosterior) -> Array:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
-from tunexfer.core.graph import Contents
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.plan.plan import Plan
@@ -32,19 +31,12 @@ AUTO_AFTER = 6
 class Schedule:
     """Hands out trials, one at a time. A chain already run is drawn again rather than run again, and doesn't count."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        record: Record,
-        contents: Mapping[str, Contents] | None = None,
-        stored: Callable[[str], bool] | None = None,
-    ) -> None:
+    def __init__(self, plan: Plan, record: Record, costs: Costs | None = None) -> None:
         """
-        contents: encoder's identity -> what its trials read
-        stored:   whether the stage store has the result of a job's key
+        costs: of the search's jobs; by their names alone if not given
         """
         self.plan, self.record = plan, record
-        self._costs = Costs(plan.seed, contents, stored)
+        self._costs = costs or Costs(plan.seed)
         self.exhausted = False
         """Whether the space ran out of chains before the trials asked for were reached."""
         self.why = ""
