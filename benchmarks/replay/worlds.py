@@ -47,7 +47,9 @@ class World:
         raise NotImplementedError
 
     def _jobs(self, chain: Chain, seed: int) -> tuple[Job, ...]:
-        return jobs_of(chain, seed=seed, contents=Contents(encoder="e", rows=NamedRows(), precision="fp32"))
+        """List a chain's jobs, with the keys that they have for the sampler's `Costs`."""
+        contents = Contents(encoder=chain.encoder.identity, rows=NamedRows(), precision="fp32")
+        return jobs_of(chain, seed=seed, contents=contents)
 
     def _truth(self, chain: Chain) -> float:
         """Return the chain's true score, a percentage."""
