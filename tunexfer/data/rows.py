@@ -200,7 +200,9 @@ class Rows:
                     shared[language] = count
             if shared:
                 where = ", ".join(f"{language} {count:,}" for language, count in shared.items())
-                yield f"task {task!r}: {sum(shared.values()):,} distinct {split} rows are also {earlier} rows ({where})"
+                count = sum(shared.values())
+                rows = f"row is also a {earlier} row" if count == 1 else f"rows are also {earlier} rows"
+                yield f"task {task!r}: {count:,} distinct {split} {rows} ({where})"
 
     def content(self, task: str, language: str, split: Split) -> str:
         """Hash everything that the canonical rows and their encoding depend on.
