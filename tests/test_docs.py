@@ -60,7 +60,7 @@ SUITE_KEYS: dict[str, type[BaseModel]] = {
     "Keys of `hub`": suite.HubRows,
     "Keys of `read`": suite.ReadOptions,
     "Keys of a part": block(suite.TaskBlock, "parts"),
-    "Keys of `recipe`": suite.Defaults,
+    "Keys of `recipe`": suite._Defaults,
 }
 
 

@@ -52,6 +52,9 @@ def test_labels_whose_names_are_numbers_are_meant_by_name() -> None:
 def test_pandas_writes_whole_numbers_as_floats_where_others_are_missing() -> None:
     assert pair(block(), 1.0) == 1
     assert pair(block(drop_labels=[-1]), -1.0) is None
+    assert pair(block(), "1.0") == 1
+    assert pair(block(drop_labels=["-1"]), "-1.0") is None
+    assert pair(block(labels=["1.0", "1"]), "1.0") == 0
 
 
 def test_yes_and_no_need_their_order_said() -> None:
@@ -69,7 +72,7 @@ def test_rows_without_consensus_are_left_out() -> None:
     assert pair(block(drop_labels=[-1]), -1) is None
 
 
-@pytest.mark.parametrize("label", ["entailed", -1, 3, None, True, 1.5, float("nan"), "1.0"])
+@pytest.mark.parametrize("label", ["entailed", -1, 3, None, True, 1.5, float("nan"), "1.5", ".0"])
 def test_an_unknown_label_is_an_error_that_names_column_label_and_next_moves(label: Any) -> None:
     with pytest.raises(DataError, match=r"column 'label' has the label .*'entailment'.*label_values.*drop_labels"):
         pair(block(), label)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tunexfer.errors import DataError
-from tunexfer.tasks.suite import Defaults, TaskBlock, load_suite
+from tunexfer.tasks.suite import TaskBlock, load_suite
 
 NLI = {
     "kind": "classification",
@@ -79,6 +79,7 @@ def test_a_part_says_only_what_differs_from_its_task() -> None:
 
 
 def test_epochs_become_steps_of_whole_passes() -> None:
-    recipe = Defaults(learning_rate=1e-5, epochs=2)
+    recipe = TaskBlock(files="x", **NLI, recipe={"learning_rate": 1e-5, "epochs": 2}).recipe
+    assert recipe is not None
     assert recipe.steps(392_702, recipe.batch_size) == 2 * 12_272  # 12,271 full batches of 32 and one of 30
     assert recipe.steps(64, 32) == 4

@@ -110,7 +110,7 @@ class _Part(_Block):
     rows: dict[str, tuple[int, int, int]] | None = None
 
 
-class Defaults(_Block):
+class _Defaults(_Block):
     """The published recipe for fine-tuning on the task, for whatever a space leaves out."""
 
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
@@ -186,7 +186,7 @@ class TaskBlock(_Block):
     max_length: Annotated[int, Field(ge=8)] = 128
     validation_from_train: Annotated[int, Field(ge=0)] = 0
     """Number of rows at the end of train that serve as validation rows, in languages that have none."""
-    recipe: Defaults | None = None
+    recipe: _Defaults | None = None
     same_as: str | None = None
     """Another task of the suite with the same problem on other rows: a language trained in one is seen in both."""
 
@@ -303,7 +303,7 @@ class Suite(_Block):
         return self.tasks[name]
 
 
-_KEYS = {key for model in (Suite, TaskBlock, _Part, HubRows, ReadOptions, Defaults) for key in model.model_fields}
+_KEYS = {key for model in (Suite, TaskBlock, _Part, HubRows, ReadOptions, _Defaults) for key in model.model_fields}
 
 
 def nearest(word: str, known: Any) -> str:

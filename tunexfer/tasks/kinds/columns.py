@@ -103,8 +103,10 @@ def label_index(label: Any, labels: Mapping[str | int, int], task: TaskBlock) ->
     """
     if isinstance(label, str):
         label = label.strip()
+        if label not in labels and label.endswith(".0") and label[:-2].removeprefix("-").isdecimal():
+            label = label[:-2]  # pandas writes whole numbers so where others are missing
     if isinstance(label, float) and label.is_integer():
-        label = int(label)  # pandas writes whole numbers so where others are missing
+        label = int(label)
     if label in task.drop_labels:
         return None
     ambiguous = isinstance(label, bool) and not task.label_values  # true isn't label 1 unless the suite says so
