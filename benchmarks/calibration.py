@@ -361,7 +361,7 @@ def main(studies: Annotated[int, typer.Option(help="Studies without a gain; of o
         others = (100 * np.mean([getattr(own, name) for own in made]) for name in columns)
         searches.add_row(f"{spread}", str(seeds), f"{raw:+.2f}", f"{kept:+.2f}", *(f"{own:.1f}" for own in others))
     console.print(searches)
-    console.print(_sources_table(studies // 4))
+    console.print(_sources_table(studies // 8))
     sd = float(np.sqrt(2 * (RUN**2 + RUN_LANGUAGE**2 / 15)))
     powers = ", ".join(f"{seeds} seeds {detectable(seeds, sd):.1f}" for seeds in (3, 5, 10))
     console.print(f"Detectable with 80 % power at this spread between runs, many rows: {powers} points")

@@ -8,7 +8,8 @@ import pytest
 from made_up_study import MadeUp
 
 from tunexfer import Study
-from tunexfer.report.answer import FRONT, WINNERS, answer, section
+from tunexfer.record.gains import ALL_TARGETS
+from tunexfer.report.answer import EACH_ITS_OWN, FRONT, ONE_FOR_ALL, WINNERS, answer, section
 from tunexfer.report.languages import candidates
 
 
@@ -44,11 +45,26 @@ def test_the_report_has_the_winner_of_each_target_and_their_mean(tmp_path: Path)
     study = Study.load(MadeUp(trials=8, rows=4).write(tmp_path))
     made = section([study])
     table = made.tables[WINNERS].set_index("target")
-    assert list(table.index) == [*study.findings.best_per_target, "mean over targets"]
-    own = table.drop(index="mean over targets")
-    assert table.loc["mean over targets", "delta"] == pytest.approx(own["delta"].mean())
+    assert list(table.index) == [*study.findings.best_per_target, EACH_ITS_OWN, ONE_FOR_ALL]
+    own = table.drop(index=[EACH_ITS_OWN, ONE_FOR_ALL])
+    assert table.loc[EACH_ITS_OWN, "delta"] == pytest.approx(own["delta"].mean())
     assert (own["score"] - own["baseline"]).tolist() == pytest.approx(own["delta"].tolist())
+    assert own["sure"].tolist() == ["candidate" if trial else "no gain" for trial in own["trial"]]
+    assert own["low"].isna().all()
     assert FRONT not in made.tables
+
+
+def test_confirmed_winners_have_their_intervals_and_the_one_chain_for_all_has_its_own(tmp_path: Path) -> None:
+    study = Study.load(MadeUp(trials=4, rows=4, seeds=3).write(tmp_path))
+    table = section([study]).tables[WINNERS].set_index("target")
+    (confirmed,) = study.findings.confirmation
+    one = confirmed["gains"][ALL_TARGETS]
+    columns = ["trial", "delta", "low", "high"]
+    assert table.loc[ONE_FOR_ALL, columns].tolist() == [confirmed["trial"], one["mean"], one["low"], one["high"]]
+    for target, row in study.findings.best_per_target.items():
+        own = confirmed["gains"][target] if row["trial"] == confirmed["trial"] else None
+        assert table.loc[target, "sure"] == (own["sure"] if own else study.findings.how_sure(target))
+        assert table.loc[target, ["low", "high"]].isna().all() == (own is None)
 
 
 def test_a_study_without_a_baseline_has_nothing_to_compare_with(tmp_path: Path) -> None:

@@ -315,13 +315,23 @@ def winners_table(findings: Findings) -> RenderableType | None:
     table.caption = "baseline, score and gain: means over unseen languages where there are any"
     for name, row in rows.items():
         count = f"{row['languages']}{' unseen' if row['unseen'] else ''}"
-        sure, stages = findings.how_sure(name), row["chain"].partition(" -> ")[0]
-        table.add_row(name, str(row["trial"]), f"{row['value']:.1f}", count, *_scores(row), sure, stages)
+        *scores, gain = _scores(row)
+        gain += _half_width(*(findings.interval(name) or (None, None)))
+        numbers = [str(row["trial"]), f"{row['value']:.1f}", count, *scores, gain]
+        table.add_row(name, *numbers, findings.how_sure(name), row["chain"].partition(" -> ")[0])
     if len(rows) > 1:
-        mean = findings.mean_of_winners
+        mean, one = findings.mean_of_winners, findings.mean_of_best
         table.add_section()
-        table.add_row("mean over targets", "", f"{mean['value']:.1f}", "", *_scores(mean), "", "")
+        table.add_row("mean, each its own", "", f"{mean['value']:.1f}", "", *_scores(mean), "", "")
+        if one:
+            gain = f"{one['mean']:+.1f}{_half_width(one['low'], one['high'])}"
+            numbers = [str(one["trial"]), "", "", "", "", gain]
+            table.add_row("mean, one for all", *numbers, one["sure"], one["chain"].partition(" -> ")[0])
     return table
+
+
+def _half_width(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ±{(high - low) / 2:.1f}"
 
 
 def _scores(row: Mapping[str, Any]) -> list[str]:

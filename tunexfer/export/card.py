@@ -24,8 +24,10 @@ from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.trial import TrialResult
 from tunexfer.core.winners import fresh_objectives, searched
 from tunexfer.data.rows import Rows
+from tunexfer.record.findings import gain_in_words
 from tunexfer.record.folder import read_plan
 from tunexfer.record.record import Record
+from tunexfer.report.study import Study
 from tunexfer.store import StageStore
 from tunexfer.tasks.installed import encoder_provider
 from tunexfer.tasks.kinds import KINDS
@@ -88,7 +90,7 @@ def write_card(
         lengths=sorted({tasks[target.task].max_length for target in chain.targets}),
         licences=sorted({tasks[name].licence for name in trained}), about=rows.suite.about,
         objective=Objective.model_validate(identity["objective"]), precision=identity["precision"],
-        n_best=N_BEST, max_answer=MAX_ANSWER, won=won, **_selection(record, result),
+        n_best=N_BEST, max_answer=MAX_ANSWER, won=won, gains=_gains(study, result), **_selection(record, result),
     )  # fmt: skip
     data = _metadata(f"{study.name} trial {result.trial.number}", chain, tasks, trained, scores)
     data.base_model = encoder["base_model"]
@@ -156,6 +158,18 @@ def _selection(record: Record, result: TrialResult) -> dict[str, Any]:
         "confirmed": len(confirmed),
         "fresh": confirmed.get(result.trial.chain, []),
     }
+
+
+def _gains(study: StudyFolder, result: TrialResult) -> dict[str, str]:
+    """Word what the trial's chain gains in each target, with its interval, where the study knows one."""
+    findings = Study.load(study.path).findings
+    shown = findings.next_best or findings.best
+    confirmed = next((row for row in findings.confirmation if row["trial"] == result.trial.number), None)
+    if confirmed:
+        known = {name: {**gain, "seeds": confirmed["seeds"]} for name, gain in confirmed["gains"].items() if gain}
+    else:
+        known = findings.candidate if shown and shown["trial"] == result.trial.number else {}
+    return {name: gain_in_words(gain) for name, gain in known.items()}
 
 
 def _metadata(

@@ -149,6 +149,11 @@ class Findings:
                 return {**chain["gains"][target], "seeds": chain["seeds"]}
         return None
 
+    def interval(self, target: str) -> tuple[float, float] | None:
+        """Look up the 95 % interval of what the target's own winner gains; None of a candidate."""
+        gain = self._confirmed(self.best_per_target[target]["trial"], target)
+        return (gain["low"], gain["high"]) if gain and gain["low"] is not None else None
+
     def how_sure(self, target: str) -> str:
         """Say in a word how sure the gain of the target's own winner is; a chain without fresh seeds is a candidate."""
         trial = self.best_per_target[target]["trial"]
@@ -219,6 +224,13 @@ class Findings:
         return mean_row(self.best_per_target)
 
     @property
+    def mean_of_best(self) -> dict[str, Any] | None:
+        """The one chain for all targets beside `mean_of_winners`: `trial`, `chain`, and its gain in `ALL_TARGETS` as
+        `mean`, `low`, `high`, `sure`."""
+        shown, gain = self.next_best or self.best, self.gain(ALL_TARGETS)
+        return {**shown, "sure": "candidate", **gain} if shown and gain else None
+
+    @property
     def headline(self) -> str:
         """The best chain, or that no chain beat the baseline."""
         if self.best is None or (self.best["trial"] == 0 and not self.next_best):
@@ -249,7 +261,8 @@ class Findings:
     def as_dict(self) -> dict[str, Any]:
         """Everything in plain JSON values, the words included."""
         return asdict(self) | {
-            name: getattr(self, name) for name in ("mean_of_winners", "card", "headline", "sentences", "warnings")
+            name: getattr(self, name)
+            for name in ("mean_of_winners", "mean_of_best", "card", "headline", "sentences", "warnings")
         }
 
 

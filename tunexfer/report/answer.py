@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from tunexfer.report.study import Study
 WINNERS = "Winner of each target"
 EQUAL_COMPUTE = "Gain over baselines of equal compute"
 FRONT = "Pareto front"
+EACH_ITS_OWN, ONE_FOR_ALL = "mean, each target its own chain", "mean, one chain for all targets"
 
 
 def section(studies: Sequence[Study]) -> Section:
@@ -35,7 +37,8 @@ def section(studies: Sequence[Study]) -> Section:
         words=tuple(warning for study in studies for warning in study.findings.warnings),
         notes={"In words": "\n\n".join(sentence for study in studies for sentence in answer(study, named=named))},
         tables={title: pd.concat(own, ignore_index=True) for title, own in titled.items() if own},
-        shaded={WINNERS: ["delta"]},
+        folded=frozenset({EQUAL_COMPUTE}),
+        shaded={WINNERS: ["delta"], EQUAL_COMPUTE: ["mean"]},
     )
 
 
@@ -46,12 +49,23 @@ def _of_each(studies: Sequence[Study], tabulate: Callable[[Study], pd.DataFrame]
 
 
 def _winners(study: Study) -> pd.DataFrame:
-    """Tabulate the winner of each target by its own validation score, then their mean."""
-    rows = [{"target": name, **row} for name, row in study.findings.best_per_target.items()]
+    """Tabulate the winner of each target by its own validation score, their mean, and the one chain for all targets.
+
+    delta, low, high and sure are over fresh seeds; without such seeds a winner is a candidate.
+    """
+    findings = study.findings
+    rows: list[dict[str, Any]] = [
+        {"target": name, **row, "sure": findings.how_sure(name)}
+        | dict(zip(("low", "high"), findings.interval(name) or (), strict=False))
+        for name, row in findings.best_per_target.items()
+    ]
     if len(rows) > 1:
-        rows.append({"target": "mean over targets", **study.findings.mean_of_winners})
-    columns = ["target", "trial", "value", "metric", "split", "languages", "unseen", "baseline", "score", "delta"]
-    return pd.DataFrame(rows, columns=[*columns, "chain"]).rename(columns={"value": "validation"})
+        rows.append({"target": EACH_ITS_OWN, **findings.mean_of_winners})
+        if one := findings.mean_of_best:
+            rows.append({"target": ONE_FOR_ALL, **one, "delta": one["mean"]})
+    columns = ["target", "trial", "delta", "low", "high", "sure", "baseline", "score", "languages", "unseen", "value"]
+    table = pd.DataFrame(rows, columns=[*columns, "metric", "split", "chain"])
+    return table.astype({"low": "float64", "high": "float64"}).rename(columns={"value": "validation"})
 
 
 def _front(study: Study) -> pd.DataFrame:

@@ -24,6 +24,8 @@ from tunexfer.report.study import Study, with_distinct_names
 PAGE = "report.html"
 BESIDE = "report_files"
 """Folder beside the page with tables as CSV and figures as SVG and PNG."""
+OPEN = 2
+"""Sections that are read without a click: the answer, and what helps which target."""
 LONG = 15
 """Rows; longer tables are folded."""
 MOST_ROWS = 500
@@ -76,7 +78,7 @@ def write_page(
         write_whole(out / BESIDE / name, data)
         written.add(name)
 
-    parts = [_write_part(section, write) for section in sections]
+    parts = [_write_part(section, write, folded=at >= OPEN) for at, section in enumerate(sections)]
     page = out / PAGE
     text = _template().render(
         title=title,
@@ -103,12 +105,13 @@ class _Figure:
 @dataclass(frozen=True)
 class _Part:
     section: Section
+    folded: bool
     files: dict[str, str]
     """Title -> file name without its ending."""
     figures: dict[str, _Figure]
 
 
-def _write_part(section: Section, write: Callable[[str, str | bytes], None]) -> _Part:
+def _write_part(section: Section, write: Callable[[str, str | bytes], None], *, folded: bool) -> _Part:
     files, figures = _file_names(section), {}
     for title, figure in section.figures.items():
         drawn = svg(figure)
@@ -120,7 +123,7 @@ def _write_part(section: Section, write: Callable[[str, str | bytes], None]) -> 
         figures[title] = _Figure(Markup(image), round(96 * figure.get_figwidth()))
     for title, table in section.tables.items():
         write(f"{files[title]}.csv", table.to_csv(index=False, lineterminator="\n"))
-    return _Part(section, files, figures)
+    return _Part(section, folded, files, figures)
 
 
 def _file_names(section: Section) -> dict[str, str]:
