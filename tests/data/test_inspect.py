@@ -43,6 +43,14 @@ def test_two_names_of_one_split_are_said(tmp_path: Path) -> None:
     assert "both look like validation rows; en/valid.jsonl is left out" in task.doubts["files"][0]
 
 
+def test_an_archive_that_can_not_be_unpacked_is_said(tmp_path: Path) -> None:
+    write({"en/test.jsonl": jsonl(reviews(24)), "old.zip": "PK", ".hidden.zip": "PK"}, tmp_path)
+    [task], unknown = inspect_folder(tmp_path, tmp_path / "cache")
+    assert task.block["files"] == "{language}/{split}.jsonl"
+    [line] = unknown
+    assert "old.zip can't be unpacked" in line
+
+
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder"):
         inspect_folder(tmp_path / "none", tmp_path / "cache")

@@ -104,21 +104,24 @@ def _files(folder: Path, cache: Path) -> tuple[dict[str, Path], list[str]]:
     damaged = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if not _may_hold_rows(path, name):
+            continue
+        if not is_archive(name):
+            files[name] = path
+            continue
         try:
-            inside = unpacked(path, cache) if is_archive(name) and path.is_file() else None
+            inside = unpacked(path, cache)
         except DataError as error:
             damaged.append(str(error))
             continue
-        members = sorted(inside.rglob("*")) if inside else [path]
-        files |= {
-            f"{name}/{member.relative_to(inside).as_posix()}" if inside else name: member
-            for member in members
-            if member.is_file()
-        }
-    visible = {
-        name: file for name, file in files.items() if not any(part.startswith((".", "__")) for part in name.split("/"))
-    }
-    return {name: file for name, file in visible.items() if not NO_ROWS.search(name)}, damaged
+        members = {f"{name}/{member.relative_to(inside).as_posix()}": member for member in sorted(inside.rglob("*"))}
+        files |= {inner: member for inner, member in members.items() if _may_hold_rows(member, inner)}
+    return files, damaged
+
+
+def _may_hold_rows(path: Path, name: str) -> bool:
+    hidden = any(part.startswith((".", "__")) for part in name.split("/"))
+    return path.is_file() and not hidden and not NO_ROWS.search(name)
 
 
 class _TaskFiles:
