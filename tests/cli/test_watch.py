@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import io
-import multiprocessing
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import pytest
 from record.made_up import PLAN, chain, run, study, trial
 from rich.console import Console
+from typer.testing import CliRunner
 
 from tunexfer import Study
 from tunexfer.cli.live import watch
 from tunexfer.cli.live_table import LiveTable
+from tunexfer.cli.main import app
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import Failure
 from tunexfer.errors import StudyError
 from tunexfer.record.folder import How, is_driven
 from tunexfer.record.record import Record
 
-START = multiprocessing.get_context("spawn")
+DRIVER = """
+import sys
+from pathlib import Path
+from record.made_up import PLAN, run, trial
+from tunexfer.core.files import StudyFolder
+from tunexfer.record.record import Record
 
-
-def drive_one_trial(path: Path, begun: Event, watched: Event) -> None:
-    """A search elsewhere: trial 5 begins; once it is watched, it ends and so does the search."""
-    with Record.drive(StudyFolder(path), PLAN) as record:
-        record.begin(trial(5))
-        begun.set()
-        assert watched.wait(200)
-        run(record, trial(5), 60.0)
+with Record.drive(StudyFolder(Path(sys.argv[1])), PLAN) as record:
+    record.begin(trial(5))
+    print("begun", flush=True)
+    sys.stdin.readline()
+    run(record, trial(5), 60.0)
+"""
+"""A search elsewhere: trial 5 begins; once it is watched, it ends and so does the search."""
 
 
 @pytest.fixture
@@ -45,34 +53,31 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 
 @pytest.fixture
-def elsewhere(folder: StudyFolder) -> Iterator[Event]:
-    """A search in another process; the event lets it end."""
-    begun, watched = START.Event(), START.Event()
-    driver = START.Process(target=drive_one_trial, args=(folder.path, begun, watched))
-    driver.start()
-    try:
-        assert begun.wait(200)
-        yield watched
-    finally:
-        watched.set()
-        driver.join(200)
-    assert driver.exitcode == 0
+def elsewhere(folder: StudyFolder) -> Iterator[Callable[[], None]]:
+    """Start a search in another process; what is yielded lets it end."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes["env"] = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # the tests' own modules too
+    with subprocess.Popen([sys.executable, "-c", DRIVER, str(folder.path)], **pipes) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "begun\n"
+        yield driver.stdin.close  # type: ignore[union-attr]
+    assert driver.returncode == 0
 
 
 class Screen(io.StringIO):
     """A terminal's other end; once something was written, the search elsewhere may end."""
 
-    def __init__(self, watched: Event) -> None:
+    def __init__(self, end: Callable[[], None]) -> None:
         super().__init__()
-        self.watched = watched
+        self.end = end
 
     def write(self, text: str) -> int:
         if "trial 5 is running" in text or "starts" in text:
-            self.watched.set()
+            self.end()
         return super().write(text)
 
 
-def test_a_study_is_watched_until_its_search_ends(folder: StudyFolder, elsewhere: Event) -> None:
+def test_a_study_is_watched_until_its_search_ends(folder: StudyFolder, elsewhere: Callable[[], None]) -> None:
     assert is_driven(folder)
     out = Screen(elsewhere)
     stands = watch(folder, Console(file=out, width=120))
@@ -85,7 +90,7 @@ def test_a_study_is_watched_until_its_search_ends(folder: StudyFolder, elsewhere
     assert stands.ending == "toy has finished."
 
 
-def test_in_a_terminal_the_live_table_is_shown(folder: StudyFolder, elsewhere: Event) -> None:
+def test_in_a_terminal_the_live_table_is_shown(folder: StudyFolder, elsewhere: Callable[[], None]) -> None:
     out = Screen(elsewhere)
     watch(folder, Console(file=out, width=120, height=30, force_terminal=True))
     assert "intent de" in out.getvalue()
@@ -146,22 +151,30 @@ def test_a_damaged_word_of_the_last_search_is_none(folder: StudyFolder, damage: 
     assert LiveTable.read(folder.path).state == "stopped"
 
 
-READ_ONLY = """
-import os, sys
-
-FOLDER = sys.argv[1]
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+READ_ONLY: set[str] = set()
+"""Folders that this process can't write to, whoever runs it."""
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 
-def guard(event, arguments):
-    changes = event in CHANGES or (event == "open" and arguments[2] & WRITES)
-    if changes and str(arguments[0]).startswith(FOLDER):
-        raise PermissionError(13, "Permission denied", str(arguments[0]))
 
-sys.addaudithook(guard)
-from tunexfer.cli.main import app
-"""
-"""A process to which a folder is as read-only as another user's is, whoever runs the test."""
+@functools.cache
+def guard_folders() -> None:
+    """Make `READ_ONLY` hold. Python keeps an audit hook for as long as the process lives."""
+
+    def guard(event: str, arguments: tuple[Any, ...]) -> None:
+        changes = event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if READ_ONLY and changes and str(arguments[0]).startswith(tuple(READ_ONLY)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(arguments[0]))
+
+    sys.addaudithook(guard)
+
+
+@pytest.fixture
+def read_only(folder: StudyFolder) -> Iterator[StudyFolder]:
+    """A study's folder that is as read-only as another user's is."""
+    guard_folders()
+    READ_ONLY.add(str(folder.path))
+    yield folder
+    READ_ONLY.remove(str(folder.path))
 
 
 @pytest.mark.parametrize("at_work", [False, True])
@@ -170,25 +183,22 @@ def test_looking_at_a_study_needs_no_right_to_write(
 ) -> None:
     if at_work:
         request.getfixturevalue("elsewhere")
-    code = (
-        f"{READ_ONLY}\nfrom tunexfer.cli.live_table import LiveTable\n"
-        "print(LiveTable.read(sys.argv[1]).state)\n"
-        "app(['report', sys.argv[1], '--out', sys.argv[2]], standalone_mode=False)"
-    )
-    command = [sys.executable, "-c", code, str(folder.path), str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("running\n" if at_work else "stopped\n")  # its failed trial is to be run again
+    request.getfixturevalue("read_only")
+    with pytest.raises(PermissionError):
+        folder.plan.open("a")
+    assert LiveTable.read(folder.path).state == ("running" if at_work else "stopped")  # its failed trial is missing
+    done = CliRunner().invoke(app, ["report", str(folder.path), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
     assert f"complete. It {'is running.' if at_work else 'is not running; trials missing: 1.'}" in done.stdout
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_a_report_into_a_folder_that_takes_none_is_an_error_that_says_where_else(folder: StudyFolder) -> None:
-    code = f"{READ_ONLY}\nfrom tunexfer.cli.main import main\nsys.argv[1:] = ['report', sys.argv[1]]\nmain()"
-    done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"{folder.path}: the report can't be written there (Permission denied). ")
-    assert "--out" in done.stderr
+def test_a_report_into_a_folder_that_takes_none_is_an_error_that_says_where_else(read_only: StudyFolder) -> None:
+    done = CliRunner().invoke(app, ["report", str(read_only.path)])
+    message = str(done.exception)
+    assert isinstance(done.exception, StudyError)
+    assert message.startswith(f"{read_only.path}: the report can't be written there (Permission denied). ")
+    assert "--out" in message
 
 
 def test_a_lock_that_cannot_be_asked_is_not_taken_for_a_free_one(folder: StudyFolder) -> None:

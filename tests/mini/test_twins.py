@@ -63,12 +63,6 @@ def test_rows_are_real_where_the_collection_has_them_and_say_so_where_not(
 # Whole searches
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the encoder is built once for all tests."""
-    return tmp_path_factory.mktemp("cache")
-
-
 class Search:
     """A search on a twin whose jobs run in this process, and what it left."""
 
@@ -109,8 +103,8 @@ class Search:
 
 
 @pytest.fixture
-def search(tmp_path: Path, cache: Path, collection: Path | None) -> Search:
-    return Search(tmp_path, cache, collection)
+def search(tmp_path: Path, starter_cache: Path, collection: Path | None) -> Search:
+    return Search(tmp_path, starter_cache, collection)
 
 
 def sources(ended: TrialResult) -> list[str]:

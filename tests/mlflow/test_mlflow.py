@@ -1,58 +1,28 @@
-"""The mirror: what MLflow gets, what survives a crash, and what happens when no server answers."""
+"""The mirror: what MLflow gets, and what survives a crash."""
 
 from __future__ import annotations
 
-import socket
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from record.made_up import PLAN, chain, run, scores, study, trial
-from servers import free_port, mlflow_server
+from mlflow_runs import client_of, mirror, runs_of
+from record.made_up import PLAN, chain, run, scores, trial
 
 from tunexfer.core.files import StudyFolder, TrialFolder
 from tunexfer.core.trial import Failure, TrialResult
-from tunexfer.mlflow.client import alone, default_uri
+from tunexfer.mlflow.client import DATABASE, alone, default_uri
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.mlflow.runs import metrics, params
 from tunexfer.record.folder import How
 from tunexfer.record.record import Record
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> StudyFolder:
-    folder = StudyFolder(tmp_path / "runs" / "toy")
-    study(folder)
-    return folder
-
-
-def mirror(folder: StudyFolder, uri: str | None = None, *, state: How = "finished") -> list[str]:
-    """Mirror a record once; returns the warnings."""
-    said: list[str] = []
-    Mirror(Record(folder), uri or default_uri(folder.path.parent), said.append).start().close(state)
-    return said
-
-
 def rows(record: Record, number: int) -> Any:
     """A trial's rows of the score table."""
     table = record.score_table()
     return table[table["trial"] == number]
-
-
-def client_of(folder: StudyFolder, uri: str | None = None) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri or default_uri(folder.path.parent))
-
-
-def runs_of(client: Any, name: str = "toy") -> dict[str, Any]:
-    """Trial number (or `parent`) -> its run; fails where a trial has two."""
-    runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
-    named = {run.data.tags.get("tunexfer.trial", "parent"): run for run in runs}
-    assert len(named) == len(runs)
-    return named
 
 
 def test_every_score_mean_worst_and_delta_has_its_name(folder: StudyFolder) -> None:
@@ -137,6 +107,7 @@ def test_a_driver_killed_while_mlflow_makes_its_database_leaves_none_that_cannot
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = folder.path.parent
+    (runs / DATABASE).unlink()
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -147,7 +118,7 @@ def test_a_driver_killed_while_mlflow_makes_its_database_leaves_none_that_cannot
             pass
     [draft] = runs.glob(".mlflow.db*")
     draft.write_bytes(draft.read_bytes()[:5000])
-    assert not (runs / "mlflow.db").exists()
+    assert not (runs / DATABASE).exists()
     assert mirror(folder) == []
     assert runs_of(client_of(folder)).keys() == {"parent", "0", "1", "2", "3", "4"}
 
@@ -199,8 +170,8 @@ def test_the_parent_run_has_the_winner_of_each_target_and_the_front(folder: Stud
     assert runs["1"].data.metrics["goal/device_seconds"] == 20.0
 
 
-def test_the_details_of_a_failure_are_a_file(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path / "runs" / "toy")
+def test_the_details_of_a_failure_are_a_file(runs: Path) -> None:
+    folder = StudyFolder(runs / "toy")
     failure = Failure(kind="bug", message="KeyError: 'x'", detail="Traceback (most recent call last): ...")
     with Record.drive(folder, PLAN) as record:
         record.begin(trial(1))
@@ -258,8 +229,8 @@ def test_the_parent_run_says_how_the_search_ended_and_has_what_there_is(
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} == files
 
 
-def test_trials_wait_for_the_baseline_they_are_compared_with(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path / "runs" / "toy")
+def test_trials_wait_for_the_baseline_they_are_compared_with(runs: Path) -> None:
+    folder = StudyFolder(runs / "toy")
     with Record.drive(folder, PLAN) as record:
         run(record, trial(1))
         mirror(folder)
@@ -267,39 +238,3 @@ def test_trials_wait_for_the_baseline_they_are_compared_with(tmp_path: Path) -> 
         run(record, trial(0, phase="baseline", of=chain()), 50.0)
     mirror(folder)
     assert runs_of(client_of(folder))["1"].data.metrics["delta/intent/ru"] == 0.0
-
-
-def test_a_dead_server_is_mentioned_once_and_holds_nothing_up(folder: StudyFolder) -> None:
-    started = time.monotonic()
-    said = mirror(folder, f"http://127.0.0.1:{free_port()}")
-    assert time.monotonic() - started < 15
-    assert len(said) == 1
-    assert "missing runs are synced on the next start of the same command" in said[0]
-
-
-@pytest.mark.slow
-def test_a_server_gets_what_it_missed_on_the_next_start(
-    folder: StudyFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    assert len(mirror(folder, uri)) == 1
-    with mlflow_server(port, tmp_path):
-        assert mirror(folder, uri) == []
-        assert capfd.readouterr().out == ""
-        client = client_of(folder, uri)
-        runs = runs_of(client)
-        assert set(runs) == {"parent", "0", "1", "2", "3", "4"}
-        run_id = runs["1"].info.run_id
-        assert {file.path for file in client.list_artifacts(run_id)} == {"chain.yaml", "scores.csv"}
-        assert not (folder.path.parent / "mlartifacts").exists()
-
-
-@pytest.mark.slow
-def test_a_server_that_never_answers_holds_the_end_up_for_a_short_time_only(folder: StudyFolder) -> None:
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen()
-        started = time.monotonic()
-        assert len(mirror(folder, f"http://127.0.0.1:{deaf.getsockname()[1]}")) == 1
-    assert time.monotonic() - started < 60

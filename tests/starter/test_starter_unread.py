@@ -59,7 +59,7 @@ def linear() -> Any:
 def trees() -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(200, min_samples_leaf=3, random_state=0)
+    return RandomForestClassifier(60, min_samples_leaf=3, random_state=0)
 
 
 def guesses(train: Sequence[Row], test: Sequence[Row], model: Any) -> list[Any]:

@@ -3,6 +3,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,13 @@ from tunexfer.training.executor import Executor
 SCORED = {"match": ("en", "ru"), "tags": ("en", "ru"), "pairs": ("de",)}
 RUN = """
 import json, sys
+from pathlib import Path
 from tunexfer.core.chain import Chain
 from tunexfer.data.prepare import Prepared
 from chain_runner import ChainRunner
 from tunexfer.store import StageStore
 prepared, store, chain = sys.argv[1:]
-runner = ChainRunner(Prepared.load(__import__("pathlib").Path(prepared)), StageStore(store))
+runner = ChainRunner(Prepared.load(Path(prepared)), StageStore(Path(store)))
 print("ready", flush=True)
 input()
 result = runner.run(Chain.from_dict(json.loads(chain)), seed=1)
@@ -50,20 +53,16 @@ def two_targets(pico: Pico, rate: float = 3e-3, **encoder: Any) -> Chain:
     return pico.chain((stage("choice"),), (target("match", rate=rate), target("tags"), Target(task="pairs")), **encoder)
 
 
-def others(prepared: Prepared, chain: Chain, store: Path, count: int) -> list[tuple[list[float], list[str]]]:
-    """Scores and trained stages of `count` processes that run the chain at the same time."""
+@contextmanager
+def other_process(prepared: Prepared, chain: Chain, store: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs the chain once a line is written to it, and prints its scores and what it trained."""
     arguments = [sys.executable, "-c", RUN, str(prepared.path), str(store), json.dumps(chain.as_dict())]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     pipes["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the tests' own modules too
-    processes = [subprocess.Popen(arguments, **pipes) for _ in range(count)]
-    for process in processes:
+    with subprocess.Popen(arguments, **pipes) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    return [tuple(json.loads(process.communicate()[0])) for process in processes]
+        yield process
 
 
 def test_every_target_is_scored_in_every_language_and_split(runner: ChainRunner, pico: Pico) -> None:
@@ -120,14 +119,21 @@ def weights(runner: ChainRunner) -> dict[str, str]:
     return {mark["fingerprint"]: mark["files"][MODEL] for mark in marks if MODEL in mark["files"]}
 
 
-def test_processes_that_ask_at_once_train_every_stage_once_and_as_this_one_does(
+def test_processes_that_ask_at_once_train_every_stage_once_and_as_one_alone_does(
     runner: ChainRunner, pico: Pico, prepared: Prepared, tmp_path: Path
 ) -> None:
-    here = [score.value for score in runner.run(two_targets(pico), seed=1).scores]
-    first, second = others(prepared, two_targets(pico), tmp_path / "other", 2)
-    assert first[0] == second[0] == here
-    assert sorted(first[1] + second[1]) == ["choice", "match", "tags"]
-    assert weights(runner) == weights(pico.runner(tmp_path / "other", prepared))
+    chain, shared = two_targets(pico), pico.runner(tmp_path / "shared", prepared)
+    alone = runner.run(chain, seed=1)
+    with other_process(prepared, chain, tmp_path / "shared") as process:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        here = shared.run(chain, seed=1)
+        there_scores, trained_there = json.loads(process.communicate()[0])
+    assert there_scores == [score.value for score in here.scores] == [score.value for score in alone.scores]
+    trained_here = [training.name for training in here.trainings if not training.reused]
+    assert sorted(trained_here + trained_there) == ["choice", "match", "tags"]
+    assert weights(shared) == weights(runner)
 
 
 def test_another_seed_shares_nothing(runner: ChainRunner, pico: Pico, trained: list[str]) -> None:

@@ -301,7 +301,8 @@ def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
 
 
 def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def _plain(value: Any) -> Any:

@@ -80,11 +80,12 @@ class Executor:
         """Return the rows and the module for a job's encoder; one encoder is in memory at a time."""
         name = job.encoder.identity
         if name not in self._encoders:
-            self._encoders.clear()
-            self._models.clear()
+            if self._encoders:
+                self._encoders.clear()
+                self._models.clear()
+                gc.unfreeze()
             prepared = Prepared.load(self._files[name])
             self._encoders[name] = prepared, PlanEncoder(prepared, self.device)
-            gc.unfreeze()
             gc.collect()
             gc.freeze()  # Trainer collects garbage before every stage: 0.3 s if it has to look at all of torch
         return self._encoders[name]
