@@ -46,7 +46,7 @@ def by_tunexfer(chain: Chain, seed: int) -> Scores:
     prepared = prepare_all(plan, cache_folder(), Console(quiet=True))
     with tempfile.TemporaryDirectory() as store:
         executor = make_executor(prepared, store, store_bytes=10**10, device="cpu", threads=1)
-        jobs = jobs_of(chain, seed=seed, contents=contents_of(plan, prepared)[chain.encoder.identity])
+        jobs = jobs_of(chain, seed=seed, contents=contents_of(prepared)[chain.encoder.identity])
         results = {job.key: executor.run(job, ancestors(job, jobs)) for job in jobs}
     metrics = {job: results[job.key].metrics for job in jobs if job.target}
     return {

@@ -38,7 +38,7 @@ from tunexfer.core.graph import Contents, Job, JobResult, jobs_of
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record
-from tunexfer.search.ray_tune import SearchOptions, run_search
+from tunexfer.search.ray_tune import run_search
 from tunexfer.store import MODEL, ROWS, StageStore
 from tunexfer.tasks.kinds import ROWS_SCHEMA
 
@@ -160,11 +160,13 @@ def by_search(chains: Sequence[Chain], folder: Path, unit_s: float, address: str
     """Makespan, and the seconds that devices were held."""
     plan, store = made_up_plan(folder), folder / "store"
     store.mkdir()
-    options = SearchOptions(address=address, device={"device": 1})
     with Record.drive(StudyFolder(folder / "runs" / "devices"), plan.as_dict()) as record:
         make = partial(Sleeper, store, unit_s)
         contents = {"made up": CONTENTS}
-        outcome = run_search(plan, record, StageStore(store), contents, make, options, schedule=Fixed(chains))
+        outcome = run_search(
+            plan, record, StageStore(store), contents, make,
+            address=address, device={"device": 1}, schedule=Fixed(chains),
+        )  # fmt: skip
     assert len(record.complete) == len(chains), [result.failure for result in record.ended]
     return makespan(store), outcome.device_seconds
 

@@ -33,7 +33,7 @@ from tunexfer.core.trial import TrialResult
 from tunexfer.mlflow.mirror import Mirror
 from tunexfer.plan.plan import Plan
 from tunexfer.record.record import Record
-from tunexfer.search.ray_tune import TUNE_SETTINGS, SearchOptions, run_search
+from tunexfer.search.ray_tune import TUNE_SETTINGS, run_search
 from tunexfer.store import StageStore
 
 HERE = Path(__file__).parent
@@ -48,8 +48,8 @@ def by_tunexfer(plan: Plan, prepared: dict[str, Path], folder: Path) -> tuple[li
     make = partial(make_executor, prepared, str(store), store_bytes=10**10, device="cpu", threads=1)
     with Record.drive(StudyFolder(folder / "study"), plan.as_dict()) as record:
         mirror = Mirror(record, f"sqlite:///{folder}/mlflow.db", say).start()
-        contents = contents_of(plan, prepared)
-        run_search(plan, record, StageStore(store), contents, make, SearchOptions(), [mirror])
+        contents = contents_of(prepared)
+        run_search(plan, record, StageStore(store), contents, make, [mirror])
         mirror.close("finished")
         results = record.ended
     assert all(result.state == "complete" for result in results), [result.failure for result in results]

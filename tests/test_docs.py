@@ -45,10 +45,10 @@ SPACE_KEYS: dict[str, tuple[type[BaseModel], ...]] = {
     "Mixing": (recipe.Mixing, block(recipe.Mixing, "temperature"), block(recipe.Mixing, "proportional")),
     "Targets": (recipe.TargetRecipe,),
     "Objective": (Objective,),
-    "Search": (space_file.Search, block(space_file.Search, "budget")),
+    "Search": (block(space_file.SpaceFile, "search"), block(block(space_file.SpaceFile, "search"), "budget")),
     "Stopping": (space_file.Stop,),
-    "Resources": (space_file.Resources,),
-    "Noise": (space_file.Noise,),
+    "Resources": (block(space_file.SpaceFile, "resources"),),
+    "Noise": (block(space_file.SpaceFile, "noise"),),
     "Confirmation": (space_file.Confirm,),
 }
 """Heading of docs/spaces.md -> the models whose keys are documented under it."""
@@ -60,7 +60,7 @@ SUITE_KEYS: dict[str, type[BaseModel]] = {
     "Keys of `hub`": suite.HubRows,
     "Keys of `read`": suite.ReadOptions,
     "Keys of a part": block(suite.TaskBlock, "parts"),
-    "Keys of `recipe`": suite._Defaults,
+    "Keys of `recipe`": block(suite.TaskBlock, "recipe"),
 }
 
 
@@ -181,8 +181,8 @@ def test_the_page_on_results_names_every_file_of_a_study() -> None:
     paths = [
         value
         for folder in (study, study.trial(7))
-        for name, member in vars(type(folder)).items()
-        if isinstance(member, property) and isinstance(value := getattr(folder, name), Path)
+        for name, value in vars(folder).items()
+        if isinstance(value, Path) and name != "path"
     ]
     assert len(paths) > 10
     assert [path.name for path in paths if path.name not in page] == []

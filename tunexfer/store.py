@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tunexfer.core.files import write_whole
+from tunexfer.core.files import sha256, write_whole
 from tunexfer.core.graph import fingerprint
 from tunexfer.errors import StudyError
 
@@ -34,7 +34,7 @@ class Busy(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class _Entry:
     """A stored result."""
 
     files: dict[str, Path]
@@ -65,7 +65,7 @@ class StageStore:
         """Tell whether an entry is there, without looking at its files."""
         return (self._folder(key) / MARK).is_file() or (self._remote is not None and self._remote.has(key))
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> _Entry | None:
         """Return the entry, or None if it isn't there or is damaged. Counts as a use."""
         entry = self._entry(key)
         if entry is None and self._remote is not None:
@@ -190,7 +190,7 @@ class StageStore:
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path, thread_local=False)
 
-    def _entry(self, key: str) -> Entry | None:
+    def _entry(self, key: str) -> _Entry | None:
         folder = self._folder(key)
         mark = _read_mark(folder)
         if mark is None:
@@ -199,13 +199,13 @@ class StageStore:
         try:
             state = _state(mark, folder)
             known = self._verified.get(key) == state
-            whole = known or all(_checksum(path) == mark["files"][name] for name, path in files.items())
+            whole = known or all(sha256(path) == mark["files"][name] for name, path in files.items())
         except OSError:
             return None
         if not whole:
             return None
         self._verified[key] = state
-        return Entry(files, mark["facts"])
+        return _Entry(files, mark["facts"])
 
     def _entries(self) -> Iterator[_Size]:
         for folder in (self.root / "entries").glob("*/*"):
@@ -331,11 +331,6 @@ def _write(path: Path, content: bytes | Path) -> str:
     if isinstance(content, Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(content, path)
-        return _checksum(path)
+        return sha256(path)
     write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -178,7 +178,7 @@ def main(
 ) -> None:
     plan = Plan.load(SPACE, dict(text.split("=", 1) for text in set_), cache=cache_folder())
     prepared = prepare_all(plan, cache_folder(), Console(stderr=True))
-    contents = contents_of(plan, prepared)[plan.baseline[1].encoder.identity]
+    contents = contents_of(prepared)[plan.baseline[1].encoder.identity]
     place = store or cache_folder() / "replay"
     work = list(units_of(plan, contents))[:units]
     print(f"{len(work)} units, {sum(len(unit) for *_, unit in work)} jobs", flush=True)

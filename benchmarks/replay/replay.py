@@ -40,9 +40,10 @@ from tunexfer.core.files import write_whole
 from tunexfer.core.trial import JobRun, Point, Trial, TrialResult
 from tunexfer.plan.draws import at_random
 from tunexfer.plan.plan import Plan
+from tunexfer.search.algorithms import ALGORITHMS
 from tunexfer.search.chain_sampler import ChainSearcher
 from tunexfer.search.costs import Costs
-from tunexfer.search.samplers import ATTEMPTS, GridSampler, OptunaSampler, Sampler, tpe
+from tunexfer.search.samplers import ATTEMPTS, OptunaSampler, Sampler, tpe
 from tunexfer.search.schedule import AUTO_AFTER
 
 HERE = Path(__file__).parent
@@ -84,7 +85,7 @@ class _OptunaUser(OptunaSampler):
 
 def _grid(world: World, seed: int) -> Sampler:
     """Make a grid in the file's order that begins at a random place: the file's own first chain is one case only."""
-    sampler = GridSampler(world.space, seed)
+    sampler: Any = ALGORITHMS["grid"](world.plan, Costs(seed))
     sampler.points = world.points(random.Random(seed).randrange(world.pool.count))
     return sampler
 

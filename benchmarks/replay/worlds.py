@@ -15,7 +15,7 @@ import yaml
 from make import TABLE, setting_text, stage_text
 
 from tunexfer.core.chain import Chain, Target
-from tunexfer.core.graph import Contents, Job, NamedRows, jobs_of
+from tunexfer.core.graph import Contents, Job, jobs_of
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Point
 from tunexfer.plan.domains import Ask
@@ -48,7 +48,7 @@ class World:
 
     def _jobs(self, chain: Chain, seed: int) -> tuple[Job, ...]:
         """List a chain's jobs, with the keys that they have for the sampler's `Costs`."""
-        contents = Contents(encoder=chain.encoder.identity, rows=NamedRows(), precision="fp32")
+        contents = Contents(encoder=chain.encoder.identity, precision="fp32")
         return jobs_of(chain, seed=seed, contents=contents)
 
     def _truth(self, chain: Chain) -> float:

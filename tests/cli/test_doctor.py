@@ -5,27 +5,37 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
 from safetensors.numpy import save_file
 
 from tunexfer.cli import doctor
-from tunexfer.cli.doctor import CHECKS, Diagnosis, Setup
+from tunexfer.cli.doctor import CHECKS, fine
 from tunexfer.core.chain import Encoder
 from tunexfer.errors import DataError
+
+Setup = SimpleNamespace
+"""What the checks look at."""
 
 
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     monkeypatch.setattr(doctor, "TIMEOUT_S", 1)
     uri = f"sqlite:///{tmp_path}/runs/mlflow.db"
-    return Setup(cache=tmp_path / "cache", runs=tmp_path / "runs", tracking_uri=uri, encoder=Encoder(name="org/none"))
+    return SimpleNamespace(
+        cache=tmp_path / "cache", runs=tmp_path / "runs", tracking_uri=uri, encoder=Encoder(name="org/none")
+    )
+
+
+def changed(setup: Setup, **values: Any) -> Setup:
+    return SimpleNamespace(**vars(setup) | values)
 
 
 def answering(status: int, text: str) -> ThreadingHTTPServer:
@@ -75,11 +85,11 @@ class TestEveryCheck:
 def test_a_check_that_fails_itself_is_broken_and_the_others_still_run(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(setup: Setup) -> Diagnosis:
+    def failing(setup: Any) -> Any:
         raise DataError("half of it is gone")
 
-    monkeypatch.setattr(doctor, "CHECKS", {"first": failing, "second": lambda setup: Diagnosis("fine", "well")})
-    found = doctor.diagnose(setup)
+    monkeypatch.setattr(doctor, "CHECKS", {"first": failing, "second": lambda setup: fine("well")})
+    found = doctor.diagnose(**vars(setup))
     assert (found["first"].state, found["second"].state) == ("broken", "fine")
     assert "half of it is gone" in found["first"].text
 
@@ -91,7 +101,7 @@ def test_a_file_in_the_place_of_a_folder_is_broken(setup: Setup) -> None:
 
 def test_a_dead_mlflow_server_is_said_and_a_living_one_too(setup: Setup) -> None:
     with answering(200, version("mlflow")) as server:
-        own = replace(setup, tracking_uri=f"http://127.0.0.1:{server.server_port}")
+        own = changed(setup, tracking_uri=f"http://127.0.0.1:{server.server_port}")
         assert CHECKS["MLflow"](own).state == "fine"
         server.shutdown()
     assert CHECKS["MLflow"](own).state == "look"
@@ -99,13 +109,13 @@ def test_a_dead_mlflow_server_is_said_and_a_living_one_too(setup: Setup) -> None
 
 @pytest.mark.parametrize(("served", "word"), [((401, ""), "401"), ((200, "1.30.0"), "1.30.0")], indirect=["served"])
 def test_a_server_that_refuses_or_is_of_another_generation_is_said(served: str, word: str, setup: Setup) -> None:
-    diagnosis = CHECKS["MLflow"](replace(setup, tracking_uri=served))
+    diagnosis = CHECKS["MLflow"](changed(setup, tracking_uri=served))
     assert diagnosis.state == "look"
     assert word in diagnosis.text
 
 
 def test_a_password_is_not_shown(setup: Setup) -> None:
-    diagnosis = CHECKS["MLflow"](replace(setup, tracking_uri="http://me:secret@127.0.0.1:1"))
+    diagnosis = CHECKS["MLflow"](changed(setup, tracking_uri="http://me:secret@127.0.0.1:1"))
     assert "secret" not in diagnosis.text + diagnosis.move
 
 
@@ -143,7 +153,7 @@ def test_a_file_that_is_no_database_is_broken(setup: Setup) -> None:
 def test_memory_is_four_times_the_weights(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    own = replace(setup, encoder=Encoder(name=str(tmp_path / "encoder")))
+    own = changed(setup, encoder=Encoder(name=str(tmp_path / "encoder")))
     (tmp_path / "encoder").mkdir()
     save_file({"weights": np.zeros(250_000, dtype=np.float32)}, tmp_path / "encoder" / "model.safetensors")
     for there, state in ((3_900_000, "broken"), (7_900_000, "look"), (8_100_000, "fine")):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
-from tunexfer.core.graph import Contents, Job, NamedRows, ancestors, jobs_of, needed
+from tunexfer.core.graph import Contents, Job, ancestors, jobs_of, needed
 from tunexfer.core.trial import Trial
 
 EN = Source(task="nli", language="en")
@@ -185,7 +185,7 @@ def test_the_ancestors_of_a_job_are_its_line_of_models() -> None:
 
 
 def test_rows_by_name_tell_the_same_jobs_apart() -> None:
-    named = Contents(encoder="e", precision="fp32", rows=NamedRows())
+    named = Contents(encoder="e", precision="fp32")
     first, second = jobs(contents=named), jobs(replace(CHAIN, stages=(MIXED,)), contents=named)
     assert first[0].key != second[0].key
     assert first[0].key == jobs(contents=named)[0].key

@@ -15,7 +15,7 @@ def plan(seed: int = 1, steps: int = 10, batch_size: int = 8, mixture: Mixture =
 
 
 def drawn(batches: list[Batch]) -> Counter[Source]:
-    return Counter(source for batch in batches for source, _ in batch.rows)
+    return Counter(source for batch in batches for source, _ in batch)
 
 
 def test_what_is_left_over_goes_to_the_largest_remainders() -> None:
@@ -28,19 +28,19 @@ def test_what_is_left_over_goes_to_the_largest_remainders() -> None:
 def test_the_shares_of_a_mixture_are_really_drawn() -> None:
     batches = plan()
     # of 10 batches 6 are of task a and 4 of b; of a's 48 rows, 36 and 12
-    assert Counter(batch.task for batch in batches) == {"a": 6, "b": 4}
+    assert Counter(batch[0][0].task for batch in batches) == {"a": 6, "b": 4}
     assert drawn(batches) == {A: 36, B: 12, C: 32}
 
 
 def test_every_batch_is_full_and_of_one_task() -> None:
     for batch in plan():
-        assert len(batch.rows) == 8
-        assert {source.task for source, _ in batch.rows} == {batch.task}
+        assert len(batch) == 8
+        assert len({source.task for source, _ in batch}) == 1
 
 
 def test_a_source_is_passed_through_before_any_row_comes_again() -> None:
     only = Mixture(sources=(A,), shares=(1.0,))
-    rows = Counter(row for batch in plan(steps=15, mixture=only) for _, row in batch.rows)
+    rows = Counter(row for batch in plan(steps=15, mixture=only) for _, row in batch)
     assert rows == {row: 3 for row in range(40)}  # 15 x 8 rows are three passes over 40
 
 
@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_batches_and_another_seed_others() -> None:
 
 
 def test_tasks_come_in_no_order() -> None:
-    order = [batch.task for batch in plan(steps=40)]
+    order = [batch[0][0].task for batch in plan(steps=40)]
     assert order != sorted(order)
     assert order != sorted(order, reverse=True)
 
@@ -59,6 +59,6 @@ def test_rows_of_like_length_come_together() -> None:
     def padding(batches: list[list[int]]) -> float:
         return sum(max(sizes) * len(sizes) - sum(sizes) for sizes in batches) / sum(map(sum, batches))
 
-    grouped = [[int(LENGTHS[source][row]) for source, row in batch.rows] for batch in plan(steps=32)]
+    grouped = [[int(LENGTHS[source][row]) for source, row in batch] for batch in plan(steps=32)]
     shuffled = np.random.default_rng(0).permutation([size for sizes in grouped for size in sizes])
     assert padding(grouped) < 0.3 * padding(shuffled.reshape(32, 8).tolist())

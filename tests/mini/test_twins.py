@@ -82,7 +82,7 @@ class Search:
             cache=self.cache,
         )
         prepared = prepare_all(plan, self.cache, Console(quiet=True), quiet=True)
-        contents = contents_of(plan, prepared)
+        contents = contents_of(prepared)
         store = self.folder / "store"
         with Record.drive(StudyFolder(self.folder / "runs" / space), plan.as_dict()) as record:
             mirror = Mirror(record, f"sqlite:///{self.folder}/mlflow.db", print).start()

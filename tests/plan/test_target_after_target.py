@@ -49,7 +49,7 @@ def record(plan: Plan) -> Record:
     prepared, folder = prepare_all(plan, cache, Console(quiet=True)), StudyFolder(cache.parent / "runs" / "toy")
     executor = make_executor(prepared, str(cache / "store"), store_bytes=10**9, device="cpu", threads=1)
     with Record.drive(folder, plan.as_dict()) as record:
-        run_here(SearchLoop(plan, record, executor.store, contents_of(plan, prepared)), executor)
+        run_here(SearchLoop(plan, record, executor.store, contents_of(prepared)), executor)
     return Record(folder)
 
 

@@ -64,14 +64,6 @@ def test_a_coordinate_that_does_not_exist_in_a_trial_is_missing_there(study: Stu
     assert drawn.loc[~without, "stages[0].languages"].notna().all()
 
 
-def test_each_fine_tuning_has_its_row_and_a_shared_one_is_trained_once(study: Study) -> None:
-    stages = study.stages()
-    trained = stages[~stages["reused"]]
-    assert trained["fingerprint"].is_unique
-    assert set(stages.loc[stages["target"], "name"]) == {"intent", "slots"}
-    assert stages.groupby("trial")["steps"].sum()[0] == 80 + 80
-
-
 def test_what_the_baseline_was_trained_in_is_not_unseen_by_both(tmp_path: Path) -> None:
     made_up = MadeUp(intermediate=(), train_languages=("en", "de"), targets=("intent",), trials=4)
     study = Study.load(made_up.write(tmp_path))
@@ -161,7 +153,7 @@ def test_a_lost_plan_or_baseline_is_told(tmp_path: Path) -> None:
 def test_a_study_without_any_trial_yet_has_empty_tables(tmp_path: Path) -> None:
     study = Study.load(MadeUp(trials=0).write(tmp_path))
     assert study.best() is None
-    assert [len(table) for table in (study.trials(), study.scores(), study.stages(), study.coordinates())] == [0] * 4
+    assert [len(table) for table in (study.trials(), study.scores(), study.coordinates())] == [0] * 3
 
 
 def test_a_folder_that_is_no_study_is_an_error(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ def real(plan: Plan, root: Path) -> tuple[dict[str, Contents], Any]:
 
     prepared = prepare_all(plan, root / "cache", Console(quiet=True), quiet=True)
     make = functools.partial(
-        make_executor, prepared, str(root / "store"), store_bytes=10**9, device="cpu", threads=plan.resources.cpus
+        make_executor, prepared, str(root / "store"), store_bytes=10**9, device="cpu", threads=plan.file.resources.cpus
     )
-    return contents_of(plan, prepared), make
+    return contents_of(prepared), make
 
 
 def fake(plan: Plan, root: Path, step_s: float = 0.0) -> tuple[dict[str, Contents], Any]:
@@ -110,9 +110,9 @@ def search(where: str, plan: Plan, record: Record, root: Path, contents: Any, ma
     store = StageStore(root / "store")
     if where == "here":
         return run_here(SearchLoop(plan, record, store, contents, listeners), make()).state
-    from tunexfer.search.ray_tune import SearchOptions, run_search
+    from tunexfer.search.ray_tune import run_search
 
-    return run_search(plan, record, store, contents, make, SearchOptions(), listeners).state
+    return run_search(plan, record, store, contents, make, listeners).state
 
 
 def main(root: Path, where: str, which: str, moment: str = "never", wanted: int = 0) -> int:

@@ -21,7 +21,7 @@ from tunexfer.core.trial import TrialResult
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
 from tunexfer.search import jobs
-from tunexfer.search.ray_tune import SearchOptions, run_search
+from tunexfer.search.ray_tune import run_search
 from tunexfer.search.stopping import Standing
 from tunexfer.store import StageStore
 
@@ -63,7 +63,7 @@ def search(root: Path, *listeners: Listener, step_s: float = 0.0, **options: Any
     contents = {encoder.identity: CONTENTS for encoder in plan.encoders}
     make = lambda: FakeExecutor(root / "store", step_s)  # noqa: E731
     with Record.drive(StudyFolder(root / "runs" / "fake"), plan.as_dict()) as record:
-        run_search(plan, record, StageStore(root / "store"), contents, make, SearchOptions(**options), listeners)
+        run_search(plan, record, StageStore(root / "store"), contents, make, listeners, **options)
     return record
 
 

@@ -20,7 +20,7 @@ from tunexfer.errors import StudyError, TrialFailed
 from tunexfer.plan.plan import Plan
 from tunexfer.record.progress import JobProgress, read_progress
 from tunexfer.record.record import Record
-from tunexfer.search.loop import MAX_LOSSES, Outcome, SearchLoop, run_here
+from tunexfer.search.loop import MAX_LOSSES, SearchLoop, run_here
 from tunexfer.search.stopping import Standing
 from tunexfer.store import Busy
 
@@ -47,7 +47,7 @@ class Searched:
         note = lambda number, report: self.reports.append((number, report))  # noqa: E731
         return SearchLoop(plan, record, self.executor.store, contents, on_report=note, **more)
 
-    def run(self, plan: Plan, name: str = "fake", executor: Any = None, **more: Any) -> tuple[Outcome, Record]:
+    def run(self, plan: Plan, name: str = "fake", executor: Any = None, **more: Any) -> tuple[SearchLoop, Record]:
         with Record.drive(StudyFolder(self.root / "runs" / name), plan.as_dict()) as record:
             return run_here(self.loop(plan, record, **more), executor or self.executor), record
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from record.made_up import PLAN, chain, run, study, trial
@@ -11,7 +12,7 @@ from record.made_up import PLAN, chain, run, study, trial
 from tunexfer.core.files import StudyFolder
 from tunexfer.record.progress import JobProgress, TrialProgress, write_progress
 from tunexfer.record.record import Record
-from tunexfer.search.gauges import METRICS, StudyMetrics
+from tunexfer.search.gauges import METRICS, publishing
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
         yield record
 
 
-def values(metrics: StudyMetrics, name: str) -> dict[tuple[str, ...], float]:
+def values(metrics: Any, name: str) -> dict[tuple[str, ...], float]:
     """Tags other than the study, in their order -> value."""
     found = [sample for sample in metrics.samples() if sample.metric == f"tunexfer_{name}"]
     assert all(tuple(sample.tags) == METRICS[sample.metric][1] for sample in found)
@@ -31,7 +32,7 @@ def values(metrics: StudyMetrics, name: str) -> dict[tuple[str, ...], float]:
 
 
 def test_a_search_that_goes_on_starts_from_what_the_study_has(record: Record) -> None:
-    with StudyMetrics(record) as metrics:
+    with publishing(record) as metrics:
         assert values(metrics, "trials") == {("running",): 0, ("complete",): 4, ("failed",): 1, ("stopped",): 0}
         assert values(metrics, "stages") == {("intent", "trained"): 5}
         assert values(metrics, "best_objective") == {("1",): 53.0}
@@ -40,7 +41,7 @@ def test_a_search_that_goes_on_starts_from_what_the_study_has(record: Record) ->
 
 def test_rows_per_second_are_of_running_jobs_alone(record: Record) -> None:
     """Five steps of 32 rows a second."""
-    with StudyMetrics(record) as metrics:
+    with publishing(record) as metrics:
         record.begin(trial(5))
         metrics.started(trial(5))
         assert values(metrics, "rows_per_second") == {}
@@ -56,6 +57,6 @@ def test_rows_per_second_are_of_running_jobs_alone(record: Record) -> None:
 
 
 def test_the_gauge_of_the_best_objective_has_only_the_best_trial(record: Record) -> None:
-    with StudyMetrics(record) as metrics:
+    with publishing(record) as metrics:
         metrics.finished(run(record, trial(5, of=chain(stages=2)), 60.0))
         assert values(metrics, "best_objective") == {("5",): 60.0}

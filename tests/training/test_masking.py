@@ -31,7 +31,7 @@ from tunexfer.errors import DataError, TrialFailed
 from tunexfer.tasks.kinds.base import IGNORE_INDEX
 from tunexfer.training.collate import collate
 from tunexfer.training.encoder import PlanEncoder
-from tunexfer.training.masking import Masking, language_head
+from tunexfer.training.masking import hide_pieces, language_head
 from tunexfer.training.model import Model
 from tunexfer.training.train import train_stage
 
@@ -97,7 +97,8 @@ def batch_of(prepared: Prepared, lookup: Any, number: int = 0) -> dict[str, Tens
     """Eight texts with 15 % hidden, in places of the module's embedding."""
     rows = [(prepared.encoded("texts", one, "train"), row) for one in ("en", "ru") for row in range(4)]
     mask = int(lookup(np.array(prepared.mask)))
-    return Masking(mask, len(lookup), seed=1)(collate(rows, "language", lookup, training=True), number)
+    batch = collate(rows, "language", lookup, training=True)
+    return hide_pieces(batch, number, mask=mask, places=len(lookup), seed=1)
 
 
 # What is hidden
@@ -109,7 +110,7 @@ def many(pieces: int = 400, rows: int = 500) -> tuple[Tensor, Tensor, Tensor, Te
     before = torch.from_numpy(draw.integers(10, pieces, size=(rows, 100)))
     special = torch.zeros_like(before)
     special[:, 0] = special[:, 90:] = 1
-    hidden = Masking(9, pieces, seed=3)({"input_ids": before, "special": special}, 0)
+    hidden = hide_pieces({"input_ids": before, "special": special}, 0, mask=9, places=pieces, seed=3)
     return before, special.bool(), hidden["input_ids"], hidden["labels"]
 
 
@@ -141,8 +142,10 @@ def test_only_what_is_hidden_changes_and_is_asked_for() -> None:
 def test_each_batch_hides_others_and_the_same_batch_the_same() -> None:
     ids = torch.arange(10, 210).reshape(2, 100)
     batch = {"input_ids": ids, "special": torch.zeros_like(ids)}
-    first, again, next_one = (Masking(9, 300, seed=3)(batch, number)["labels"] for number in (0, 0, 1))
-    other_seed = Masking(9, 300, seed=4)(batch, 0)["labels"]
+    draws = [(0, 3), (0, 3), (1, 3), (0, 4)]
+    first, again, next_one, other_seed = (
+        hide_pieces(batch, number, mask=9, places=300, seed=seed)["labels"] for number, seed in draws
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, next_one)
     assert not torch.equal(first, other_seed)
@@ -292,13 +295,12 @@ def test_a_fifth_of_the_batches_is_text(
     texts: Texts, encoder: PlanEncoder, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    hide = Masking.__call__
 
-    def recording(self: Masking, batch: Any, number: int) -> dict[str, Tensor]:
+    def recording(batch: Any, number: int, **settings: int) -> dict[str, Tensor]:
         seen.append(len(batch["input_ids"]))
-        return hide(self, batch, number)
+        return hide_pieces(batch, number, **settings)
 
-    monkeypatch.setattr(Masking, "__call__", recording)
+    monkeypatch.setattr("tunexfer.training.train.hide_pieces", recording)
     trained = train(mixed(steps=20), texts, encoder, prepared).trained
     assert seen == [8] * 4
     assert trained.heads.keys() == {"match"}  # the next stage begins with the checkpoint's head again

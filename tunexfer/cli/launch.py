@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tunexfer.cli.live import LiveView
 from tunexfer.cli.tables import notes
 from tunexfer.core.chain import Encoder
 from tunexfer.core.files import StudyFolder
+from tunexfer.core.graph import Contents
+from tunexfer.data.prepare import Prepared, prepare
+from tunexfer.mlflow.mirror import Mirror
 from tunexfer.plan.plan import Plan
+from tunexfer.record.environment import Dataset, write_datasets
+from tunexfer.record.folder import How
+from tunexfer.record.record import Record
+from tunexfer.store import StageStore
 from tunexfer.tasks.installed import build, encoder_provider
 
 if TYPE_CHECKING:
-    from tunexfer.core.graph import Contents
-    from tunexfer.record.environment import Dataset
     from tunexfer.record.findings import Findings
-    from tunexfer.record.folder import How
     from tunexfer.report.study import Study
-    from tunexfer.search.loop import Outcome
+    from tunexfer.search.loop import SearchLoop
     from tunexfer.training.executor import Executor
 
 GIGABYTE = 10**9
@@ -41,20 +46,15 @@ def launch(
     concurrent: int | None = None,
     address: str | None = None,
     quiet: bool = False,
-) -> tuple[Findings, Outcome]:
+) -> tuple[Findings, SearchLoop]:
     """Run the trials that the study in `folder` lacks.
 
     console: for progress and warnings
     store:   a folder or a URL
-    returns: the findings, and how the search ended
+    returns: the findings, and the search as it ended
     raises: TunexferError, with what to do about it
     """
-    from tunexfer.cli.live import LiveView
-    from tunexfer.mlflow.mirror import Mirror
-    from tunexfer.record.environment import write_datasets
-    from tunexfer.record.record import Record
-    from tunexfer.search.ray_tune import SearchOptions, run_search
-    from tunexfer.store import StageStore
+    from tunexfer.search.ray_tune import run_search
 
     @functools.cache
     def studied() -> Study:
@@ -70,7 +70,7 @@ def launch(
 
     with Record.drive(folder, plan.as_dict()) as record:
         prepared = prepare_all(plan, cache, console, quiet=quiet)
-        contents = contents_of(plan, prepared)
+        contents = contents_of(prepared)
         datasets = datasets_read(plan, contents)
         write_datasets(folder, datasets)
         for line in notes(() if quiet else plan.rows.remarks(plan.read_keys), plan.rows.warnings(plan.read_keys)):
@@ -83,23 +83,25 @@ def launch(
         view = LiveView(folder, quiet=quiet, console=console)
         mirror = Mirror(record, tracking_uri, view.warning, draw=draw, find=lambda: studied().findings).start()
         state: How = "failed"
-        wants = plan.resources
+        wants = plan.file.resources
         size, copies, device = int(wants.store_gb * GIGABYTE), cache / "store", "cuda" if wants.gpus else "cpu"
         executor = functools.partial(
             make_executor, prepared, store, store_bytes=size, copies=copies, device=device, threads=wants.cpus
         )
         stages = StageStore(store, size, copies=copies)
-        options = SearchOptions(concurrent=concurrent, address=address, shared=shared)
         try:
             with view:
-                outcome = run_search(plan, record, stages, contents, executor, options, [view, mirror])
-            state = outcome.state
+                search = run_search(
+                    plan, record, stages, contents, executor, [view, mirror],
+                    concurrent=concurrent, address=address, shared=shared,
+                )  # fmt: skip
+            state = search.state
         except KeyboardInterrupt:
             state = "interrupted"
             raise
         finally:
             mirror.close(state)
-        return studied().findings, outcome
+        return studied().findings, search
 
 
 def datasets_read(plan: Plan, contents: Mapping[str, Contents]) -> list[Dataset]:
@@ -107,8 +109,6 @@ def datasets_read(plan: Plan, contents: Mapping[str, Contents]) -> list[Dataset]
 
     contents: as `contents_of` returns them
     """
-    from tunexfer.record.environment import Dataset
-
     digests = {key: digest for own in contents.values() for key, digest in own.rows.items()}
     counts = {key: count for own in contents.values() for key, count in own.counts.items()}
     return [
@@ -133,19 +133,16 @@ def make_executor(
 
     copies: folder for copies of what a store behind a URL holds
     """
-    from tunexfer.store import StageStore
     from tunexfer.training.executor import Executor
 
     return Executor(prepared, StageStore(store, store_bytes, copies=copies), device=device, threads=threads)
 
 
-def contents_of(plan: Plan, prepared: Mapping[str, Path]) -> dict[str, Contents]:
+def contents_of(prepared: Mapping[str, Path]) -> dict[str, Contents]:
     """Read what the keys and the costs of a plan's jobs depend on: encoder's identity -> contents.
 
     prepared: as `prepare_all` returns it
     """
-    from tunexfer.data.prepare import Prepared
-
     loaded = {name: Prepared.load(file) for name, file in prepared.items()}
     return {
         name: replace(own.contents, counts={key: own.encoded(*key).row_count for key in own.contents.rows})
@@ -158,8 +155,6 @@ def prepare_all(plan: Plan, cache: Path, console: Console, *, quiet: bool = Fals
 
     returns: encoder's identity -> the file that `Prepared.load` takes
     """
-    from tunexfer.data.prepare import prepare
-
     prepared: dict[str, Path] = {}
     encoders: dict[str, Encoder] = {}
     for encoder in plan.encoders:

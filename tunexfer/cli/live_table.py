@@ -11,9 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.objective import Objective
+from tunexfer.core.phrases import stages_in_short
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.core.winners import allowed, highest
@@ -204,12 +204,12 @@ class LiveTable:
             if self.state != "running":
                 style, state = "stopped", f"unfinished: {state}"
             cells = _cells(mean_scores(progress.scores), targets)
-            rows.append((style, [str(number), _stages(trial.chain), state, *cells, "", str(progress.reused or "")]))
+            rows.append((style, [str(number), _stages(trial), state, *cells, "", str(progress.reused or "")]))
         for result in sorted(self.results.values(), key=lambda result: -(result.started + result.seconds))[:most]:
             objective = "" if result.objective is None else f"{result.objective:.2f}"
             jobs = result.trainings
             reused = f"{sum(job.reused for job in jobs)} of {len(jobs)}" if jobs else ""
-            what = _stages(result.trial.chain) + (f": {result.failure.message}" if result.failure else "")
+            what = _stages(result.trial) + (f": {result.failure.message}" if result.failure else "")
             cells = _cells(self.means(result.trial.number), targets)
             rows.append((result.state, [str(result.trial.number), what, result.state, *cells, objective, reused]))
         return rows
@@ -231,13 +231,8 @@ def _state(progress: TrialProgress) -> str:
     return ": ".join(filter(None, [done, ", ".join(jobs[:MAX_JOBS]) + more])) or "starts"
 
 
-def _stages(chain: Chain) -> str:
-    """Name what the stages train on, without the recipe."""
-    stages = []
-    for stage in chain.stages:
-        languages = sorted({source.language for source in stage.mixture.sources})
-        stages.append(f"{'+'.join(stage.mixture.tasks)} {'+'.join(languages)}")
-    return ", ".join(stages) or "none"
+def _stages(trial: Trial) -> str:
+    return ", ".join(stages_in_short(trial.chain)) or "none"
 
 
 def _cells(means: Mapping[str, float], targets: Sequence[str]) -> list[str]:

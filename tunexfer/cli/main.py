@@ -9,19 +9,32 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from tunexfer.cli.tables import console, plan_view, scores_view, suite_table
-from tunexfer.core.files import StudyFolder, unwritable
+from tunexfer.cli.doctor import diagnose, diagnosis_table
+from tunexfer.cli.init import init_folder
+from tunexfer.cli.launch import launch
+from tunexfer.cli.live import watch as watch_study
+from tunexfer.cli.show import rows_view
+from tunexfer.cli.tables import console, plan_view, scores_view, show_summary, suite_table
+from tunexfer.core.chain import Encoder
+from tunexfer.core.files import StudyFolder, unwritable, write_whole
 from tunexfer.core.phrases import without_passwords
+from tunexfer.data.rows import Rows
 from tunexfer.errors import DataError, SpaceError, StudyError, TunexferError
+from tunexfer.export.folders import find_trial
+from tunexfer.export.replay import export_replay
+from tunexfer.export.xtreme import export_xtreme
+from tunexfer.export.xtreme_scores import remarks, score_folders
+from tunexfer.mlflow.client import default_uri, find_experiment, find_uri, is_remote, settle
+from tunexfer.plan.cost import estimate
 from tunexfer.plan.plan import Plan
 from tunexfer.plan.space_file import find_space, name_problem
-
-if TYPE_CHECKING:
-    from tunexfer.store import StageStore
+from tunexfer.record.folder import read_plan
+from tunexfer.store import StageStore
+from tunexfer.tasks.suite import load_suite, named_suites
 
 app = typer.Typer(
     help="Search over intermediate-task chains for zero-shot cross-lingual transfer.",
@@ -107,8 +120,6 @@ def init(
     Kinds of task, columns, labels, languages and splits are guessed from names and contents. A line that begins with
     `# ?` in the two files says what is not sure.
     """
-    from tunexfer.cli.init import init_folder
-
     init_folder(folder, encoder, console(), cache=_writable_cache(), force=force)
 
 
@@ -124,12 +135,8 @@ def doctor(
 
     Exit codes: 0 if searches can run, 1 if something is broken.
     """
-    from tunexfer.cli.doctor import Setup, diagnose, diagnosis_table
-    from tunexfer.core.chain import Encoder
-    from tunexfer.mlflow.client import default_uri
-
     uri = tracking_uri or default_uri(runs)
-    found = diagnose(Setup(cache=cache_folder(), runs=runs, tracking_uri=uri, encoder=Encoder(name=encoder)))
+    found = diagnose(cache=cache_folder(), runs=runs, tracking_uri=uri, encoder=Encoder(name=encoder))
     console().print(diagnosis_table(found))
     if any(finding.state == "broken" for finding in found.values()):
         raise typer.Exit(1)
@@ -148,8 +155,6 @@ def plan(
     Every option of every choice and both ends of every range are checked, so that mistakes are reported now.
     """
     loaded = load_plan(space, set_, trials, seed)
-    from tunexfer.plan.cost import estimate
-
     console().print(plan_view(loaded, estimate(loaded, cache_folder(), store_location(store))))
 
 
@@ -167,15 +172,9 @@ def tasks(
     With `--show`, print the first rows of a task as they are encoded: the pieces, the tags beside the pieces that carry
     them, and answers in their context.
     """
-    from tunexfer.data.rows import Rows
-    from tunexfer.tasks.suite import load_suite, named_suites
-
     if show:
         if suite is None:
             raise DataError("--show: name the suite of the task with --suite.")
-        from tunexfer.cli.show import rows_view
-        from tunexfer.core.chain import Encoder
-
         loaded, folder = load_suite(suite)
         rows = Rows(loaded, folder, _writable_cache())
         console().print(rows_view(rows, show, language, Encoder(name=encoder)))
@@ -197,9 +196,6 @@ def score(
     ] = None,
 ) -> None:
     """Score predictions with the files, metrics and averages of a benchmark."""
-    from tunexfer.core.files import write_whole
-    from tunexfer.export.xtreme_scores import remarks, score_folders
-
     scores = score_folders(predictions, labels)
     if out:
         write_whole(out, json.dumps(scores, indent=2) + "\n")
@@ -247,8 +243,6 @@ def export(
         raise StudyError("--target: it names the trial that won this target; leave --trial out.")
     folder = StudyFolder(study)
     if target:
-        from tunexfer.export.folders import find_trial
-
         trial = find_trial(folder, None, target).trial.number
     if format_ == "transformers":
         from tunexfer.export.models import export_transformers
@@ -258,13 +252,9 @@ def export(
         for own in exported:
             print(f"{to / own.target}: {own.loads_with}{', head in a separate file' * own.head_apart}")
     elif format_ == "xtreme":
-        from tunexfer.export.xtreme import export_xtreme
-
-        number, written, remarks = export_xtreme(folder, trial, to, labels)
-        print("\n".join([f"trial {number} of {folder.name}: {', '.join(written)}", *remarks]))
+        number, written, notes = export_xtreme(folder, trial, to, labels)
+        print("\n".join([f"trial {number} of {folder.name}: {', '.join(written)}", *notes]))
     else:
-        from tunexfer.export.replay import export_replay
-
         print(f"`tunexfer search {export_replay(folder, trial, to)} --store NEW_FOLDER` trains the chain again")
 
 
@@ -314,7 +304,6 @@ def compare(
     Rows that only one trial predicted are left out and counted; differences between the two plans are listed. Confirmed
     chains are compared over the seeds that both were confirmed with.
     """
-    from tunexfer.core.files import write_whole
     from tunexfer.report.compare import compare_studies, view
     from tunexfer.report.study import Study
 
@@ -358,9 +347,6 @@ def search(
     if name is not None and (problem := name_problem(name)):
         raise StudyError(f"--name: {problem}")
     loaded = load_plan(space, set_, trials, seed)
-    from tunexfer.cli.launch import launch
-    from tunexfer.cli.tables import show_summary
-
     folder = _writable(runs.absolute() / (name or loaded.name), "Name another folder with --runs.")
     uri = tracking_uri or f"sqlite:///{folder.parent / 'mlflow.db'}"
     findings, end = launch(
@@ -377,16 +363,12 @@ def search(
 
 
 @app.command()
-def watch(
-    study: StudyArgument,
-) -> None:
+def watch(study: StudyArgument) -> None:
     """Show the live table of STUDY while another process runs its search.
 
     Only the study folder is read. Ctrl-C stops watching; the search continues. If no search is running, the current
     state of the study is shown.
     """
-    from tunexfer.cli.live import watch as watch_study
-
     folder = open_study(study)
     try:
         table = watch_study(folder, console())
@@ -409,8 +391,6 @@ def register(
     Models are logged with the run of the trial, in MLflow's transformers flavour, with weights as safetensors. Of
     several targets, each gets a model of its own, NAME-TARGET. What is registered already is kept.
     """
-    from tunexfer.mlflow.client import find_uri, settle
-
     settle()
     from tunexfer.export.registry import register_models
 
@@ -431,8 +411,6 @@ def ui(
     It listens on 127.0.0.1 alone and shows every study of the same store. For a study that is mirrored in an MLflow
     server, only the address is printed.
     """
-    from tunexfer.mlflow.client import find_experiment, find_uri, is_remote, settle
-
     folder = open_study(study)
     uri = find_uri(folder, tracking_uri)
     settle()
@@ -448,8 +426,6 @@ def ui(
 
 def open_study(path: Path) -> StudyFolder:
     """raises: StudyError, if that is no folder of a study"""
-    from tunexfer.record.folder import read_plan
-
     folder = StudyFolder(path.resolve())
     read_plan(folder)
     return folder
@@ -479,6 +455,4 @@ def store_location(store: str | None) -> str:
 
 
 def open_store(store: str | None) -> StageStore:
-    from tunexfer.store import StageStore
-
     return StageStore(store_location(store), copies=cache_folder() / "store")

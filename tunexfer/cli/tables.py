@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tunexfer.core.chain import Chain, Stage
 from tunexfer.core.objective import Objective
+from tunexfer.core.phrases import duration
 from tunexfer.data.rows import Rows
 from tunexfer.export.xtreme_scores import score_table
 from tunexfer.plan.cost import Estimate
@@ -86,7 +87,7 @@ def plan_view(plan: Plan, estimate: Estimate | None) -> RenderableType:
 
 
 def _settings(plan: Plan) -> list[str]:
-    search, resources, confirm = plan.file.search, plan.resources, plan.confirm
+    search, resources, confirm = plan.file.search, plan.file.resources, plan.confirm
     lines = [
         f"suite {plan.suite.name}, encoder {', '.join(encoder.name for encoder in plan.encoders)}",
         f"search: {search.algorithm}, {'as many' if search.trials == 'auto' else search.trials} trials "
@@ -211,10 +212,7 @@ def _evaluations(plan: Plan) -> RenderableType:
 def _costs(plan: Plan) -> RenderableType:
     heads = ["trials", "stages without sharing", "with sharing", "steps without sharing", "with sharing"]
     table = table_of("cost", [""], heads)
-    costs = {
-        f"{plan.trials} random trials, mean": plan.expected_cost,
-        "all chains and baseline": plan.full_cost(),
-    }
+    costs = {f"{plan.trials} random trials, mean": plan.expected_cost, "all chains and baseline": plan.full_cost()}
     if plan.confirm:
         costs["confirmation besides, at most"] = plan.confirmation_cost
     elif plan.matched:
@@ -225,8 +223,7 @@ def _costs(plan: Plan) -> RenderableType:
         if cost is None:
             table.add_row(name, "too many to count")
         else:
-            counts = (cost.chains, cost.stages_unshared, cost.stages, cost.steps_unshared, cost.steps)
-            table.add_row(name, *(f"{count:,}" for count in counts))
+            table.add_row(name, *(f"{count:,}" for count in cost))
     return table
 
 
@@ -245,7 +242,7 @@ def _estimates(plan: Plan, estimate: Estimate | None) -> list[str]:
     else:
         trials = plan.trials + (plan.confirmation_cost.chains if plan.confirm else 0)
         lines.append(
-            f"time: about {_time(seconds)} for {trials} trials one after the other, from an empty store "
+            f"time: about {duration(seconds)} for {trials} trials one after the other, from an empty store "
             f"({estimate.step_seconds:.2f} s per step, {estimate.scoring_seconds:.0f} s to score a trial)"
         )
     return lines
@@ -253,13 +250,6 @@ def _estimates(plan: Plan, estimate: Estimate | None) -> list[str]:
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.{unit == 'h':d}f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def scores_view(scores: Mapping[str, Any]) -> RenderableType:

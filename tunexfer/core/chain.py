@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 Pooling = Literal["first", "mean"]
 
 
@@ -152,20 +154,8 @@ class Chain:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Chain:
-        return cls(
-            suite=plain["suite"],
-            encoder=Encoder(**plain["encoder"]),
-            stages=tuple(_stage(stage) for stage in plain["stages"]),
-            targets=tuple(
-                Target(**{**target, "stage": _stage(target["stage"]) if target["stage"] else None})
-                for target in plain["targets"]
-            ),
-        )
+        """raises: ValueError, if something is missing or of another type"""
+        return _CHAIN.validate_python(plain)
 
 
-def _stage(plain: Mapping[str, Any]) -> Stage:
-    mixture = Mixture(
-        sources=tuple(Source(**source) for source in plain["mixture"]["sources"]),
-        shares=tuple(plain["mixture"]["shares"]),
-    )
-    return Stage(**{**plain, "mixture": mixture})
+_CHAIN = TypeAdapter(Chain)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -28,6 +30,27 @@ def write_whole(path: Path, data: str | bytes) -> None:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a draft folder that becomes `path` if the block succeeds, unless another process has made it meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=".draft-"))
+    try:
+        yield draft
+        os.rename(draft, path)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def unwritable(folder: Path) -> str | None:
     """Say why no files can be written into a folder, which need not be there yet; None if they can."""
     folder = folder.absolute()
@@ -46,46 +69,15 @@ class StudyFolder:
     """`runs/<study>/` and the names of what lies in it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def plan(self) -> Path:
-        return self.path / "plan.yaml"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def scores(self) -> Path:
-        return self.path / "scores.parquet"
-
-    @property
-    def datasets(self) -> Path:
+        self.path, self.name = path, path.name
+        self.plan, self.environment = path / "plan.yaml", path / "environment.json"
+        self.scores, self.trials, self.lock = path / "scores.parquet", path / "trials", path / ".lock"
+        self.datasets = path / "datasets.jsonl"
         """The list of rows that the study reads, a line for each task, language and split."""
-        return self.path / "datasets.jsonl"
-
-    @property
-    def tracking(self) -> Path:
+        self.tracking = path / "tracking.json"
         """The address of the MLflow server or database that mirrors the study."""
-        return self.path / "tracking.json"
-
-    @property
-    def ending(self) -> Path:
+        self.ending = path / "ending.json"
         """The note on how the last search ended; not there while one is at work."""
-        return self.path / "ending.json"
-
-    @property
-    def lock(self) -> Path:
-        return self.path / ".lock"
-
-    @property
-    def trials(self) -> Path:
-        return self.path / "trials"
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.trials / f"{number:04d}")
@@ -100,31 +92,12 @@ class StudyFolder:
 
 
 class TrialFolder:
+    """`runs/<study>/trials/<number>/` and the names of what lies in it."""
+
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def number(self) -> int:
-        return int(self.path.name)
-
-    @property
-    def chain(self) -> Path:
-        return self.path / "chain.yaml"
-
-    @property
-    def status(self) -> Path:
+        self.path, self.number = path, int(path.name)
+        self.chain, self.scores, self.rows = path / "chain.yaml", path / "scores.jsonl", path / "rows.parquet"
+        self.status = path / "status.json"
         """Written by the driver alone, last: a trial without it, or not `complete` in it, is run again."""
-        return self.path / "status.json"
-
-    @property
-    def scores(self) -> Path:
-        return self.path / "scores.jsonl"
-
-    @property
-    def rows(self) -> Path:
-        return self.path / "rows.parquet"
-
-    @property
-    def progress(self) -> Path:
+        self.progress = path / "progress.json"
         """The progress of a running trial; scratch, read by the live table."""
-        return self.path / "progress.json"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tunexfer.core.chain import Chain, Encoder, Source, Stage, Target
+from tunexfer.core.chain import Chain, Encoder, Stage, Target
 from tunexfer.core.phrases import rate
 from tunexfer.core.scores import Split
 
@@ -32,14 +32,22 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+class _NamedRows(dict[Key, str]):
+    """Stand in for content hashes where only equality matters: each key is its own content."""
+
+    def __missing__(self, key: Key) -> str:
+        return "/".join(key)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
     """Content hashes of what a plan reads, and the precision that all stages of a study share."""
 
     encoder: str
     """Hash of the encoder's weights and tokenizer, before any trimming."""
-    rows: Mapping[Key, str]
-    """Hash of the rows of each task, language and split, and of how they are read and encoded."""
+    rows: Mapping[Key, str] = field(default_factory=_NamedRows)
+    """Hash of the rows of each task, language and split, and of how they are read and encoded; their names by default,
+    where only equality matters."""
     precision: str
     """`fp32` or `bf16`."""
     counts: Mapping[Key, int] = field(default_factory=dict)
@@ -144,13 +152,6 @@ def ancestors(job: Job, jobs: Sequence[Job]) -> tuple[Job, ...]:
     return tuple(reversed(line))
 
 
-class NamedRows(dict[Key, str]):
-    """Stand in for content hashes where only equality matters: each key is its own content."""
-
-    def __missing__(self, key: Key) -> str:
-        return "/".join(key)
-
-
 class _Jobs:
     """Derives the jobs of one chain."""
 
@@ -182,7 +183,10 @@ class _Jobs:
 
     def _train(self, stage: Stage, parent: Job | None, *, head: str | None) -> Job:
         facts: dict[str, Any] = {
-            "train": [[*self._source(source), share] for source, share in _shares(stage)],
+            "train": [
+                [source.task, self.contents.rows[source.task, source.language, "train"], share]
+                for source, share in zip(stage.mixture.sources, stage.mixture.shares, strict=True)
+            ],
             "parent": parent.key if parent else self.pretrained,
             "seed": self.seed,
             **_given(stage, _STAGE, ("learning_rate", "steps", "batch_size", "training")),
@@ -200,9 +204,6 @@ class _Jobs:
             head=head,
             row_count=stage.steps * stage.batch_size,
         )
-
-    def _source(self, source: Source) -> tuple[str, str]:
-        return source.task, self.contents.rows[source.task, source.language, "train"]
 
     def _evaluate(self, target: Target, model: Job | None, by: Target | None = None) -> Job:
         scored = [key for key in self.contents.rows if key[0] == target.task and key[2] != "train"]
@@ -232,10 +233,6 @@ class _Jobs:
             rows=rows,
             row_count=sum(self.contents.counts.get(key, 0) for key in rows),
         )
-
-
-def _shares(stage: Stage) -> Iterator[tuple[Source, float]]:
-    return zip(stage.mixture.sources, stage.mixture.shares, strict=True)
 
 
 def _given(owner: Any, fields: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

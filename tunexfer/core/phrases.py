@@ -39,6 +39,13 @@ def stages_in_words(chain: Chain) -> str:
     )
 
 
+def stages_in_short(chain: Chain) -> list[str]:
+    """Name what each stage trains on, without its recipe: tasks, then languages."""
+    mixtures = [stage.mixture for stage in chain.stages]
+    languages = [sorted({source.language for source in mixture.sources}) for mixture in mixtures]
+    return [f"{'+'.join(own.tasks)} {'+'.join(codes)}" for own, codes in zip(mixtures, languages, strict=True)]
+
+
 def _stage_in_words(stage: Stage) -> str:
     sources = stage.mixture.sources
     what = sources[0].language if len(sources) == 1 and sources[0].task == stage.name else str(stage.mixture)
@@ -65,3 +72,10 @@ def many_left_out(used: int, left_out: Mapping[str, int]) -> bool:
     """Tell whether more rows are left out than a note is enough for."""
     count = sum(left_out.values())
     return count > WARNED_LEFT_OUT * (used + count)
+
+
+def duration(seconds: float) -> str:
+    """Write a time in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -29,16 +29,6 @@ class Score:
     """Whether nothing that the scored model went through trained this task in this language: a zero-shot score."""
 
 
-def unseen_by_both(after: Score, before: Score | None) -> bool:
-    """Tell whether the difference of two chains' scores counts as a gain in an unseen language: it must be so for both.
-
-    Else a chain that trained its target in German would be held, in English, against a baseline that trained it there.
-
-    before: None where there is nothing to compare with; then `after` alone decides
-    """
-    return after.unseen and (before is None or before.unseen)
-
-
 def scores_of(
     chain: Chain,
     target: Target,

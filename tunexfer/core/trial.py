@@ -5,11 +5,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.graph import JobKind, fingerprint
-from tunexfer.core.scores import FORGETTING, Score, Split
+from tunexfer.core.scores import Score, Split
 from tunexfer.errors import TunexferError
 
 Point = dict[str, str | float | int]
@@ -17,8 +19,6 @@ Point = dict[str, str | float | int]
 Phase = Literal["baseline", "search", "confirm"]
 State = Literal["complete", "failed", "stopped"]
 FailureKind = Literal["user", "lost", "bug"]
-_STAGE_FIELDS = ("name", "reused", "steps", "seconds")
-"""Of a stage in a status of version 0.1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,37 +134,17 @@ class TrialResult:
     def from_status(cls, trial: Trial, status: Mapping[str, Any]) -> TrialResult:
         """Read `status.json`, of version 0.1 too, without the trial's scores.
 
-        raises: KeyError, TypeError or ValueError, if it isn't whole
+        raises: ValueError, if it isn't whole
         """
-        if status["state"] not in get_args(State):
-            raise ValueError(f"its state is {status['state']!r}")
-        if "jobs" in status:
-            failure = Failure(**status["failure"]) if status["failure"] else None
-            jobs = tuple(JobRun(**job) for job in status["jobs"])
-        else:
+        if "jobs" not in status:
+            jobs = [{"key": stage["fingerprint"], "kind": "train", **stage} for stage in status["stages"]]
             failure = Failure.from_text(status["reason"]) if status["reason"] else None
-            jobs = tuple(
-                JobRun(key=stage["fingerprint"], kind="train", **{name: stage[name] for name in _STAGE_FIELDS})
-                for stage in status["stages"]
-            )
-        return cls(
-            trial=trial,
-            state=status["state"],
-            started=status["started"],
-            seconds=status["seconds"],
-            objective=status["objective"],
-            goals=status.get("goals", {}),
-            by_target=status.get("by_target", {}),
-            saved=status.get("saved", 0.0),
-            failure=failure,
-            jobs=jobs,
-        )
+            status = {**status, "jobs": jobs, "failure": failure}
+        return _RESULT.validate_python({**status, "trial": trial})
 
     def main(self, target: str, split: Split) -> dict[str, Score]:
         """Map each language to the target's main score."""
         return {s.language: s for s in self.scores if s.main and s.target == target and s.split == split}
 
-    def forgotten(self, target: str, split: Split) -> dict[str, float]:
-        """Map each language to the share of the target's score that the targets trained on top of it lost."""
-        mine = [s for s in self.scores if s.metric == FORGETTING and s.target == target and s.split == split]
-        return {score.language: score.value for score in mine}
+
+_RESULT = TypeAdapter(TrialResult)

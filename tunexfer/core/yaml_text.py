@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,6 +34,29 @@ def parse_yaml(text: str) -> Any:
     except yaml.YAMLError:
         yaml.compose(text, yaml.SafeLoader)  # the slower parser's message quotes the line
         raise
+
+
+def read_mapping(path: Path, form: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    form:   what the file is, for the message, 'a suite is a mapping with ...'
+    raises: ValueError, naming the file, if it can't be read, is not YAML or no mapping, or repeats a key
+    """
+    try:
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path}: can't be read: {error.strerror}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: {form}; got {type(raw).__name__}")
+    return raw
+
+
+def dump_yaml(value: Any) -> str:
+    """Write plain values as YAML, in their order."""
+    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def boolean_sentence(value: bool) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
+from tunexfer.core.files import whole_folder
 from tunexfer.data.checkpoint import file_hash
 from tunexfer.errors import DataError
 
@@ -27,19 +25,14 @@ def unpacked(archive: Path, cache: Path) -> Path:
     folder = cache / "unpacked" / file_hash(archive, cache)
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
-        if archive.name.endswith(".zip"):
-            with zipfile.ZipFile(archive) as members:
-                members.extractall(draft)
-        else:
-            with tarfile.open(archive) as members:
-                members.extractall(draft, filter="data")
-        os.rename(draft, folder)
+        with whole_folder(folder) as draft:
+            if archive.name.endswith(".zip"):
+                with zipfile.ZipFile(archive) as members:
+                    members.extractall(draft)
+            else:
+                with tarfile.open(archive) as members:
+                    members.extractall(draft, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
-        if not folder.is_dir():  # else another process was faster
-            raise DataError(f"{archive} can't be unpacked: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        raise DataError(f"{archive} can't be unpacked: {error}") from error
     return folder

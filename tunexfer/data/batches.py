@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,8 @@ POOL = 8
 """Number of batches that are sorted by length together: little padding, and still almost any rows in one batch."""
 
 Lengths = NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The rows of one optimizer step, all of one task."""
-
-    task: str
-    rows: tuple[tuple[Source, int], ...]
-    """Source and position of each row."""
+Batch = tuple[tuple[Source, int], ...]
+"""The rows of one optimizer step, all of one task: source and position of each."""
 
 
 def batch_plan(
@@ -41,11 +33,11 @@ def batch_plan(
     of_task = {task: [source for source in mixture.sources if source.task == task] for task in mixture.tasks}
     counts = apportion([sum(share_of[source] for source in sources) for sources in of_task.values()], steps)
     batches: list[Batch] = []
-    for (task, sources), count in zip(of_task.items(), counts, strict=True):
+    for sources, count in zip(of_task.values(), counts, strict=True):
         rows = _rows(
             {source: lengths[source] for source in sources}, [share_of[s] for s in sources], count, batch_size, draw
         )
-        batches += [Batch(task, tuple((sources[source], row) for source, row in part.tolist())) for part in rows]
+        batches += [tuple((sources[source], row) for source, row in part.tolist()) for part in rows]
     return [batches[place] for place in draw.permutation(len(batches))]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tunexfer.core.chain import Encoder
-from tunexfer.core.files import write_whole
+from tunexfer.core.files import sha256, write_whole
 from tunexfer.core.graph import fingerprint
 from tunexfer.errors import DataError
 from tunexfer.tasks.installed import build, encoder_provider
@@ -152,8 +151,7 @@ def file_hash(file: Path, cache: Path) -> str:
     status = file.stat()
     memo = cache / "hashes" / fingerprint([str(file.resolve()), status.st_size, status.st_mtime_ns])
     if not memo.is_file():
-        with file.open("rb") as stream:
-            write_whole(memo, hashlib.file_digest(stream, "sha256").hexdigest())
+        write_whole(memo, sha256(file))
     return memo.read_text()
 
 

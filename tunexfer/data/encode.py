@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -18,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tunexfer.core.files import whole_folder
 from tunexfer.data.arrow import mapped, writer
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
@@ -150,16 +148,8 @@ def encode_source(
     """
     if folder.is_dir():
         return Encoded(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
-    try:
+    with whole_folder(folder) as draft:
         _write_all(rows, task, tokenizer, draft, training=training, place=place)
-        os.rename(draft, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return Encoded(folder)
 
 

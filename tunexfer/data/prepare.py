@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tunexfer.core.chain import Encoder, Source
 from tunexfer.core.files import write_whole
-from tunexfer.core.graph import Contents, fingerprint
+from tunexfer.core.graph import Contents, Key, fingerprint
 from tunexfer.core.scores import Split
 from tunexfer.data.checkpoint import (
     check_lengths,
@@ -26,13 +26,10 @@ from tunexfer.data.checkpoint import (
 )
 from tunexfer.data.encode import ENCODING_VERSION, Encoded, encode_source
 from tunexfer.data.rows import Rows
-from tunexfer.data.weights import EncoderFacts, facts_of, split_encoder
+from tunexfer.data.weights import facts_of, split_encoder
 from tunexfer.errors import DataError
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import Suite, TaskBlock
-
-Key = tuple[str, str, Split]
-"""Task, language, split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +134,12 @@ def prepare(
     check_lengths(place, encoder, tasks)
     _check_layers(layers, depth(place), encoder)
     content = encoder_content(place, cache)
-    facts = facts_of(split_encoder(place, content, cache))
-    _check_pooling(facts, encoder, tasks)
+    vocabulary, causal = facts_of(split_encoder(place, content, cache))
+    _check_pooling(causal, encoder, tasks)
     tokenizer = None
     tokenizer_hash = tokenizer_content(place, cache)
     pieces = _special_pieces(place, cache, tokenizer_hash)
-    padding = _padding(pieces, facts, place)
+    padding = _padding(pieces, vocabulary, place)
     contents: dict[Key, str] = {}
     folders: dict[Key, Path] = {}
     for done, key in enumerate(keys):
@@ -183,9 +180,9 @@ def _check_layers(layers: Collection[tuple[str, int]], depth: int | None, encode
             )
 
 
-def _check_pooling(facts: EncoderFacts, encoder: Encoder, tasks: Mapping[str, TaskBlock]) -> None:
+def _check_pooling(causal: bool, encoder: Encoder, tasks: Mapping[str, TaskBlock]) -> None:
     pooled = [name for name, task in tasks.items() if KINDS[task.kind].head in ("sequence", "choice")]
-    if facts.causal and encoder.pooling == "first" and pooled:
+    if causal and encoder.pooling == "first" and pooled:
         raise DataError(
             f"{encoder.name} is a causal model: its first piece sees nothing but itself, and with `pooling: first` "
             f"that is all that {', '.join(pooled)} would read. Set `pooling: mean` in the space's `encoder:`."
@@ -225,14 +222,14 @@ def _special_pieces(encoder: Path, cache: Path, tokenizer_hash: str) -> _Special
     return _SpecialPieces(*json.loads(memo.read_text()))
 
 
-def _padding(pieces: _SpecialPieces, facts: EncoderFacts, encoder: Path) -> int:
-    if pieces.highest >= facts.vocabulary:
+def _padding(pieces: _SpecialPieces, vocabulary: int, encoder: Path) -> int:
+    if pieces.highest >= vocabulary:
         raise DataError(
             f"{encoder}: the tokenizer has {pieces.highest + 1} pieces, but the model has embeddings for "
-            f"{facts.vocabulary}. Resize it with `resize_token_embeddings` and save it again."
+            f"{vocabulary}. Resize it with `resize_token_embeddings` and save it again."
         )
     padding = config_padding(encoder) if pieces.padding is None else pieces.padding
-    if padding is None or not 0 <= padding < facts.vocabulary:
+    if padding is None or not 0 <= padding < vocabulary:
         raise DataError(
             f"{encoder}: neither the tokenizer nor config.json names a padding piece. Set `pad_token` in "
             "tokenizer_config.json to a piece that texts don't use."

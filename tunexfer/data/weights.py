@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tunexfer.core.files import whole_folder
 from tunexfer.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,16 +29,6 @@ NAMED = 3
 """Names of weights in a message."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncoderFacts:
-    """Properties of an encoder that only the loaded model shows."""
-
-    vocabulary: int
-    """Rows of its word embeddings."""
-    causal: bool
-    """Whether a piece sees only those before it."""
-
-
 def split_encoder(encoder: Path, content: str, cache: Path) -> Path:
     """Return the folder with an encoder's config, word embeddings and other weights apart; made once per content.
 
@@ -49,32 +38,24 @@ def split_encoder(encoder: Path, content: str, cache: Path) -> Path:
     folder = cache / "encoders" / f"{content}-{SPLIT_VERSION}"
     if folder.is_dir():
         return folder
-    import numpy as np
     from safetensors.torch import save_file
 
     module = read_encoder(encoder)
     state = {name: value.contiguous() for name, value in module.state_dict().items()}
     words = state.pop(word_name(module)).numpy()
-    facts = EncoderFacts(vocabulary=len(words), causal=_is_causal(module, len(words)))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
-    try:
+    facts = {"vocabulary": len(words), "causal": _is_causal(module, len(words))}
+    with whole_folder(folder) as draft:
         np.save(draft / "words.npy", words)
         save_file(state, draft / "body.safetensors")
         module.config.save_pretrained(draft)
-        (draft / "facts.json").write_text(json.dumps(asdict(facts)), encoding="utf-8")
-        os.rename(draft, folder)
-    except OSError:
-        if not folder.is_dir():  # else somebody was quicker
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     return folder
 
 
-def facts_of(split: Path) -> EncoderFacts:
-    """Read the facts of an encoder that was split."""
-    return EncoderFacts(**json.loads((split / "facts.json").read_text(encoding="utf-8")))
+def facts_of(split: Path) -> tuple[int, bool]:
+    """Read what only a loaded encoder shows: rows of its word embeddings; whether a piece sees only those before it."""
+    facts = json.loads((split / "facts.json").read_text(encoding="utf-8"))
+    return facts["vocabulary"], facts["causal"]
 
 
 def read_encoder(folder: Path) -> PreTrainedModel:

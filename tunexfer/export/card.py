@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -18,7 +17,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.files import StudyFolder, write_whole
+from tunexfer.core.files import StudyFolder, sha256, write_whole
 from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.trial import TrialResult
@@ -26,6 +25,7 @@ from tunexfer.core.winners import fresh_objectives, searched
 from tunexfer.data.rows import Rows
 from tunexfer.record.findings import gain_in_words
 from tunexfer.record.folder import read_plan
+from tunexfer.record.gains import reported
 from tunexfer.record.record import Record
 from tunexfer.report.study import Study
 from tunexfer.store import StageStore
@@ -129,12 +129,10 @@ def _scores(record: Record, result: TrialResult) -> dict[str, dict[str, Any]]:
     Test scores, or validation scores where a target has no test rows. A missing baseline is NaN.
     """
     table = record.score_table()
-    table = table[(table["trial"] == result.trial.number) & table["main"]].astype({"language": str})
+    table = reported(table[(table["trial"] == result.trial.number) & table["main"]]).astype({"language": str})
     scores = {}
     for target in result.trial.chain.targets:
-        mine = table[table["target"] == target.name]
-        split = "test" if "test" in set(mine["split"]) else "validation"
-        mine = mine[mine["split"] == split].sort_values("language")
+        mine = table[table["target"] == target.name].sort_values("language")
         groups = {"unseen language": mine[mine["unseen_by_both"]], "language": mine}
         means = [
             {"language": f"mean of {len(group)} {noun}{'s' * (len(group) > 1)}"}
@@ -143,7 +141,12 @@ def _scores(record: Record, result: TrialResult) -> dict[str, dict[str, Any]]:
             if len(group)
         ]
         metric = METRICS.get(mine["metric"].iloc[0], mine["metric"].iloc[0])
-        scores[target.name] = {"metric": metric, "split": split, "means": means, "languages": mine.to_dict("records")}
+        scores[target.name] = {
+            "metric": metric,
+            "split": mine["split"].iloc[0],
+            "means": means,
+            "languages": mine.to_dict("records"),
+        }
     return scores
 
 
@@ -242,12 +245,7 @@ def write_manifest(
             "libraries": {name: metadata.version(name) for name in LIBRARIES},
         },
         "files": {
-            path.relative_to(folder).as_posix(): _checksum(path) for path in sorted(folder.rglob("*")) if path.is_file()
+            path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
         },
     }
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -15,7 +15,6 @@ from tunexfer.core.chain import Encoder
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.trial import TrialResult
 from tunexfer.errors import StudyError
-from tunexfer.record.findings import Findings
 from tunexfer.record.folder import read_plan
 from tunexfer.record.record import Record
 from tunexfer.tasks.suite import Suite, load_suite, named_suites, nearest
@@ -29,6 +28,8 @@ def find_trial(study: StudyFolder, number: int | None, target: str | None = None
     plan = read_plan(study)
     record = Record(study)
     if target is not None:
+        from tunexfer.record.findings import Findings  # pandas, which other exports do without
+
         won = Findings.of(record.ended, record.score_table(), plan).best_per_target
         if target not in won:
             known = f"Targets with a winner: {', '.join(won) or 'none'}."

@@ -133,15 +133,11 @@ def _write_target(
         else:
             save_separately(module, layers, labels, folder)
             loads_with, separate = "AutoModel", True
-    facts: dict[str, Any] = {
-        "loads_with": loads_with,
-        "options": options,
-        "head_apart": separate,
-        "fingerprint": fingerprint,
-    }
-    if head == "token":
-        facts["spaced_words"] = spaces_needed(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
-    return ExportedTarget(target=target.name, task=task, **facts)
+    spaced = head == "token" and spaces_needed(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    return ExportedTarget(
+        target=target.name, task=task, loads_with=loads_with, options=options, head_apart=separate,
+        fingerprint=fingerprint, spaced_words=spaced,
+    )  # fmt: skip
 
 
 def _write_tokenizer(folder: Path, checkpoint: Path, task: TaskBlock) -> None:

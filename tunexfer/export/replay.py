@@ -8,11 +8,10 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tunexfer.core.chain import Mixture, Source, Stage, Target
 from tunexfer.core.files import StudyFolder, write_whole
 from tunexfer.core.trial import Trial
+from tunexfer.core.yaml_text import dump_yaml
 from tunexfer.export.folders import absolute_encoder, find_trial, new_folder, suite_of
 from tunexfer.record.folder import read_plan
 from tunexfer.tasks.suite import named_suites
@@ -43,9 +42,9 @@ def write_replay(study: StudyFolder, trial: Trial, folder: Path) -> None:
     """
     suite_of(study)
     if own := read_plan(study).get("own_suite"):
-        write_whole(folder / SUITE, _yaml(own))
+        write_whole(folder / SUITE, dump_yaml(own))
     head = HEAD.format(number=trial.number, study=study.name, file=REPLAY)
-    write_whole(folder / REPLAY, head + _yaml(replay_space(study, trial)))
+    write_whole(folder / REPLAY, head + dump_yaml(replay_space(study, trial)))
 
 
 def replay_space(study: StudyFolder, trial: Trial) -> dict[str, Any]:
@@ -113,7 +112,3 @@ def _fine_tuning(stage: Stage) -> dict[str, Any]:
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tunexfer.core.chain import Chain, Stage
+from tunexfer.core.phrases import stages_in_short
 from tunexfer.core.scores import FORGETTING, Split
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.environment import Dataset
@@ -31,14 +32,10 @@ LONGEST = 7500
 def run_name(result: TrialResult) -> str:
     """Name a trial's run by number, so that names sort, and by the training data of its stages."""
     trial = result.trial
-    stages = ", then ".join(_stage_in_short(stage) for stage in trial.chain.stages) or "no stage"
+    stages = ", then ".join(stages_in_short(trial.chain)) or "no stage"
     name = f"{trial.number:04d} {'baseline' if trial.phase == 'baseline' else stages}"
     name += f", seed {trial.seed}" if trial.phase == "confirm" else ""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
-def _stage_in_short(stage: Stage) -> str:
-    return f"{'+'.join(stage.mixture.tasks)} {'+'.join(_languages(stage))}"
 
 
 def metrics(result: TrialResult, scores: pd.DataFrame) -> dict[str, float]:
@@ -86,10 +83,6 @@ def params(result: TrialResult) -> dict[str, str]:
         if target.layer is not None:
             values[f"{target.name}.layer"] = str(target.layer)
     return values
-
-
-def _languages(stage: Stage) -> list[str]:
-    return sorted({source.language for source in stage.mixture.sources})
 
 
 def _recipe(stage: Stage) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from tunexfer.core.chain import Chain, Encoder, Mixture, Source, Stage, Target
 from tunexfer.errors import SpaceError
-from tunexfer.plan.domains import Ask, DomainError
+from tunexfer.plan.domains import Ask
 from tunexfer.plan.mixing import cap_of, shares_of
 from tunexfer.plan.recipe import Mixing, Recipe, StageRecipe, TargetRecipe, target_problems
 from tunexfer.plan.training_fields import KNOWN, OURS
@@ -102,8 +102,8 @@ class _Builder:
         except KeyError as error:
             self.problems.append(f"{path}.fixed: no share for {error.args[0]!r}, which is among the sources drawn")
             return None
-        except DomainError as error:
-            self.problems.append(str(error))
+        except SpaceError as error:
+            self.problems += error.problems
             return None
         positive = {source: share for source, share in zip(sizes, shares, strict=True) if share > 0}
         if not positive:
@@ -112,12 +112,7 @@ class _Builder:
         return Mixture(sources=tuple(positive), shares=tuple(positive.values()))
 
     def _fine_tuning(
-        self,
-        name: str,
-        mixture: Mixture,
-        recipe: StageRecipe | TargetRecipe,
-        sizes: Mapping[Source, int],
-        path: str,
+        self, name: str, mixture: Mixture, recipe: StageRecipe | TargetRecipe, sizes: Mapping[Source, int], path: str
     ) -> Stage | None:
         """Fill in what the space leaves out from the recipes of the tasks in the suite.
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tunexfer.errors import SpaceError
+
 MAX_OPTIONS = 2000
 """More options than this in one coordinate can't be searched sensibly, nor listed by a plan."""
 MAX_SHOWN = 16
@@ -51,14 +53,6 @@ Ask = Callable[[str, Coordinate], Value]
 """A way to draw: it takes a coordinate's name and domain and returns an option's label or a number of the range."""
 
 
-class DomainError(ValueError):
-    """A domain is written wrongly; `path` is its place in the file."""
-
-    def __init__(self, path: str, message: str) -> None:
-        self.path, self.message = path, message
-        super().__init__(f"{path}: {message}")
-
-
 @dataclass(frozen=True, slots=True)
 class Shares:
     """The simplex over the sources (or tasks) of a stage; drawn once these are known."""
@@ -78,7 +72,7 @@ class Shares:
         if self.step:
             grid = list(compositions(round(1 / self.step), len(keys)))
             if len(grid) > MAX_OPTIONS:
-                raise DomainError(name, f"a step of {self.step} over {len(keys)} sources makes {len(grid)} mixtures")
+                raise _wrong(name, f"a step of {self.step} over {len(keys)} sources makes {len(grid)} mixtures")
             points = Choice(tuple(map(list, grid)), tuple("/".join(map(str, parts)) for parts in grid))
             parts = draw(points, f"{name}[{label(keys)}]", ask)
             return dict(zip(keys, (part * self.step for part in parts), strict=True))
@@ -149,85 +143,90 @@ def _rebuilt(tree: Any, name: str, replace: Callable[[Any, str], Any]) -> Any:
     return entries if isinstance(tree, Mapping) else list(entries.values())
 
 
-def parse(tree: Any, path: str, problems: list[DomainError]) -> Any:
+def parse(tree: Any, path: str, problems: list[str]) -> Any:
     """Replace each mapping that names a domain by that domain; problems are added to the list."""
     if isinstance(tree, Mapping) and len(tree) == 1:
         [(key, value)] = tree.items()
         if key in _PARSERS and (key, value) != ("uniform", None):  # `uniform` alone is a way of mixing
             try:
                 return _PARSERS[key](value, path, problems)
-            except DomainError as error:
-                problems.append(error)
+            except SpaceError as error:
+                problems += error.problems
                 return None
     return _rebuilt(tree, path, lambda value, place: parse(value, place, problems))
 
 
-def _choice(value: Any, path: str, problems: list[DomainError]) -> Choice:
+def _wrong(path: str, message: str) -> SpaceError:
+    """Make the error of a domain that is written wrongly; `path` is its place in the file."""
+    return SpaceError(f"{path}: {message}")
+
+
+def _choice(value: Any, path: str, problems: list[str]) -> Choice:
     if not isinstance(value, list) or not value:
-        raise DomainError(path, f"`choice` takes a list of at least one option, got {value!r}")
+        raise _wrong(path, f"`choice` takes a list of at least one option, got {value!r}")
     labels = [label(option) for option in value]
     repeated = {text for text in labels if labels.count(text) > 1}
     if repeated:
-        raise DomainError(path, f"`choice` lists {', '.join(sorted(repeated))} more than once")
+        raise _wrong(path, f"`choice` lists {', '.join(sorted(repeated))} more than once")
     options = tuple(parse(option, f"{path}.choice[{index}]", problems) for index, option in enumerate(value))
     return Choice(options, tuple(labels))
 
 
-def _subset(value: Any, path: str, _: list[DomainError]) -> Choice:
+def _subset(value: Any, path: str, _: list[str]) -> Choice:
     if not isinstance(value, Mapping) or "of" not in value or not set(value) <= {"of", "size"}:
-        raise DomainError(path, "`subset` takes {of: [members], size: [least, most]}")
+        raise _wrong(path, "`subset` takes {of: [members], size: [least, most]}")
     members = value["of"]
     if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
-        raise DomainError(path, f"`subset` takes a list of names in `of`, got {members!r}{_norway(members)}")
+        norway = isinstance(members, list) and any(member is False for member in members)
+        hint = ". YAML reads the language `no` as false: write 'no'." if norway else ""
+        raise _wrong(path, f"`subset` takes a list of names in `of`, got {members!r}{hint}")
     size = value.get("size", [0, len(members)])
     low, high = (
         (size, size) if isinstance(size, int) else size if isinstance(size, list) and len(size) == 2 else (-1, -1)
     )
     if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high <= len(members)):
-        raise DomainError(path, f"`size` is a number or [least, most] within 0 and {len(members)}, got {size!r}")
+        raise _wrong(path, f"`size` is a number or [least, most] within 0 and {len(members)}, got {size!r}")
     if len(set(members)) < len(members):
-        raise DomainError(path, "`subset` lists a member more than once")
+        raise _wrong(path, "`subset` lists a member more than once")
     if (count := sum(math.comb(len(members), size) for size in range(low, high + 1))) > MAX_OPTIONS:
-        raise DomainError(path, f"this allows {count} subsets; narrow `size` until there are at most {MAX_OPTIONS}")
+        raise _wrong(path, f"this allows {count} subsets; narrow `size` until there are at most {MAX_OPTIONS}")
     subsets = [list(some) for size in range(low, high + 1) for some in itertools.combinations(members, size)]
     return Choice(tuple(subsets), tuple(map(label, subsets)))
 
 
-def _range(
-    value: Any, path: str, _: list[DomainError], *, name: str, log: bool = False, integer: bool = False
-) -> Range:
+def _range(value: Any, path: str, _: list[str], *, name: str, log: bool = False, integer: bool = False) -> Range:
     if not isinstance(value, list) or len(value) != 2:
-        raise DomainError(path, f"`{name}` takes [low, high], got {value!r}")
+        raise _wrong(path, f"`{name}` takes [low, high], got {value!r}")
     for end in value:
         if isinstance(end, bool) or not isinstance(end, int | float):
-            raise DomainError(path, f"`{name}` takes two numbers, got {end!r}.{yaml_number_hint(end)}")
+            raise _wrong(path, f"`{name}` takes two numbers, got {end!r}.{yaml_number_hint(end)}")
     low, high = value
     if not low < high:
-        raise DomainError(path, f"`{name}` takes [low, high] with low below high, got {value!r}")
+        raise _wrong(path, f"`{name}` takes [low, high] with low below high, got {value!r}")
     if log and low <= 0:
-        raise DomainError(path, f"`{name}` needs a low above 0, got {low}")
+        raise _wrong(path, f"`{name}` needs a low above 0, got {low}")
     if integer:
         if not (isinstance(low, int) and isinstance(high, int)):
-            raise DomainError(path, f"`{name}` takes two whole numbers, got {value!r}")
+            raise _wrong(path, f"`{name}` takes two whole numbers, got {value!r}")
         return Range(low, high, integer=True)
     return Range(float(low), float(high), log=log)
 
 
-def _shares(value: Any, path: str, _: list[DomainError]) -> Shares:
+def _shares(value: Any, path: str, _: list[str]) -> Shares:
     value = value or {}
     if not isinstance(value, Mapping) or not set(value) <= {"step", "by", "cap"}:
-        raise DomainError(path, "`shares` takes {step: 0.25, by: source | task, cap: 10000}, all optional")
+        raise _wrong(path, "`shares` takes {step: 0.25, by: source | task, cap: 10000}, all optional")
     step, by, cap = value.get("step"), value.get("by", "source"), value.get("cap")
     if step is not None and not (isinstance(step, float) and 0 < step < 1 and math.isclose(round(1 / step) * step, 1)):
-        raise DomainError(path, f"`step` must divide 1 evenly (0.5, 0.25, 0.1), got {step!r}")
+        raise _wrong(path, f"`step` must divide 1 evenly (0.5, 0.25, 0.1), got {step!r}")
     if by not in ("source", "task"):
-        raise DomainError(path, f"`by` is `source` or `task`, got {by!r}")
+        raise _wrong(path, f"`by` is `source` or `task`, got {by!r}")
     if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
-        raise DomainError(path, f"`cap` is a number of rows, got {cap!r}")
+        raise _wrong(path, f"`cap` is a number of rows, got {cap!r}")
     return Shares(step, by == "task", cap)
 
 
-_PARSERS: dict[str, Callable[[Any, str, list[DomainError]], Domain]] = {
+_PARSERS: dict[str, Callable[[Any, str, list[str]], Domain]] = {
     "choice": _choice,
     "subset": _subset,
     "uniform": partial(_range, name="uniform"),
@@ -247,11 +246,3 @@ def yaml_number_hint(value: Any) -> str:
         return ""
     mantissa, _, exponent = f"{number:e}".partition("e")
     return f" YAML needs the point: {float(mantissa)}e{int(exponent)}."
-
-
-def _norway(members: Any) -> str:
-    return ". YAML reads the language `no` as false: write 'no'." if _holds_false(members) else ""
-
-
-def _holds_false(members: Any) -> bool:
-    return isinstance(members, list) and any(member is False for member in members)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from tunexfer.core.trial import Point
 from tunexfer.errors import SpaceError
 from tunexfer.plan.domains import Ask, Choice, Coordinate, Value, label, yaml_number_hint
+
+Drawn = TypeVar("Drawn")
+Options = Callable[[str, Coordinate], Sequence[Value]]
+"""The values of a coordinate that are tried."""
 
 
 def at_random(seed: int) -> Ask:
@@ -64,35 +67,32 @@ def _number(value: Value, integer: bool) -> float:
     return int(value) if integer else float(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """The option that a cursor took for a coordinate."""
+def at_indices(indices: Mapping[str, int], options: Options, taken: dict[str, int]) -> Ask:
+    """Take the option at a given index, the first where none is given.
 
-    index: int
-    count: int
-    domain: Coordinate
+    taken: gets the number of options of each coordinate, in the order in which they are asked for
+    """
+
+    def ask(name: str, domain: Coordinate) -> Value:
+        own = options(name, domain)
+        taken[name] = len(own)
+        return own[indices.get(name, 0)]
+
+    return ask
 
 
-class Cursor:
-    """Takes the option at a given index, the first where none is given, and notes how many each coordinate has."""
-
-    def __init__(self, indices: Mapping[str, int], options: Callable[[str, Coordinate], Sequence[Value]]) -> None:
-        self.indices, self.options = indices, options
-        self.taken: dict[str, _Taken] = {}
-        """Coordinates in the order in which they were asked for."""
-
-    def ask(self, name: str, domain: Coordinate) -> Value:
-        options = self.options(name, domain)
-        self.taken[name] = _Taken(self.indices.get(name, 0), len(options), domain)
-        return options[self.taken[name].index]
-
-    def following(self) -> dict[str, int] | None:
-        """Return the indices of the next point, the last coordinates changing fastest; None after the last point."""
-        path = list(self.taken.items())
-        while path and path[-1][1].index + 1 == path[-1][1].count:
+def every_point(draw: Callable[[Ask], Drawn], options: Options) -> Iterator[Drawn]:
+    """Draw every point, each once, the last coordinates changing fastest."""
+    indices: dict[str, int] = {}
+    while True:
+        taken: dict[str, int] = {}
+        yield draw(at_indices(indices, options, taken))
+        path = [(name, indices.get(name, 0), count) for name, count in taken.items()]
+        while path and path[-1][1] + 1 == path[-1][2]:
             path.pop()
-        indices = {name: taken.index for name, taken in path}
-        return indices | {path[-1][0]: path[-1][1].index + 1} if path else None
+        if not path:
+            return
+        indices = {name: index for name, index, _ in path} | {path[-1][0]: path[-1][1] + 1}
 
 
 def extremes(_: str, domain: Coordinate) -> Sequence[Value]:

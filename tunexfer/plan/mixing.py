@@ -16,7 +16,7 @@ SomeMixing = str | Mixing | Shares
 def shares_of(mixing: SomeMixing, sizes: Mapping[Source, int], name: str, ask: Ask) -> list[float]:
     """Compute the share of each source, in the order of `sizes`; where `mixing` is searched, draw it.
 
-    raises: KeyError with the source that fixed shares leave out; DomainError, if a step makes too many mixtures
+    raises: KeyError with the source that fixed shares leave out; SpaceError, if a step makes too many mixtures
     """
     if isinstance(mixing, Shares):
         keys = list(dict.fromkeys(source.task if mixing.by_task else str(source) for source in sizes))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 import tunexfer
 from tunexfer.core.chain import Chain, Encoder, Source
 from tunexfer.core.controls import equal_compute, without_stages
-from tunexfer.core.graph import Contents, Key, NamedRows, jobs_of
+from tunexfer.core.graph import Contents, Key, jobs_of
 from tunexfer.core.languages import with_canonical_codes
 from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Split
@@ -26,7 +26,7 @@ from tunexfer.plan.domains import Range
 from tunexfer.plan.draws import at_random
 from tunexfer.plan.recipe import explain
 from tunexfer.plan.space import SearchSpace, parse_tree
-from tunexfer.plan.space_file import Confirm, Resources, SpaceFile, find_space, override, read_yaml
+from tunexfer.plan.space_file import Confirm, SpaceFile, find_space, override, read_yaml
 from tunexfer.tasks.installed import encoder_provider
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.tasks.suite import SPLITS, Suite, load_suite, named_suites
@@ -45,8 +45,7 @@ Evaluated = tuple[str, str, Split]
 """Task, language, split."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cost:
+class _Cost(NamedTuple):
     """The training that some chains take."""
 
     chains: int
@@ -114,10 +113,6 @@ class Plan:
         return self.file.objective
 
     @property
-    def resources(self) -> Resources:
-        return self.file.resources
-
-    @property
     def confirm(self) -> Confirm | None:
         return self.file.confirm
 
@@ -160,9 +155,9 @@ class Plan:
     @cached_property
     def precision(self) -> str:
         """`bf16` where the device is faster with it (GPUs since Ampere, CPUs with bf16 instructions), else `fp32`."""
-        if self.resources.precision != "auto":
-            return self.resources.precision
-        return "bf16" if self.resources.gpus or _cpu_has_bf16() else "fp32"
+        if self.file.resources.precision != "auto":
+            return self.file.resources.precision
+        return "bf16" if self.file.resources.gpus or _cpu_has_bf16() else "fp32"
 
     @cached_property
     def baseline(self) -> tuple[Point, Chain]:
@@ -230,7 +225,7 @@ class Plan:
             "identity": self.identity(),
             "own_suite": self.own_suite(),
             "search": self.file.search.model_dump(by_alias=True),
-            "resources": self.resources.model_dump(),
+            "resources": self.file.resources.model_dump(),
             "noise": {"seeds": self.noise_seeds},
             "matched": self.matched,
             "confirm": {"top": self.confirm.top, "seeds": self.confirm.count} if self.confirm else None,
@@ -246,7 +241,7 @@ class Plan:
         distinct: dict[str, int] = {}
         count = stages_unshared = steps_unshared = 0
         for chain in chains:
-            contents = Contents(encoder=chain.encoder.identity, rows=NamedRows(), precision=self.precision)
+            contents = Contents(encoder=chain.encoder.identity, precision=self.precision)
             count += 1
             for job in jobs_of(chain, seed=self.seed, contents=contents):
                 if job.kind == "train":
@@ -393,9 +388,8 @@ class Plan:
 
 def _mean_cost(costs: Sequence[_Cost], times: int = 1) -> _Cost:
     """Average costs, and multiply; 0 of none."""
-    names = [field.name for field in fields(_Cost)]
-    count = max(1, len(costs))
-    return _Cost(**{name: round(times * sum(getattr(cost, name) for cost in costs) / count) for name in names})
+    columns = zip(*(costs or [_Cost(0, 0, 0, 0, 0)]), strict=True)
+    return _Cost(*(round(times * sum(counts) / max(1, len(costs))) for counts in columns))
 
 
 def _cpu_has_bf16() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +14,8 @@ from tunexfer.core.chain import Chain, Source
 from tunexfer.core.trial import Point
 from tunexfer.errors import SpaceError
 from tunexfer.plan.builder import Sizes, build_chain, no_rows, sources_with_rows
-from tunexfer.plan.domains import Ask, Coordinate, Domain, DomainError, Value, draw, parse, walk
-from tunexfer.plan.draws import Cursor, defaults, every_value, extremes, replay
+from tunexfer.plan.domains import Ask, Coordinate, Domain, Value, draw, parse, walk
+from tunexfer.plan.draws import at_indices, defaults, every_point, every_value, extremes, replay
 from tunexfer.plan.recipe import Recipe, explain
 from tunexfer.tasks.suite import Suite, nearest
 
@@ -96,23 +96,29 @@ class SearchSpace:
         variants: list[tuple[dict[str, Any], Chain | SpaceError]] = []
         tried: set[tuple[str, int]] = set()
         waiting: list[dict[str, int]] = [{}]
+
+        def options(name: str, domain: Coordinate) -> Sequence[Value]:
+            coordinates.setdefault(name, domain)
+            return extremes(name, domain)
+
         while waiting:
-            cursor = Cursor(waiting.pop(), extremes)
-            tree = self._draw(cursor.ask, stages=True)
+            indices, taken = waiting.pop(), dict[str, int]()
+            ask = at_indices(indices, options, taken)
+            tree = self._draw(ask, stages=True)
             try:
                 with self._naming_the_file():
-                    variants.append((tree, self._chain(tree, cursor.ask)))
+                    variants.append((tree, self._chain(tree, ask)))
             except SpaceError as error:
                 variants.append((tree, error))
             before: dict[str, int] = {}
-            for name, taken in cursor.taken.items():
-                coordinates.setdefault(name, taken.domain)
-                for index in range(taken.count):
+            for name, count in taken.items():
+                own = indices.get(name, 0)
+                for index in range(count):
                     if (name, index) not in tried:
                         tried.add((name, index))
-                        if index != taken.index:
+                        if index != own:
                             waiting.append({**before, name: index})
-                before[name] = taken.index
+                before[name] = own
         return coordinates, variants
 
     def grid(self) -> Iterator[Point]:
@@ -120,11 +126,7 @@ class SearchSpace:
 
         raises: SpaceError, if a coordinate is continuous
         """
-        indices: dict[str, int] | None = {}
-        while indices is not None:
-            cursor = Cursor(indices, every_value)
-            yield self.sample(cursor.ask)[0]
-            indices = cursor.following()
+        return (point for point, _ in every_point(self.sample, every_value))
 
     @cached_property
     def named_sources(self) -> frozenset[Source]:
@@ -205,9 +207,9 @@ def parse_tree(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     raises: SpaceError with every domain that is written wrongly
     """
-    problems: list[DomainError] = []
+    problems: list[str] = []
     tree = {key: parse(value, key, problems) for key, value in raw.items()}
-    lines = [*map(str, problems), *_misplaced(tree)]
+    lines = [*problems, *_misplaced(tree)]
     if lines:
         raise SpaceError([f"{where}, {line}" for line in lines])
     return tree

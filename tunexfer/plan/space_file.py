@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tunexfer.core.objective import Objective
-from tunexfer.core.yaml_text import parse_yaml
+from tunexfer.core.yaml_text import read_mapping
 from tunexfer.errors import SpaceError
 from tunexfer.plan.detect import seeds_to_detect
 from tunexfer.plan.recipe import Strict
@@ -67,12 +67,11 @@ class _Budget(Strict):
     """Hours that devices may spend on jobs, those of confirmation included, summed over devices."""
 
 
-class Search(Strict):
+class _Search(Strict):
     algorithm: Algorithm = "chain"
     trials: Annotated[int, Field(ge=1)] | Literal["auto"] = 16
     """Number of trials to finish, including the baseline; `auto` ends when another one no longer pays."""
-    seed: int = 0
-    """0 to `LARGEST_SEED`."""
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial starts after this many minutes."""
     budget: _Budget | None = None
@@ -83,15 +82,8 @@ class Search(Strict):
     concurrent: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of jobs at once, one on each device; by default as many as fit."""
 
-    @field_validator("seed")
-    @classmethod
-    def _in_range(cls, seed: int) -> int:
-        if not 0 <= seed <= LARGEST_SEED:
-            raise ValueError(f"a seed is a whole number from 0 to {LARGEST_SEED}, but got {seed}")
-        return seed
-
     @model_validator(mode="after")
-    def _has_a_model(self) -> Search:
+    def _has_a_model(self) -> _Search:
         for key, given in (("trials: auto", self.trials == "auto"), ("from", self.from_)):
             if given and self.algorithm != "chain":
                 raise ValueError(f"`{key}` needs the model of `algorithm: chain`; `{self.algorithm}` has none")
@@ -103,7 +95,7 @@ class Search(Strict):
         return Stop.read(value)
 
 
-class Resources(Strict):
+class _Resources(Strict):
     """Devices for each trial, and the size of the stage store."""
 
     cpus: Annotated[int, Field(ge=1)] = 1
@@ -135,7 +127,7 @@ class Confirm(Strict):
         return seeds_to_detect(self.detect) if self.seeds == "auto" else self.seeds
 
 
-class Noise(Strict):
+class _Noise(Strict):
     """The measurement of the noise of training, in every study: the baseline is run with several seeds."""
 
     seeds: Annotated[int, Field(ge=1)] = 3
@@ -168,11 +160,11 @@ class SpaceFile(Strict):
     targets: Annotated[list[dict[str, Any]], Field(min_length=1)]
     training: dict[str, Any] = {}
     objective: Objective = Objective()
-    search: Search = Search()
-    resources: Resources = Resources()
+    search: _Search = _Search()
+    resources: _Resources = _Resources()
     baseline: dict[str, Any] = {}
     """Coordinates of the targets and their values; `matched: compute` besides."""
-    noise: Noise = Noise()
+    noise: _Noise = _Noise()
     confirm: Confirm | None = None
 
     @field_validator("objective", mode="before")
@@ -250,16 +242,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     raises: SpaceError, if the file can't be read, is not YAML or no mapping, or repeats a key
     """
     try:
-        raw = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path}: not YAML: {error}") from error
-    except OSError as error:
-        raise SpaceError(f"{path}: can't be read: {error.strerror}") from error
-    if not isinstance(raw, dict):
-        raise SpaceError(
-            f"{path}: a space file is a mapping with name, suite, encoder, targets ...; got {type(raw).__name__}"
-        )
-    return raw
+        return read_mapping(path, "a space file is a mapping with name, suite, encoder, targets ...")
+    except ValueError as error:
+        raise SpaceError(str(error)) from error
 
 
 def override(raw: dict[str, Any], path: str, text: str) -> None:

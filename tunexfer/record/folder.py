@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import yaml
+from pydantic import ValidationError
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.files import StudyFolder, TrialFolder
@@ -207,4 +208,7 @@ def is_driven(folder: StudyFolder) -> bool | None:
 
 def first_line(error: Exception) -> str:
     """Return what an error says, cut to one line."""
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
     return next(iter(str(error).splitlines()), type(error).__name__)

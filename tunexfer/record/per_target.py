@@ -11,6 +11,7 @@ from tunexfer.core.objective import Objective
 from tunexfer.core.phrases import chain_in_words
 from tunexfer.core.trial import TrialResult
 from tunexfer.core.winners import allowed, best_by, searched
+from tunexfer.record.gains import reported
 
 
 def winners(complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Objective) -> dict[str, dict[str, Any]]:
@@ -72,14 +73,14 @@ def _values(
 
 def _means(rows: pd.DataFrame) -> dict[str, Any]:
     """Average the scores of unseen languages where there are any, of test rows where there are any."""
-    reported = rows[rows["split"] == ("test" if (rows["split"] == "test").any() else "validation")]
-    compared = reported[reported["baseline"].notna()]
+    shown = reported(rows)
+    compared = shown[shown["baseline"].notna()]
     unseen = bool(compared["unseen_by_both"].any())
     some = compared[compared["unseen_by_both"]] if unseen else compared
     means = {"baseline": some["baseline"], "score": some["value"], "delta": some["delta"]}
     return {
-        "split": next(iter(reported["split"]), None),
-        "metric": next(iter(reported["metric"]), None),
+        "split": next(iter(shown["split"]), None),
+        "metric": next(iter(shown["metric"]), None),
         "languages": int(some["language"].nunique()),
         "unseen": unseen,
         **{name: float(column.mean()) if len(some) else None for name, column in means.items()},

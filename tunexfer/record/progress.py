@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from tunexfer.core.files import write_whole
 from tunexfer.core.scores import Score
 
@@ -43,9 +45,9 @@ def write_progress(path: Path, progress: TrialProgress) -> None:
 def read_progress(path: Path) -> TrialProgress | None:
     """Read the file; None where there is none yet or it can't be read."""
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        scores = tuple(Score(**score) for score in plain.pop("scores"))
-        running = tuple(JobProgress(**job) for job in plain.pop("running"))
-        return TrialProgress(scores=scores, running=running, **plain)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _PROGRESS.validate_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
+
+
+_PROGRESS = TypeAdapter(TrialProgress)

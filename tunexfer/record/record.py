@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from filelock import FileLock, Timeout
 
 from tunexfer.core.files import StudyFolder, TrialFolder, whole, write_whole
@@ -22,17 +21,10 @@ from tunexfer.core.objective import Objective
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Failure, Trial, TrialResult
 from tunexfer.core.winners import best_of
+from tunexfer.core.yaml_text import dump_yaml
 from tunexfer.errors import StudyError
 from tunexfer.record.environment import environment
-from tunexfer.record.folder import (
-    UNREADABLE,
-    How,
-    first_line,
-    read_ended,
-    read_plan,
-    read_trial,
-    read_trial_scores,
-)
+from tunexfer.record.folder import UNREADABLE, How, first_line, read_ended, read_plan, read_trial, read_trial_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +125,7 @@ class Record:
         folder.progress.unlink(missing_ok=True)
         folder.scores.unlink(missing_ok=True)
         head = {"trial": trial.number, "phase": trial.phase, "seed": trial.seed, "point": dict(trial.point)}
-        write_whole(folder.chain, _yaml({**head, "chain": _plain(trial.chain.as_dict())}))
+        write_whole(folder.chain, dump_yaml({**head, "chain": _plain(trial.chain.as_dict())}))
         self._ended.pop(trial.number, None)
         self._waiting[trial.number] = trial
 
@@ -264,17 +256,15 @@ def _write_rows(path: Path, tables: Iterable[pa.Table]) -> None:
             writer.write_table(table)
 
 
-def differences(there: Any, here: Any, path: str = "") -> list[str]:
-    """Describe where two trees of plain values differ, a line for each place."""
+def differences(there: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """List the places where two trees of plain values differ, each with what both have there; None for nothing."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
-        keys = list(dict.fromkeys([*there, *here]))
-        return [
-            line for key in keys for line in differences(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        pairs = enumerate(zip(there, here, strict=True))
-        return [line for index, (a, b) in pairs for line in differences(a, b, f"{path}[{index}]")]
-    return [] if there == here else [f"{path}: {json.dumps(there)} there, {json.dumps(here)} now"]
+        pairs = [(f"{path}.{key}".lstrip("."), there.get(key), here.get(key)) for key in dict.fromkeys([*there, *here])]
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = [(f"{path}[{index}]", *both) for index, both in enumerate(zip(there, here, strict=True))]
+    else:
+        return [] if there == here else [(path, there, here)]
+    return [place for inside, one, other in pairs for place in differences(one, other, inside)]
 
 
 def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
@@ -293,16 +283,12 @@ def _begin(folder: StudyFolder, plan: Mapping[str, Any]) -> None:
                 "another --name; `tunexfer report` and `tunexfer compare` still read the old study."
             )
         if different := differences(before["identity"], plain["identity"]):
-            lines = "\n".join(f"  {line}" for line in different)
+            values = ((path, *map(json.dumps, both)) for path, *both in different)
+            lines = "\n".join(f"  {path}: {there} there, {now} now" for path, there, now in values)
             raise StudyError(f"{folder.path} was made by a different plan:\n{lines}\nTake another --name for this one.")
         plain["study_id"] = before["study_id"]
     write_whole(folder.environment, json.dumps(environment(), indent=2) + "\n")
-    write_whole(folder.plan, _yaml(plain))
-
-
-def _yaml(value: Any) -> str:
-    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
-    return text
+    write_whole(folder.plan, dump_yaml(plain))
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tunexfer.report.comparison import untested_in_words, verdict_in_words
-from tunexfer.report.languages import Candidate, candidates
+from tunexfer.report.languages import candidates
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
 
@@ -84,13 +84,12 @@ def answer(study: Study, *, named: bool = False) -> Iterator[str]:
     yield from findings.sentences
     for best in candidates(study)[:1]:
         yield verdict_in_words(len(best.pairs))
-        yield _unseen(best)
+        yield _unseen(best.comparison.languages)
         yield from filter(None, (untested_in_words(best.comparison), *best.comparison.remarks))
     yield from findings.warnings
 
 
-def _unseen(best: Candidate) -> str:
-    languages = best.comparison.languages
+def _unseen(languages: pd.DataFrame) -> str:
     seen = languages[~languages["unseen"].astype(bool)].groupby("target", sort=False)["language"].agg(", ".join)
     if seen.empty:
         return "Every language of every target is unseen."

@@ -15,14 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tunexfer.errors import StudyError
-from tunexfer.report.comparison import (
-    Comparison,
-    Run,
-    compare_runs,
-    main_scores,
-    untested_in_words,
-    verdict_in_words,
-)
+from tunexfer.record.record import differences
+from tunexfer.report.comparison import Comparison, Run, compare_runs, main_scores, untested_in_words, verdict_in_words
 from tunexfer.report.row_sums import PART
 from tunexfer.report.study import Study
 
@@ -169,21 +163,15 @@ def _rows(run: Run) -> dict[tuple[str, ...], frozenset[tuple[str, str]]]:
 
 def _plan_differences(a: Study, b: Study) -> pd.DataFrame:
     """Tabulate the settings of the plans' identity that differ."""
-    sides = [dict(_flat(study.plan.get("identity", {}))) for study in (a, b)]
-    rows = [(path, *(side.get(path, "") for side in sides)) for path in dict.fromkeys([*sides[0], *sides[1]])]
-    return pd.DataFrame([row for row in rows if row[1] != row[2]], columns=["setting", "a", "b"])
 
+    def text(value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return "" if value is None else json.dumps(value, ensure_ascii=False)
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Flatten a tree into its plain values, and lists of plain values, each with its path."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}".lstrip("."))
-    elif isinstance(value, list) and any(isinstance(item, (Mapping, list)) for item in value):
-        for index, item in enumerate(value):
-            yield from _flat(item, f"{path}[{index}]")
-    else:
-        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    places = differences(a.plan.get("identity", {}), b.plan.get("identity", {}))
+    rows = [(path, text(one), text(other)) for path, one, other in places]
+    return pd.DataFrame(rows, columns=["setting", "a", "b"])
 
 
 def view(compared: _Compared) -> RenderableType:

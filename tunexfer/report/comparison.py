@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tunexfer.errors import StudyError
+from tunexfer.record.gains import reported
 from tunexfer.record.noise import LEVEL, Gain, LanguageGains, baseline_spread, gain, holm, language_gains, sureness
 from tunexfer.report.paired import RESAMPLES, Draws, Hashes, Sums, draw, mean_draws
 from tunexfer.report.row_sums import NUMBERS, PART, columns_for, row_sums
@@ -184,9 +185,7 @@ def _runs(study: Study, scored: Sequence[_Cell]) -> Array:
 def main_scores(study: Study) -> pd.DataFrame:
     """Select the scores that are compared: main metrics, of the test split where a target has one, else validation."""
     scores = study.scores()
-    main = scores[scores["main"]]
-    tested = main.loc[main["split"] == "test", "target"].unique()
-    return main[(main["split"] == "test") | (~main["target"].isin(tested) & (main["split"] == "validation"))]
+    return reported(scores[scores["main"]])
 
 
 def _scored(pairs: Sequence[tuple[Run, Run]], cells: Collection[tuple[str, str]] | None) -> list[_Cell]:

@@ -48,7 +48,7 @@ _EXPLANATION = (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class _Candidate:
     """A chain, and the runs that compare it with the baseline."""
 
     study: Study
@@ -61,6 +61,8 @@ class Candidate:
     objective: float
     """Mean over the seeds; validation."""
     baseline_objective: float
+    chains: int = 1
+    """How many chains were confirmed with it."""
 
     @property
     def stages(self) -> str:
@@ -70,20 +72,13 @@ class Candidate:
     def chain(self) -> str:
         return str(self.study.trials().loc[self.trial, "chain"])
 
-    @property
-    def beats_baseline(self) -> bool:
-        return self.objective > self.baseline_objective
-
-    chains: int = 1
-    """How many chains were confirmed with it."""
-
     @cached_property
     def comparison(self) -> Comparison:
         return compare_runs(self.pairs, chains=self.chains)
 
 
 @lru_cache(maxsize=16)
-def candidates(study: Study) -> tuple[Candidate, ...]:
+def candidates(study: Study) -> tuple[_Candidate, ...]:
     """Select the chains that were confirmed, or else the best of the search, in order of their objective.
 
     The baseline is not among them; without a complete baseline, or another complete chain, there are none.
@@ -112,7 +107,7 @@ def candidates(study: Study) -> tuple[Candidate, ...]:
         runs = fresh or [(number, before(number) or baseline)]
         mean, mean_before = (statistics.fmean(objectives[n] for n in side) for side in zip(*runs, strict=True))
         pairs = tuple((Run(study, run), Run(study, without)) for run, without in runs)
-        ranked.append(Candidate(study, number, pairs, bool(fresh), mean, mean_before))
+        ranked.append(_Candidate(study, number, pairs, bool(fresh), mean, mean_before))
     best = study.best()
     confirmed = [candidate for candidate in ranked if candidate.fresh]
     confirmed.sort(key=lambda candidate: (candidate.trial != best, -candidate.objective))
@@ -178,7 +173,7 @@ def section(studies: Sequence[Study]) -> Section | None:
     )
 
 
-def _apart(compared: Sequence[Candidate]) -> Iterator[str]:
+def _apart(compared: Sequence[_Candidate]) -> Iterator[str]:
     """Say for each target of the best chains whether languages gain differently at all."""
     for best in (own for own in compared if own is candidates(own.study)[0]):
         means = best.comparison.means.sort_values("language", key=lambda names: names != UNSEEN, kind="stable")
@@ -191,7 +186,7 @@ def _apart(compared: Sequence[Candidate]) -> Iterator[str]:
                 yield f"{mean}No language can be told from the others ({test}), so none is ranked."
 
 
-def _chain_row(candidate: Candidate) -> dict[str, object]:
+def _chain_row(candidate: _Candidate) -> dict[str, object]:
     verdicts = candidate.comparison.languages["verdict"]
     return {
         "study": candidate.study.name,

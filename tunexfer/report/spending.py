@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from tunexfer.core.chain import Stage
-from tunexfer.core.phrases import rate
+from tunexfer.core.phrases import duration, rate
 from tunexfer.core.trial import TrialResult
 from tunexfer.record.savings import seconds_saved
 from tunexfer.report.figures import BLUE, INK, ORANGE, WIDTH, new_figure, scatter, styled
@@ -147,16 +147,10 @@ def _totals(ended: Sequence[TrialResult], ran: pd.DataFrame) -> dict[str, Any]:
 
 def _sentence(total: dict[str, Any]) -> str:
     return (
-        f"the trials took {_time(total['seconds_of_trials'])} in total; training {total['steps_trained']:,} steps took "
-        f"{_time(total['seconds_trained'])}. Sharing saved {total['steps_reused']:,} steps "
-        f"({total['share_reused']:.0%} of all), about {_time(total['seconds_saved'])}."
+        f"the trials took {duration(total['seconds_of_trials'])} in total; training {total['steps_trained']:,} steps "
+        f"took {duration(total['seconds_trained'])}. Sharing saved {total['steps_reused']:,} steps "
+        f"({total['share_reused']:.0%} of all), about {duration(total['seconds_saved'])}."
     )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 2 * MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{seconds / MINUTE:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"
 
 
 def spent(ended: Sequence[TrialResult]) -> pd.DataFrame:

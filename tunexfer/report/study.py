@@ -42,7 +42,6 @@ _TRIAL_COLUMNS = {
     **dict.fromkeys(("objective", "started", "seconds", "steps_trained", "steps_reused", "seconds_trained"), "float64"),
     **{"stages": "str", "chain": "str", "reason": "str"},
 }
-_JOB_COLUMNS = ("trial", "name", "target", "fingerprint", "reused", "steps", "seconds")
 
 
 class Study:
@@ -78,18 +77,11 @@ class Study:
         raises: StudyError, if there is no study in that folder
         """
         folder = StudyFolder(Path(path))
-        if not folder.path.is_dir():
-            raise StudyError(
-                f"{folder.path}: there is no such folder. Give the folder of a study, for example runs/multitask."
-            )
         try:
             return cls(folder, read_plan(folder), [])
-        except StudyError as error:
+        except StudyError:
             if not folder.all_trials():
-                raise StudyError(
-                    f"{folder.path} holds no study: neither a plan.yaml that can be read nor trials. "
-                    "Give the folder of a study, for example runs/multitask."
-                ) from error
+                raise
             missing = "plan.yaml can't be read: the space, the objective and the number of trials are unknown."
             return cls(folder, {}, [missing])
 
@@ -164,20 +156,6 @@ class Study:
         reason:         why the trial failed or was stopped, one sentence
         """
         return self._trials_table.copy(deep=False)
-
-    def stages(self) -> pd.DataFrame:
-        """Tabulate the fine-tunings of trials that ended, in the order they ran.
-
-        trial, name, target (whether it is a target's own), fingerprint, reused (not trained for this trial), steps,
-        seconds
-        """
-        rows = [
-            (number, job.name, job.name in targets, job.key, job.reused, job.steps, job.seconds)
-            for number, result in self._ended.items()
-            for targets in [{target.name for target in self._trials[number].chain.targets}]
-            for job in result.trainings
-        ]
-        return pd.DataFrame(rows, columns=[*_JOB_COLUMNS])
 
     def coordinates(self) -> pd.DataFrame:
         """Tabulate what each trial drew: one row a trial, one column a coordinate, in the order of the space.

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from tunexfer.core.chain import Chain, Stage
 from tunexfer.errors import StudyError
+from tunexfer.record.gains import reported
 from tunexfer.report.figures import DIVERGING, new_figure, styled
 from tunexfer.report.section import Section
 from tunexfer.report.study import Study
@@ -76,9 +77,7 @@ def transfer(studies: Sequence[Study]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _main_scores(study: Study) -> pd.DataFrame:
     scores = study.scores().astype({"target": str, "language": str, "split": str})
-    scores = scores[scores["main"] & (scores["phase"] != "confirm") & scores["delta"].notna()]
-    tested = scores["target"].isin(scores.loc[scores["split"] == "test", "target"].unique())
-    return scores[scores["split"] == np.where(tested, "test", "validation")]
+    return reported(scores[scores["main"] & (scores["phase"] != "confirm") & scores["delta"].notna()])
 
 
 def _prefixes(chains: dict[int, Chain]) -> Iterator[tuple[int, str, tuple[Stage, ...], Hashable]]:

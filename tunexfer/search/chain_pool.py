@@ -16,9 +16,9 @@ from tunexfer.core.chain import Chain, Encoder, Stage, Target
 from tunexfer.core.trial import Point
 from tunexfer.errors import SpaceError
 from tunexfer.plan.domains import Ask, Coordinate, Value
-from tunexfer.plan.draws import Cursor, at_random, defaults, every_value, replay
+from tunexfer.plan.draws import at_random, defaults, every_point, every_value, replay
+from tunexfer.plan.space import SearchSpace
 from tunexfer.search.chain_model import Features
-from tunexfer.search.samplers import Space
 
 MAX_STAGES, MAX_SETTINGS = 2000, 64
 """Stage recipes, and settings of a family, up to which all are listed; else some are drawn at random."""
@@ -90,7 +90,7 @@ class Pool:
             yield side[index]
 
 
-def list_all(space: Space) -> Pool | None:
+def list_all(space: SearchSpace) -> Pool | None:
     """List the whole space; None where it is continuous or too large."""
     first = next(_walk(space, lambda name: False, 1))[1]
     try:
@@ -101,7 +101,7 @@ def list_all(space: Space) -> Pool | None:
     return Pool(stages, settings, complete=True)
 
 
-def draw_some(space: Space, seed: int, good: list[Point]) -> Pool:
+def draw_some(space: SearchSpace, seed: int, good: list[Point]) -> Pool:
     """Draw stage recipes and settings at random, and change single coordinates of good points.
 
     good: points of the best trials; their own parts are in the pool
@@ -133,7 +133,7 @@ class _TooMany(Exception):
     """There are more options than can be listed."""
 
 
-def _listed(space: Space, family: Family | None, families: list[Family], most: int) -> list[_Option]:
+def _listed(space: SearchSpace, family: Family | None, families: list[Family], most: int) -> list[_Option]:
     options: dict[Hashable, _Option] = {}
     chain = next(_walk(space, lambda name: False, 1))[1]
     places = {target.name: place for place, target in enumerate(chain.targets)}
@@ -150,7 +150,7 @@ def _listed(space: Space, family: Family | None, families: list[Family], most: i
     return [*options.values()]
 
 
-def _walk(space: Space, varies: Any, most: int) -> Iterator[tuple[Point, Chain]]:
+def _walk(space: SearchSpace, varies: Any, most: int) -> Iterator[tuple[Point, Chain]]:
     """Yield points in which only some coordinates vary, all others keep their first value.
 
     raises: _TooMany, above `most` points; SpaceError, if such a coordinate is continuous
@@ -159,16 +159,10 @@ def _walk(space: Space, varies: Any, most: int) -> Iterator[tuple[Point, Chain]]
     def options(name: str, domain: Coordinate) -> Any:
         return every_value(name, domain) if varies(name) else [defaults({})(name, domain)]
 
-    indices: dict[str, int] = {}
-    for count in range(most + 1):
-        if count == most and most > 1:
+    for count, drawn in enumerate(every_point(space.sample, options)):
+        if count == most:
             raise _TooMany
-        cursor = Cursor(indices, options)
-        yield space.sample(cursor.ask)
-        following = cursor.following()
-        if following is None:
-            return
-        indices = following
+        yield drawn
 
 
 def _part(point: Point, chain: Chain, family: Family | None, families: list[Family]) -> _Option:

@@ -18,6 +18,7 @@ from tunexfer.core.scores import Score
 from tunexfer.core.trial import Point, Trial, TrialResult
 from tunexfer.plan.domains import Choice, Coordinate, Value
 from tunexfer.plan.draws import replay
+from tunexfer.plan.space import SearchSpace
 from tunexfer.search.chain_candidates import FLOOR, Candidates, log_improvement
 from tunexfer.search.chain_model import Array, ChainModel, ChainPosterior, Described, Features
 from tunexfer.search.chain_pool import (
@@ -31,7 +32,7 @@ from tunexfer.search.chain_pool import (
     target_features,
 )
 from tunexfer.search.costs import Costs
-from tunexfer.search.samplers import Sampler, Space
+from tunexfer.search.samplers import Sampler
 
 MAX_PAIRS = 3000
 """Pairs of stages and settings of a target whose uncertainty is computed; of more, those after the best stages."""
@@ -73,7 +74,7 @@ class ChainSearcher(Sampler):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         seed: int,
         costs: Costs | None = None,
         objective: Objective | None = None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from functools import lru_cache
 
 from tunexfer.core.chain import Chain
-from tunexfer.core.graph import Contents, Job, NamedRows, jobs_of
+from tunexfer.core.graph import Contents, Job, jobs_of
 from tunexfer.core.trial import TrialResult
 
 TRAIN_S, SCORE_S = 3e-3, 1e-3
@@ -36,7 +36,7 @@ class Costs:
     def _jobs(self, chain: Chain, seed: int | None = None) -> tuple[Job, ...]:
         """List the jobs of a chain, with the search's seed if none is given."""
         identity = chain.encoder.identity
-        contents = self._contents.get(identity) or Contents(encoder=identity, rows=NamedRows(), precision="fp32")
+        contents = self._contents.get(identity) or Contents(encoder=identity, precision="fp32")
         return jobs_of(chain, seed=self.seed if seed is None else seed, contents=contents)
 
     def time(self, result: TrialResult) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from types import TracebackType
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from ray.util.metrics import Gauge
@@ -20,10 +20,7 @@ from tunexfer.record.savings import seconds_saved
 
 METRICS = {
     "tunexfer_trials": ("Trials of the study, by state", ("study", "state")),
-    "tunexfer_stages": (
-        "Fine-tunings in ended trials, trained or reused",
-        ("study", "stage", "how"),
-    ),
+    "tunexfer_stages": ("Fine-tunings in ended trials, trained or reused", ("study", "stage", "how")),
     "tunexfer_seconds_saved": ("Seconds that training the reused stages would have taken", ("study", "stage")),
     "tunexfer_best_objective": ("Highest objective so far, and the trial that has it", ("study", "trial")),
     "tunexfer_rows_per_second": ("Rows that a running trial trains on per second", ("study", "trial", "stage")),
@@ -43,8 +40,33 @@ class _Sample(NamedTuple):
     value: float
 
 
-class StudyMetrics(Listener):
-    """Publishes where a study stands until the block ends; Ray must be up."""
+@contextmanager
+def publishing(record: Record) -> Iterator[_StudyMetrics]:
+    """Publish where a study stands until the block ends, from a thread of its own; Ray must be up.
+
+    yields: what has to be notified of the search's events
+    """
+    metrics, stop = _StudyMetrics(record), threading.Event()
+    gauges = {name: Gauge(name, description=words, tag_keys=tags) for name, (words, tags) in METRICS.items()}
+
+    def publish() -> None:
+        while True:
+            for sample in metrics.samples():
+                gauges[sample.metric].set(sample.value, sample.tags)
+            if stop.wait(AGAIN_S):
+                return
+
+    thread = threading.Thread(target=publish, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield metrics
+    finally:
+        stop.set()
+        thread.join()
+
+
+class _StudyMetrics(Listener):
+    """Counts where a study stands."""
 
     def __init__(self, record: Record) -> None:
         self.record, self._objective = record, record.objective
@@ -53,19 +75,6 @@ class StudyMetrics(Listener):
         """Samples that change only when a trial begins or ends."""
         self._changed = True
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._publish, name="metrics", daemon=True)
-        self._gauges = {name: Gauge(name, description=words, tag_keys=tags) for name, (words, tags) in METRICS.items()}
-
-    def __enter__(self) -> StudyMetrics:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def started(self, trial: Trial) -> None:
         with self._lock:
@@ -84,13 +93,6 @@ class StudyMetrics(Listener):
                 self._changed = False
                 self._settled = self._count()
             return [*self._settled, *self._rates()]
-
-    def _publish(self) -> None:
-        while True:
-            for sample in self.samples():
-                self._gauges[sample.metric].set(sample.value, sample.tags)
-            if self._stop.wait(AGAIN_S):
-                return
 
     def _count(self) -> list[_Sample]:
         """Count the trials of the record and what they trained, reused and saved."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
@@ -22,10 +22,13 @@ from tunexfer.core.graph import Job, JobResult
 from tunexfer.core.trial import Failure
 from tunexfer.errors import StudyError
 from tunexfer.record.progress import JobProgress
-from tunexfer.search.loop import Executor, SearchLoop, progress_of
+from tunexfer.search.loop import SearchLoop, progress_of
 from tunexfer.store import Busy
 
-MakeExecutor = Callable[[], Executor]
+if TYPE_CHECKING:
+    from tunexfer.training.executor import Executor
+
+MakeExecutor = Callable[[], "Executor"]
 """Called on a device, so that only there torch is imported."""
 POLL_S = 1.0
 """Seconds between two looks at progress, at jobs of other studies and at the size of the cluster."""
@@ -111,19 +114,10 @@ class _Slot:
     """When the device was ready, in seconds of the monotonic clock."""
 
 
-class Devices:
+class _Devices:
     """The devices of a search: as many as fit on the cluster, and no more than asked for."""
 
-    def __init__(
-        self,
-        make_executor: MakeExecutor,
-        resources: Mapping[str, float],
-        count: Callable[[], int],
-    ) -> None:
-        """
-        resources: Ray's names -> what each device takes
-        count:     how many devices fit right now; asked again and again, as clusters grow and shrink
-        """
+    def __init__(self, make_executor: MakeExecutor, resources: Mapping[str, float], count: Callable[[], int]) -> None:
         others = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
         self._options = {
             "num_cpus": resources.get("CPU", 0),
@@ -162,8 +156,14 @@ class Devices:
 class Dispatcher:
     """Runs a search loop's jobs on devices, from a thread of its own."""
 
-    def __init__(self, loop: SearchLoop, devices: Devices) -> None:
-        self.loop, self.devices = loop, devices
+    def __init__(
+        self, loop: SearchLoop, make_executor: MakeExecutor, resources: Mapping[str, float], count: Callable[[], int]
+    ) -> None:
+        """
+        resources: Ray's names -> what each device takes
+        count:     how many devices fit right now; asked again and again, as clusters grow and shrink
+        """
+        self.loop, self.devices = loop, _Devices(make_executor, resources, count)
         self.error: BaseException | None = None
         self._requests: list[Callable[[], None]] = []
         self._lock = threading.Lock()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +22,12 @@ from tunexfer.record.record import Record
 from tunexfer.search.costs import Costs
 from tunexfer.search.queue import JobQueue
 from tunexfer.search.schedule import Schedule
-from tunexfer.search.stopping import RULES, Chance, Rule, Standing, never
+from tunexfer.search.stopping import RULES, Rule, Standing, never
 from tunexfer.store import ROWS, Busy, StageStore
 from tunexfer.tasks.kinds import KINDS
+
+if TYPE_CHECKING:  # torch is imported where jobs run
+    from tunexfer.training.executor import Executor
 
 ENOUGH_TO_JUDGE = 4
 """Trials that must have finished before many failures end the study."""
@@ -34,43 +37,6 @@ PROGRESS_S = 1.0
 """Seconds between two writes of a trial's progress; new scores are written at once."""
 
 SearchState = Literal["finished", "interrupted", "out of time", "exhausted"]
-
-
-class Executor(Protocol):
-    """Runs jobs in one process; `training.executor.Executor` is the real one."""
-
-    def run(self, job: Job, line: Sequence[Job], on_progress: Callable[[int, int, float | None], None]) -> JobResult:
-        """Run a job, put its result into the store and return it.
-
-        raises: Busy, if another process runs it; TrialFailed, if its recipe can't work
-        """
-
-
-class Trials(Protocol):
-    """The source of a search's trials; `search.schedule.Schedule` is the usual one."""
-
-    exhausted: bool
-    """Whether there were fewer chains than trials asked for."""
-    why: str
-    """Why the search ended before the trials asked for were reached: a sentence, or nothing."""
-    chance: Chance
-    """As `search.samplers.Sampler.chance`."""
-
-    def next(self) -> Trial | Literal["wait", "done"]:
-        """Return the next trial; `wait` while it depends on trials that still run."""
-
-    def ended(self, result: TrialResult) -> None:
-        """Take note of how a trial ended."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The end of a search."""
-
-    state: SearchState
-    seconds: float
-    device_seconds: float = 0.0
-    """Seconds that devices were held, summed over devices; 0 where the search ran in this process."""
 
 
 @dataclass
@@ -102,7 +68,7 @@ class SearchLoop:
         contents: Mapping[str, Contents],
         listeners: Sequence[Listener] = (),
         *,
-        schedule: Trials | None = None,
+        schedule: Schedule | None = None,
         rule: Rule | None = None,
         on_report: Callable[[int, dict[str, Any]], None] = lambda number, report: None,
     ) -> None:
@@ -113,7 +79,7 @@ class SearchLoop:
         on_report:  called after each finished job of a trial with its number, scores and cost so far, and at its end
         """
         self.plan, self.record, self.store, self.contents = plan, record, store, contents
-        self.listeners, self._on_report = list(listeners), on_report
+        self.listeners, self.on_report = list(listeners), on_report
         stop = plan.file.search.stop
         self._rule, self._costs = rule or RULES[stop.rule](stop), Costs(plan.seed, contents, store.has)
         self.schedule, self.queue = schedule or Schedule(plan, record, self._costs), JobQueue()
@@ -121,7 +87,10 @@ class SearchLoop:
         self.state: SearchState = "finished"
         self.error: StudyError | None = None
         self.stopping = False
+        self.seconds = 0.0
+        """Seconds that the search took, once it is over."""
         self.device_seconds = 0.0
+        """Seconds that devices were held, summed over devices; 0 where the search ran in this process."""
         self.cancelled: set[str] = set()
         """Keys of running jobs that no trial needs any more."""
         self._started = time.monotonic()
@@ -153,6 +122,7 @@ class SearchLoop:
         for number in list(self._open):
             self._finish(number, "stopped")
         self._stack.close()
+        self.seconds = time.monotonic() - self._started
 
     @property
     def anything_left(self) -> bool:
@@ -163,10 +133,6 @@ class SearchLoop:
     def over(self) -> bool:
         """Tell whether nothing is left to run."""
         return not self._open and (self.stopping or self._all_drawn)
-
-    @property
-    def outcome(self) -> Outcome:
-        return Outcome(self.state, time.monotonic() - self._started, self.device_seconds)
 
     @property
     def idle_for_good(self) -> bool:
@@ -306,7 +272,11 @@ class SearchLoop:
         for job in jobs:
             if job.key not in opened.pending:
                 known = stored.get(job.key) or {}
-                took = known.get("seconds") or self._costs.took(job.key) or self._seconds_of(job)
+                took = (
+                    known.get("seconds")
+                    or self._costs.took(job.key)
+                    or (self.store.metadata(job.key) or {}).get("seconds", 0.0)
+                )
                 opened.runs[job.key] = _run_of(job, reused=True, took=took)
                 self._costs.add(job, took)
                 self._take(opened, job.key, stored.get(job.key, {}).get("metrics", ()))
@@ -371,8 +341,7 @@ class SearchLoop:
             if job.kind != "evaluate" or job.by is not None:
                 continue
             for table in self._tables(opened, job.key):
-                names = pa.DictionaryArray.from_arrays(pa.nulls(len(table), pa.int32()).fill_null(0), [job.name])
-                yield table.set_column(0, "target", names.cast(pa.string()))
+                yield table.set_column(0, "target", pa.repeat(job.name, len(table)))
 
     def _tables(self, opened: _Open, key: str) -> Iterator[pa.Table]:
         """Yield an evaluation's rows in parts, as the store has them."""
@@ -411,7 +380,7 @@ class SearchLoop:
         self.schedule.ended(result)
         self._keep([job.key for trial in self._open.values() for job in trial.jobs])
         if state != "stopped" or failure is None:
-            self._on_report(number, _report_of(result))
+            self.on_report(number, _report_of(result))
         self.notify("finished", result)
         self._judge(result)
 
@@ -439,7 +408,7 @@ class SearchLoop:
         number, scores = opened.trial.number, _validation(opened.scores)
         report: dict[str, Any] = {"jobs_done": done, "jobs": len(opened.jobs), "cost_s": cost, "scores": scores}
         reason = self._why_stop(opened) if opened.pending else None
-        self._on_report(number, report if reason is None else report | {"stop": reason})
+        self.on_report(number, report if reason is None else report | {"stop": reason})
         if reason is not None:
             self._stop(opened, reason)
 
@@ -466,11 +435,6 @@ class SearchLoop:
         words = f"stopped after {done} of {len(opened.jobs)} jobs, which saves about {saved:.0f} s: {reason}"
         self._finish(number, "stopped", Failure(kind="user", message=words), saved)
 
-    def _seconds_of(self, job: Job) -> float:
-        """Look up how long a job took when another study ran it; 0 where nobody knows."""
-        metadata = self.store.metadata(job.key) or {}
-        return float(metadata.get("seconds", 0.0))
-
     def _show(self, opened: _Open) -> None:
         """Write a trial's progress for those who watch the study's folder."""
         now = time.monotonic()
@@ -488,8 +452,8 @@ class SearchLoop:
         write_progress(self.record.folder.trial(opened.trial.number).progress, progress)
 
 
-def run_here(loop: SearchLoop, executor: Executor) -> Outcome:
-    """Run a search's jobs in this process, one after the other.
+def run_here(loop: SearchLoop, executor: Executor) -> SearchLoop:
+    """Run a search's jobs in this process, one after the other, and return the loop, whose state says how it ended.
 
     raises: StudyError, if the baseline or most trials fail
     """
@@ -505,7 +469,7 @@ def run_here(loop: SearchLoop, executor: Executor) -> Outcome:
     if loop.error:
         raise loop.error
     loop.record.end(loop.state)
-    return loop.outcome
+    return loop
 
 
 def _run_one(loop: SearchLoop, executor: Executor, job: Job) -> None:

@@ -15,7 +15,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,10 @@ from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
 from tunexfer.search.cluster import capacity, check_shared, cluster
-from tunexfer.search.gauges import StudyMetrics
-from tunexfer.search.jobs import Devices, Dispatcher, MakeExecutor
-from tunexfer.search.loop import Outcome, SearchLoop, Trials
+from tunexfer.search.gauges import publishing
+from tunexfer.search.jobs import Dispatcher, MakeExecutor
+from tunexfer.search.loop import SearchLoop
+from tunexfer.search.schedule import Schedule
 from tunexfer.search.stopping import Rule
 from tunexfer.store import StageStore
 
@@ -49,101 +49,78 @@ MAX_ACTORS = 4
 runs all the same, and Tune catches up on its reports."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchOptions:
-    """The options of a search beyond what its plan says."""
-
-    concurrent: int | None = None
-    """Devices to use; as many as fit if not given."""
-    address: str | None = None
-    """Of an existing Ray cluster; a local one is started if not given."""
-    shared: Mapping[str, Path] = field(default_factory=dict)
-    """Folders that every node must see, by what they are: checked on an existing cluster."""
-    rule: Rule | None = None
-    """When a trial ends early; as the plan says if not given."""
-    device: Mapping[str, float] = field(default_factory=dict)
-    """Ray's names of the resources that a device takes; the CPUs and GPUs of the plan's `resources:` if not given."""
-
-
 def run_search(
     plan: Plan,
     record: Record,
     store: StageStore,
     contents: Mapping[str, Contents],
     make_executor: MakeExecutor,
-    options: SearchOptions,
     listeners: Sequence[Listener] = (),
-    schedule: Trials | None = None,
-) -> Outcome:
+    *,
+    concurrent: int | None = None,
+    address: str | None = None,
+    shared: Mapping[str, Path] | None = None,
+    device: Mapping[str, float] | None = None,
+    rule: Rule | None = None,
+    schedule: Schedule | None = None,
+) -> SearchLoop:
     """Run what the study still lacks. Trials that are complete in the record are not run again.
 
     contents:       encoder's identity -> what its trials read
     make_executor:  called on each device, where torch may be imported; it travels by pickle
+    concurrent:     devices to use; as many as fit if not given
+    address:        of an existing Ray cluster; a local one is started if not given
+    shared:         folders that every node must see, by what they are: checked on an existing cluster
+    device:         Ray's names of the resources that a device takes; the plan's CPUs and GPUs if not given
+    rule, schedule: as for `SearchLoop`
+    returns:        the loop, whose state says how the search ended
     raises:         StudyError, if the baseline or most trials fail, or Ray can't be used
     """
-    reports: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
     trials = _TrialQueue()
-    loop = SearchLoop(
-        plan,
-        record,
-        store,
-        contents,
-        [trials, *listeners],
-        schedule=schedule,
-        rule=options.rule,
-        on_report=lambda *report: reports.put(report),
-    )
+    loop = SearchLoop(plan, record, store, contents, [trials, *listeners], schedule=schedule, rule=rule)
     if loop.anything_left:
-        with _interruptible(loop):
-            _fit(loop, trials, reports, make_executor, options)
+        wants, limit = plan.file.resources, concurrent or plan.file.search.concurrent or 10**6
+        device = device or {"CPU": wants.cpus, "GPU": wants.gpus}
+        with _interruptible(loop), _ray(loop, address, shared or {}):
+            capacity(device)  # raises where not even one fits
+            _fit(Dispatcher(loop, make_executor, device, lambda: min(limit, capacity(device))), trials)
     if loop.error:
         raise loop.error
     record.end(loop.state)
-    return loop.outcome
+    return loop
 
 
-def _fit(
-    loop: SearchLoop,
-    trials: _TrialQueue,
-    reports: queue.SimpleQueue[tuple[int, dict[str, Any]]],
-    make_executor: MakeExecutor,
-    options: SearchOptions,
-) -> None:
-    """Start Ray, its devices and Tune, and wait for the end of the search."""
-    name, wants = loop.record.folder.name, loop.plan.resources
-    limit = options.concurrent or loop.plan.file.search.concurrent or 10**6
+@contextmanager
+def _ray(loop: SearchLoop, address: str | None, shared: Mapping[str, Path]) -> Iterator[None]:
+    """Be connected to Ray for a while."""
     os.environ.update(TUNE_SETTINGS)
-    scratch = tempfile.TemporaryDirectory(prefix="tunexfer-ray-", ignore_cleanup_errors=True)
-    with scratch, cluster(options.address, cpus_per_job=wants.cpus, name=name) as dashboard:
+    with cluster(address, cpus_per_job=loop.plan.file.resources.cpus, name=loop.record.folder.name) as dashboard:
         if dashboard:
             loop.notify("info", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
-        if options.address:
-            check_shared(options.shared)
-        device = options.device or {"CPU": wants.cpus, "GPU": wants.gpus}
-        capacity(device)  # raises where not even one fits
-        devices = Devices(make_executor, device, lambda: min(limit, capacity(device)))
-        metrics = StudyMetrics(loop.record)
+        if address:
+            check_shared(shared)
+        yield
+
+
+def _fit(dispatcher: Dispatcher, trials: _TrialQueue) -> None:
+    """Run the dispatcher and Tune until the search is over."""
+    loop = dispatcher.loop
+    board_class: Any = ray.remote(_Board)
+    board = board_class.options(num_cpus=0, max_concurrency=1000).remote()
+    loop.on_report = board.post.remote
+    scratch = tempfile.TemporaryDirectory(prefix="tunexfer-ray-", ignore_cleanup_errors=True)
+    with scratch, publishing(loop.record) as metrics:
         loop.listeners.append(metrics)
-        with metrics, Dispatcher(loop, devices).running() as dispatcher:
-            follow(name, dispatcher, trials, reports, scratch.name)
-        if dispatcher.error:
-            raise dispatcher.error
+        with dispatcher.running():
+            _tuner(loop.record.folder.name, dispatcher, trials, board, scratch.name).fit()
+    if dispatcher.error:
+        raise dispatcher.error
 
 
-def follow(
-    name: str,
-    dispatcher: Dispatcher,
-    trials: _TrialQueue,
-    reports: queue.SimpleQueue[tuple[int, dict[str, Any]]],
-    scratch: str,
-) -> None:
-    """Let Tune run the trials that the dispatcher begins, until the search is over."""
-    remote: Any = ray.remote(_Board)
-    board = remote.options(num_cpus=0, max_concurrency=1000).remote()
-    poster = threading.Thread(target=_post, args=(board, reports), name="reports", daemon=True)
-    poster.start()
+def _tuner(name: str, dispatcher: Dispatcher, trials: _TrialQueue, board: Any, scratch: str) -> tune.Tuner:
+    """Make what lets Tune run the trials that the dispatcher begins, until the search is over."""
     trainable = tune.with_parameters(_TrialReports, board=board)
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(trainable, {"memory": 1}),
         tune_config=tune.TuneConfig(
             search_alg=_Trials(dispatcher, trials),
@@ -161,20 +138,6 @@ def follow(
             verbose=0,
         ),
     )
-    try:
-        tuner.fit()
-    finally:
-        reports.put((-1, {}))
-        poster.join()
-
-
-def _post(board: Any, reports: queue.SimpleQueue[tuple[int, dict[str, Any]]]) -> None:
-    """Pass reports on until one with a negative number comes."""
-    while True:
-        number, report = reports.get()
-        if number < 0:
-            return
-        board.post.remote(number, report)
 
 
 class _Board:

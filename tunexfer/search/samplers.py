@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import BaseTrial, FixedTrial, TrialState, create_trial
-from scipy.stats.qmc import Halton
 
 from tunexfer.core.chain import Chain
 from tunexfer.core.graph import fingerprint
@@ -18,6 +16,7 @@ from tunexfer.core.objective import Objective
 from tunexfer.core.trial import Point, State, Trial, TrialResult
 from tunexfer.plan.domains import Ask, Choice, Coordinate, Value
 from tunexfer.plan.draws import at_random
+from tunexfer.plan.space import SearchSpace
 from tunexfer.search.goals import scalars
 
 STARTUP = 5
@@ -34,16 +33,6 @@ ENDINGS: dict[State, TrialState] = {
 }
 
 
-class Space(Protocol):
-    """The part of `SearchSpace` that samplers use."""
-
-    def sample(self, ask: Ask) -> tuple[Point, Chain]: ...
-
-    def chain(self, point: Point) -> Chain: ...
-
-    def grid(self) -> Iterator[Point]: ...
-
-
 class Sampler:
     """Draws by chance. Each draw has a seed of its own, so a study that was stopped and resumed draws what it would
     have drawn without the interruption."""
@@ -54,7 +43,7 @@ class Sampler:
     """Points that the last draw is expected to gain for the seconds of a whole chain; None where nothing is expected:
     it was drawn without a model, or its jobs are all done."""
 
-    def __init__(self, space: Space, seed: int, *, objective: Objective | None = None) -> None:
+    def __init__(self, space: SearchSpace, seed: int, *, objective: Objective | None = None) -> None:
         self.space, self.seed, self.objective = space, seed, objective or Objective()
 
     def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
@@ -101,7 +90,7 @@ class OptunaSampler(Sampler):
     """
 
     def __init__(
-        self, space: Space, seed: int, make: Callable[[int], BaseSampler], *, objective: Objective | None = None
+        self, space: SearchSpace, seed: int, make: Callable[[int], BaseSampler], *, objective: Objective | None = None
     ) -> None:
         """
         make: makes the sampler of one draw from a seed
@@ -174,45 +163,6 @@ def suggest(trial: BaseTrial) -> Ask:
         return trial.suggest_float(name, domain.low, domain.high, log=domain.log)
 
     return ask
-
-
-class GridSampler(Sampler):
-    """Draws every point of the space once, in the order of the file."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        super().__init__(space, seed)
-        self.points = space.grid()
-
-    def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
-        point = next(self.points, None)
-        return None if point is None else (point, self.space.chain(point))
-
-
-class HaltonSampler(Sampler):
-    """Draws points that cover the space evenly: the scrambled Halton sequence, a dimension for each coordinate."""
-
-    def __init__(self, space: Space, seed: int, coordinates: Mapping[str, Coordinate]) -> None:
-        super().__init__(space, seed)
-        self._places = {name: place for place, name in enumerate(coordinates)}
-
-    def ask(self, number: int, attempt: int, running: Sequence[Trial]) -> tuple[Point, Chain] | None:
-        if attempt:
-            return super().ask(number, attempt, running)
-        row = Halton(len(self._places), rng=self.seed).fast_forward(number).random()[0]
-
-        def ask(name: str, domain: Coordinate) -> Value:
-            share = float(row[self._places[name]])
-            if isinstance(domain, Choice):
-                return domain.labels[int(share * len(domain.labels))]
-            if domain.integer:
-                return int(domain.low) + int(share * (domain.high - domain.low + 1))
-            return (
-                domain.low * (domain.high / domain.low) ** share
-                if domain.log
-                else (domain.low + share * (domain.high - domain.low))
-            )
-
-        return self.space.sample(ask)
 
 
 def tpe(seed: int) -> BaseSampler:

@@ -50,6 +50,8 @@ class Schedule:
         self._taken: set[str] = set()
         """Fingerprints of all that was handed out or run before."""
         self._running: dict[int, Trial] = {}
+        trials = plan.file.search.trials
+        self._wanted = math.inf if trials == "auto" else trials
         self._ready = deque(record.unfinished())
         self._searched = sum(trial.phase != "confirm" for trial in self._ready)
         self._racers: list[Trial] = []
@@ -73,7 +75,7 @@ class Schedule:
 
     def next(self) -> Trial | Literal["wait", "done"]:
         """The next trial; `wait` while it depends on trials that still run."""
-        if not self._ready and (self._searched >= self._trials or self.exhausted or self.why):
+        if not self._ready and (self._searched >= self._wanted or self.exhausted or self.why):
             if self.plan.confirm:
                 if self._running:
                     return "wait"
@@ -94,11 +96,6 @@ class Schedule:
     def ended(self, ended: TrialResult) -> None:
         self._running.pop(ended.trial.number, None)
         self._tell(ended)
-
-    @property
-    def _trials(self) -> float:
-        trials = self.plan.file.search.trials
-        return math.inf if trials == "auto" else trials
 
     def _tell(self, ended: TrialResult) -> None:
         self._costs.time(ended)

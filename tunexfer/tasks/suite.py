@@ -10,11 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tunexfer.core.scores import Split
-from tunexfer.core.yaml_text import boolean_sentence, parse_yaml
+from tunexfer.core.yaml_text import boolean_sentence, read_mapping
 from tunexfer.errors import DataError
 from tunexfer.tasks.installed import installed_suites, suite_provider
 from tunexfer.tasks.kinds import KINDS
@@ -351,13 +350,9 @@ def load_suite(name: str, *, beside: Path | None = None) -> tuple[Suite, Path]:
     """
     path = _suite_file(name, beside)
     try:
-        raw = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not YAML: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    if not isinstance(raw, dict):
-        raise DataError(f"{path}: a suite is a mapping with `name:` and `tasks:`; got {type(raw).__name__}")
+        raw = read_mapping(path, "a suite is a mapping with `name:` and `tasks:`")
+    except ValueError as error:
+        raise DataError(str(error)) from error
     try:
         return Suite.model_validate(raw), path.parent
     except ValidationError as error:

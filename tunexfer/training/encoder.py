@@ -65,7 +65,7 @@ class PlanEncoder:
         missing, unknown = self.module.load_state_dict(weights.body, strict=False)
         assert [*missing, *unknown] == [self._word_name], (missing, unknown)
         words = torch.from_numpy(self._table[pieces])
-        own, theirs = _common(pieces, weights.pieces)
+        _, own, theirs = np.intersect1d(pieces, weights.pieces, assume_unique=True, return_indices=True)
         words[own] = weights.words[theirs]
         embedding = nn.Embedding.from_pretrained(words, freeze=not train_words, padding_idx=self._padding)
         self.module.set_input_embeddings(embedding.to(self._device))
@@ -102,8 +102,3 @@ class VocabularyMap:
     def __call__(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         places: NDArray[np.int64] = self._places[ids]
         return places
-
-
-def _common(pieces: Pieces, others: Pieces) -> tuple[Pieces, Pieces]:
-    _, own, theirs = np.intersect1d(pieces, others, assume_unique=True, return_indices=True)
-    return own, theirs

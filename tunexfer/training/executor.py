@@ -21,7 +21,7 @@ from tunexfer.core.graph import Job, JobResult
 from tunexfer.core.scores import Split
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import StudyError, TrialFailed
-from tunexfer.store import MODEL, ROWS, Entry, StageStore
+from tunexfer.store import MODEL, ROWS, StageStore
 from tunexfer.tasks.kinds import ROWS_SCHEMA
 from tunexfer.training.encoder import PlanEncoder
 from tunexfer.training.evaluate import Scorer
@@ -71,7 +71,7 @@ class Executor:
         with self.store.claim(job.key), _memory_errors(job):
             entry = self.store.get(job.key)
             if entry is not None:
-                return _stored(job, entry)
+                return _stored(job, entry.metadata)
             torch.set_num_threads(self.threads)  # of the calling thread: Ray may use another one for each job
             run = self._train if job.kind == "train" else self._evaluate
             return run(job, line, on_progress)
@@ -190,10 +190,10 @@ class Executor:
         return ""
 
 
-def _stored(job: Job, entry: Entry) -> JobResult:
+def _stored(job: Job, metadata: Mapping[str, Any]) -> JobResult:
     """Make a result of what the store holds."""
-    metrics = tuple((language, split, values) for language, split, values in entry.metadata.get("metrics", ()))
-    return JobResult(key=job.key, seconds=entry.metadata["seconds"], reused=True, metrics=metrics)
+    metrics = tuple((language, split, values) for language, split, values in metadata.get("metrics", ()))
+    return JobResult(key=job.key, seconds=metadata["seconds"], reused=True, metrics=metrics)
 
 
 @contextmanager

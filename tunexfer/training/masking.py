@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,26 +28,21 @@ HIDDEN_SHARE = 0.15
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Masking:
-    """Hides pieces of a batch, others each time: 80% become the mask, 10% any piece of the stage, 10% stay themselves.
+def hide_pieces(batch: Mapping[str, Tensor], number: int, *, mask: int, places: int, seed: int) -> dict[str, Tensor]:
+    """Hide pieces of a batch: 80% become the mask, 10% any piece of the stage, 10% stay themselves.
 
     The same seed and batch number hide the same ones, whichever process asks.
+
+    mask:    place of the mask in the module's embedding, which has so many `places`
+    returns: the batch with `labels`, the hidden pieces' places, IGNORE_INDEX elsewhere; both (B, P). `special` pieces
+             stay.
     """
-
-    mask: int
-    """Place of the mask in the module's embedding."""
-    places: int
-    seed: int
-
-    def __call__(self, batch: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
-        """`labels` are the hidden pieces' places, IGNORE_INDEX elsewhere; both (B, P). `special` pieces stay."""
-        tokenizer: Any = _Places(self.places, self.mask)
-        collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=HIDDEN_SHARE)
-        collator.generator = torch.Generator().manual_seed(int(fingerprint([self.seed, "hidden", number])[:8], 16))
-        rest = {name: value for name, value in batch.items() if name != "special"}
-        ids, labels = collator.torch_mask_tokens(batch["input_ids"].clone(), special_tokens_mask=batch["special"])
-        return rest | {"input_ids": ids, "labels": labels}
+    tokenizer: Any = _Places(places, mask)
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=HIDDEN_SHARE)
+    collator.generator = torch.Generator().manual_seed(int(fingerprint([seed, "hidden", number])[:8], 16))
+    rest = {name: value for name, value in batch.items() if name != "special"}
+    ids, labels = collator.torch_mask_tokens(batch["input_ids"].clone(), special_tokens_mask=batch["special"])
+    return rest | {"input_ids": ids, "labels": labels}
 
 
 class _Places:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tunexfer.core.chain import Encoder, Source, Stage
+from tunexfer.core.chain import Encoder, Stage
 from tunexfer.data.batches import Batch, batch_plan
 from tunexfer.data.prepare import Prepared
 from tunexfer.errors import TrialFailed
 from tunexfer.tasks.kinds import KINDS
 from tunexfer.training.collate import collate, parts_of, row_count
 from tunexfer.training.encoder import PlanEncoder, VocabularyMap, Weights
-from tunexfer.training.masking import Masking, language_head
+from tunexfer.training.masking import hide_pieces, language_head
 from tunexfer.training.memory import in_fitting_parts, memory_use
 from tunexfer.training.model import Model, Trained, new_heads
 
@@ -127,19 +127,17 @@ class _Batches(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         batch = self._batches[index]
-        head = KINDS[self._prepared.tasks[batch.task].kind].head
-        rows = [(self._source(source), row) for source, row in batch.rows]
+        task = batch[0][0].task
+        head = KINDS[self.kind(task)].head
+        rows = [(self._prepared.encoded(source.task, source.language, "train"), row) for source, row in batch]
         tensors = collate(rows, head, self._lookup, training=True)
         if head == "language":
             mask = int(self._lookup(np.array(self._prepared.mask)))
-            tensors = Masking(mask, len(self._lookup), self._seed)(tensors, index)
-        return {"task": batch.task, **tensors}
+            tensors = hide_pieces(tensors, index, mask=mask, places=len(self._lookup), seed=self._seed)
+        return {"task": task, **tensors}
 
     def kind(self, task: str) -> str:
         return self._prepared.tasks[task].kind
-
-    def _source(self, source: Source) -> Any:
-        return self._prepared.encoded(source.task, source.language, "train")
 
 
 class _StageTrainer(Trainer):
