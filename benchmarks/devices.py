@@ -209,34 +209,38 @@ def by_holding(chains: Sequence[Chain], folder: Path, unit_s: float, address: st
     return makespan(folder), sum(held)
 
 
-def measure(name: str, chains: Sequence[Chain], devices: int, unit_s: float) -> Iterator[dict[str, Any]]:
-    """Run the same chains both ways on a cluster of so many devices."""
+WAYS = {"jobs": by_search, "holding": by_holding}
+
+
+def measure(name: str, chains: Sequence[Chain], devices: int, unit_s: float, way: str) -> dict[str, Any]:
+    """Run the chains on a cluster of so many devices, one of the two ways."""
     least, work = bound(chains, devices)
-    for way, run in (("jobs", by_search), ("a trial holds a device", by_holding)):
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "resources": {"device": devices}})
-        try:
-            with tempfile.TemporaryDirectory() as scratch:
-                took, held = run(chains, Path(scratch), unit_s, cluster.address)
-        finally:
-            cluster.shutdown()
-        yield {
-            "chains": name,
-            "devices": devices,
-            "way": way,
-            "makespan / bound": round(took / (least * unit_s), 3),
-            "useful share of held time": round(work * unit_s / held, 3),
-        }
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "resources": {"device": devices}})
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            took, held = WAYS[way](chains, Path(scratch), unit_s, cluster.address)
+    finally:
+        cluster.shutdown()
+    return {
+        "chains": name,
+        "devices": devices,
+        "way": way,
+        "makespan / bound": round(took / (least * unit_s), 3),
+        "useful share of held time": round(work * unit_s / held, 3),
+    }
 
 
 def main(
     devices: Annotated[list[int] | None, typer.Option(help="How many; 4 and 16 if not given.")] = None,
     unit_s: Annotated[float, typer.Option(help="Seconds of a unit.")] = 0.03,
+    only: Annotated[list[str] | None, typer.Option(help="Sets of chains; all if not given.")] = None,
+    way: Annotated[list[str] | None, typer.Option(help="'jobs' or 'holding'; both if not given.")] = None,
 ) -> None:
-    sets = {"grid": grid("intermediate"), "grid, long stages": grid("long"), "draws": draws()}
-    for name, chains in ((name, list(chains)) for name, chains in sets.items()):
-        for count in devices or [4, 16]:
-            for figures in measure(name, chains, count, unit_s):
-                print(json.dumps(figures), flush=True)
+    sets = {"grid": grid("intermediate"), "long": grid("long"), "draws": draws()}
+    for name in only or sets:
+        chains = list(sets[name])
+        for count, one_way in itertools.product(devices or [4, 16], way or WAYS):
+            print(json.dumps(measure(name, chains, count, unit_s, one_way)), flush=True)
 
 
 if __name__ == "__main__":
