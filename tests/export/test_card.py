@@ -90,6 +90,19 @@ def test_a_chain_confirmed_with_fresh_seeds_is_described_by_their_mean(tmp_path:
     assert "Of the 2 chains that were rerun with up to 2 fresh seeds, it has the highest mean objective, 56.50" in text
 
 
+def test_gains_have_their_intervals_over_fresh_seeds_or_are_a_candidates(tmp_path: Path) -> None:
+    """Gains of 4, 5 and 6 points: their mean is 5 +- 4.303 / sqrt(3), with Student's 97.5 % point for two degrees."""
+    with Record.drive(StudyFolder(tmp_path / "toy"), plan()) as record:
+        run(record, trial(0, phase="baseline", of=chain()), 50.0)
+        best = run(record, trial(1), 53.0)
+        assert "candidate, one seed +3.0 (no interval)." in card(tmp_path, record, best)
+        for seed, gain in ((8, 4.0), (9, 5.0), (10, 6.0)):
+            run(record, trial(2 * seed, phase="confirm", seed=seed, of=chain()), 50.0)
+            run(record, trial(2 * seed + 1, phase="confirm", seed=seed), 50.0 + gain)
+        text = card(tmp_path, record, best)
+    assert "languages: clear, over fresh seeds +5.0 (95 % interval +2.5 to +7.5, 3 of 3 seeds with this sign)." in text
+
+
 def test_selection_by_target_languages_is_not_called_zero_shot(tmp_path: Path) -> None:
     with Record.drive(StudyFolder(tmp_path / "toy"), plan(languages=["de", "ru"])) as record:
         text = card(tmp_path, record, run(record, trial(0, phase="baseline", of=chain()), 50.0))
