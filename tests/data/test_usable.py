@@ -132,6 +132,12 @@ def test_ids_that_tell_no_rows_apart_give_way_to_positions(name: str | None, tmp
     assert len(said) == (name == "x")
 
 
+def test_rules_for_answers_that_do_not_cover_a_language_are_refused_before_training(tmp_path: Path) -> None:
+    write(tmp_path, "ru/test.jsonl", question("a b", "b", 2))
+    with pytest.raises(DataError, match=r"task 't', test in 'ru': MLQA's rules .* not 'ru'\. Set `answer_language_"):
+        rows_of(tmp_path, **QA, answer_language_rules="mlqa").remarks()
+
+
 # Splits
 
 

@@ -29,7 +29,9 @@ def under(root: Path, name: str, key: str) -> Path:
     """
     path = Path(os.path.normpath(root / name))
     if not path.is_relative_to(os.path.normpath(root)):
-        raise DataError(f"`{key}: {name}` leads out of the suite's root, {root}. Set `root:` higher instead.")
+        raise DataError(
+            f"`{key}: {name}` leads out of the suite's root, {root.absolute()}. Set `root:` higher instead."
+        )
     return path
 
 

@@ -171,7 +171,10 @@ class Rows:
     def _own_remarks(self, task: str, language: str, split: Split) -> Iterator[str]:
         place = _place(task, language, split)
         if split != "train":
-            KINDS[self.suite.task(task).kind].check_language(self.suite.task(task), language)
+            try:
+                KINDS[self.suite.task(task).kind].check_language(self.suite.task(task), language)
+            except DataError as error:
+                raise DataError(f"{place}: {error}") from error
         for number, block in enumerate(self.suite.task(task).places):
             survey = self._survey(task, number, block, language, split)
             if survey is None:
