@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tunexfer.core.files import StudyFolder
 from tunexfer.core.objective import Objective
-from tunexfer.core.phrases import stages_in_short
+from tunexfer.core.phrases import duration, stages_in_short
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Trial, TrialResult
 from tunexfer.core.winners import allowed, highest
@@ -127,7 +127,7 @@ class LiveTable:
         if (recent := self._fresh[-10:]) and in_all is not None:
             pace = (time.time() - min(result.started for result in recent)) / len(recent)
             left = max(self.missing, 0) * pace
-            parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
+            parts.append(f"about {duration(left)} left")
         return f"{self.folder.path.resolve().name}: {' · '.join(parts)}"
 
     @property
