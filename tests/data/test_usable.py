@@ -251,7 +251,7 @@ def test_a_table_that_datasets_reads_is_known_by_its_bytes(tmp_path: Path) -> No
         ("[bad, good]", "[bad, bad]", "the label 'bad' is there twice"),
         ("[bad, good]", "[no, good]", r"labels.0: expected text, got false\. YAML reads `no`, `off`"),
         ("licence: x", "codes: {no: nb}", r"codes.*: expected text, got false\. YAML reads `no`"),
-        ("licence: x", "licence: x, licence: y", "the key 'licence' is there twice"),
+        ("licence: x", "licence: x, licence: y", r"the key 'licence' is there twice\s+in line 3, column"),
         ("licence: x", "metric: f1", r"there is no 'f1'; those of classification are accuracy, macro_f1"),
         ("licence: x", "licens: x", "there is no such key. Did you mean 'licence'?"),
     ],

@@ -66,6 +66,17 @@ def problems(text: str) -> list[str]:
     return [line for _, found in built.variants if isinstance(found, SpaceError) for line in found.problems]
 
 
+def test_a_language_that_yaml_reads_as_false_is_one_problem() -> None:
+    with pytest.raises(SpaceError) as stages:
+        space(stage(languages="[no]") + "\ntargets: [{task: find}]").check()
+    with pytest.raises(SpaceError) as in_targets:
+        space("targets: [{task: find, languages: [en, no]}]").check()
+    places = ["stages[0].languages[0]", "targets[0].languages[1]"]
+    assert [[line.split(": ")[0] for line in error.value.problems] for error in (stages, in_targets)] == [
+        [f"toy.yaml, {place}"] for place in places
+    ]
+
+
 def test_a_space_without_domains_is_one_chain() -> None:
     built = space(stage() + "\ntargets: [{task: find}]")
     (point,) = built.grid()

@@ -45,11 +45,12 @@ def read_mapping(path: Path, form: str) -> dict[str, Any]:
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
+        message = str(error).replace('in "<unicode string>", ', "in ")  # the file is named before
+        raise ValueError(f"{path}: not YAML: {message}") from error
     except OSError as error:
         raise ValueError(f"{path}: can't be read: {error.strerror}") from error
     if not isinstance(raw, dict):
-        raise ValueError(f"{path}: {form}; got {type(raw).__name__}")
+        raise ValueError(f"{path}: {form}; got {'nothing' if raw is None else type(raw).__name__}")
     return raw
 
 

@@ -109,12 +109,15 @@ def explain(error: ValidationError, stage_indices: list[int] | None = None) -> l
         path = path.split(".literal[")[0]
         sentence = _sentence(problem["type"], problem["msg"], problem["input"], loc)
         lines.setdefault(path, f"{path}: {sentence}" if path else sentence)  # a sentence on several keys names them
-    return list(lines.values())
+    # Where one of several forms fits but for something inside, that alone is wrong, and not the whole.
+    return [
+        line for path, line in lines.items() if not any(other.startswith((f"{path}[", f"{path}.")) for other in lines)
+    ]
 
 
 def _union_member(part: str | int) -> bool:
     """Tell whether pydantic, not the file, put this part into the path."""
-    return isinstance(part, str) and (part == "literal" or part[:1].isupper())
+    return isinstance(part, str) and (part == "literal" or part.startswith("list[") or part[:1].isupper())
 
 
 def _sentence(kind: str, message: str, value: Any, loc: list[Any]) -> str:

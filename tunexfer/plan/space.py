@@ -146,7 +146,7 @@ class SearchSpace:
         problems = [line for _, chain in self.variants if isinstance(chain, SpaceError) for line in chain.problems]
         for index, (tasks, languages) in enumerate(self._stage_options):
             for names in sorted(tasks):
-                for codes in sorted(languages):
+                for codes in sorted(filter(None, languages)):  # without any, that is said already
                     if set(names) <= set(self.suite.tasks) and not sources_with_rows(self.sizes, names, codes):
                         problems.append(f"{self.where}, {no_rows(f'stages[{index}]', names, codes)}")
         try:
