@@ -158,11 +158,8 @@ def draws_of(right: Array, clusters: Array, *, after: int, before: int, seed: in
 
 def judge(setting: Setting, rng: np.random.Generator) -> Judged:
     """Run a study of two chains, and of three more baselines where there is a single seed."""
-    true = (
-        setting.gain + rng.normal(0, setting.tau, size=setting.languages)
-        if setting.tau
-        else np.full(setting.languages, setting.gain)
-    )
+    apart = rng.normal(0, setting.tau, size=setting.languages)
+    true = setting.gain + apart - apart.mean()
     gains = np.stack([np.zeros(setting.languages), true])
     right, clusters = right_rows(setting, rng, runs(setting, rng, gains, setting.seeds))
     scores = 100 * right.mean(axis=-1)

@@ -139,10 +139,11 @@ def language_gains(
     rows:   variances through the rows, shape (L,)
     returns: None with fewer than two runs
 
-    Noise that moves all languages together, which the runs' means show, is no difference between languages. Q is
-    referred to F rather than chi-square, as its weights are estimated from few runs. Source of Q and tau: DerSimonian
-    and Laird 1986, Meta-Analysis in Clinical Trials, Controlled Clinical Trials 7(3); of the shrinkage: Morris 1983,
-    Parametric Empirical Bayes Inference, JASA 78(381).
+    Noise that moves all languages together, which the runs' means show, is no difference between languages. Q has one
+    noise for all languages, their mean: weights from a noise each, which few runs and rows know badly, make it too
+    large (8 % of absent differences are significant at 5 %). It is referred to F rather than chi-square, as that noise
+    is an estimate too. Source of Q and tau: DerSimonian and Laird 1986, Meta-Analysis in Clinical Trials, Controlled
+    Clinical Trials 7(3); of the shrinkage: Morris 1983, Parametric Empirical Bayes Inference, JASA 78(381).
     """
     values, single = np.asarray(deltas, dtype=np.float64), np.asarray(runs, dtype=np.float64)
     row_variances = np.asarray(rows, dtype=np.float64)
@@ -157,27 +158,15 @@ def language_gains(
         return LanguageGains(gains=gains, shrunken=values, q=0.0, q_p=1.0, tau=0.0)
     own = single - single.mean(axis=1, keepdims=True)
     scale = len(values) / (len(values) - 1)  # subtracting the mean took a language's share
-    # One variance for all languages: with few runs, weights from a variance each would make Q too large.
     apart = float(scale * own.var(axis=0, ddof=1).mean()) / seeds
     noise = np.maximum(apart + row_variances, 1e-12)
-    free = (len(single) - 1) * (len(values) - 1)
-    share = float(apart / noise.mean())
-    q, tau2, mean = _heterogeneity(values, noise)
-    q_df = free / max(share, 1e-6) ** 2
-    q_p = float(stats.f.sf(q / (len(values) - 1), len(values) - 1, q_df))
+    usual, differences, mean = float(noise.mean()), len(values) - 1, float(values.mean())
+    q = float(((values - mean) ** 2).sum()) / usual
+    tau2 = max(0.0, q / differences - 1) * usual
+    q_df = (len(single) - 1) * differences / max(apart / usual, 1e-6) ** 2
+    q_p = float(stats.f.sf(q / differences, differences, q_df))
     kept = tau2 / (tau2 + noise)
     return LanguageGains(gains=gains, shrunken=mean + kept * (values - mean), q=q, q_p=q_p, tau=math.sqrt(tau2))
-
-
-def _heterogeneity(values: Array, noise: Array) -> tuple[float, float, float]:
-    """Compute Q, tau squared and the mean weighted with tau, as `statsmodels.stats.meta_analysis` does."""
-    weights = 1 / noise
-    centre = float((weights * values).sum() / weights.sum())
-    q = float((weights * (values - centre) ** 2).sum())
-    spread = float(weights.sum() - (weights**2).sum() / weights.sum())
-    tau2 = max(0.0, (q - (len(values) - 1)) / spread)
-    again = 1 / (noise + tau2)
-    return q, tau2, float((again * values).sum() / again.sum())
 
 
 def holm(p_values: ArrayLike) -> Array:
