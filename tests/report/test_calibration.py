@@ -37,7 +37,7 @@ def test_intervals_hold_the_truth_and_nothing_is_claimed_where_nothing_is(calibr
 
 def test_a_gain_of_ten_points_is_found_in_five_seeds(calibration: Any) -> None:
     figures = calibration.rates(calibration.Setting(gain=10.0, seeds=5, rows=60, languages=6), studies=30)
-    assert figures["claimed"] > 90
+    assert figures["claimed"] >= 80
     assert figures["mean covered"] >= 85
 
 
