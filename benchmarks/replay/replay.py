@@ -51,7 +51,7 @@ RESULTS, FIGURE = HERE / "results.parquet", HERE.parents[1] / "docs" / "sampler.
 LIMIT_S = 20_000.0
 """Device seconds after which a run has failed: about what all chains take without sharing."""
 PATIENCE, MAX_ASKED = 4, 600
-AUTO_TRIALS = 64
+AUTO_TRIALS, FIXED_TRIALS = 64, 16
 WRITE_S = 20
 """Seconds between two writes of the results."""
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -196,17 +196,18 @@ def run(
     devices: Annotated[list[int], typer.Option(help="Numbers of devices.")] = [1, 4, 16],  # noqa: B006
     only: Annotated[list[str], typer.Option(help="Names of contenders.")] = [],  # noqa: B006
     limit: Annotated[float, typer.Option(help="Device seconds after which a run has failed.")] = LIMIT_S,
+    trials: Annotated[int, typer.Option(help="Number after which a run ends, whether it has arrived or not.")] = 0,
 ) -> None:
     """Run the repetitions that results.parquet lacks, the first ones of all contenders first."""
     names = only or list(CONTENDERS)
-    _run([(made_up, name, w, rep, 0) for w in devices for rep in range(repetitions) for name in names], limit)
+    _run([(made_up, name, w, rep, trials) for w in devices for rep in range(repetitions) for name in names], limit)
 
 
 @app.command()
 def show() -> None:
     """Print the tables and draw the figure of docs/sampler.md."""
-    table = _results()
-    table = table[table.most_trials == 0]
+    whole = _results()
+    table = whole[whole.most_trials == 0]
     for made_up, own in table.groupby("made_up"):
         widths = sorted(own.devices.unique())
         print(f"\n{'made-up' if made_up else 'recorded'} chains\n")
@@ -218,9 +219,8 @@ def show() -> None:
                 runs = own[(own.contender == name) & (own.devices == width)]
                 cells += [*(_seconds(runs, share) for share in (0.5, 0.9)), str(len(runs) or "")]
             print(f"| {name} | {' | '.join(cells)} |")
-    single = table[~table.made_up & (table.devices == 1)]
-    _print_quality(single, 16)
-    _draw(single)
+    _print_quality(whole[whole.most_trials == FIXED_TRIALS])
+    _draw(table[~table.made_up & (table.devices == 1)])
 
 
 def _seconds(runs: pd.DataFrame, share: float) -> str:
@@ -230,23 +230,22 @@ def _seconds(runs: pd.DataFrame, share: float) -> str:
     return f"{value:,.0f}" if value < float("inf") else f"> {runs.limit.min():,.0f}"
 
 
-def _print_quality(table: pd.DataFrame, trials: int) -> None:
-    """Print how far the named chain's true score is below the best after so many trials on one device."""
-    below = {name: _below(own, trials) for name, own in table.groupby("contender")}
-    print(f"\npoints below the best after {trials} trials: median, 90 %")
-    for name, values in below.items():
-        print(f"{name:22} {quantile(list(values.values()), 0.5):.2f}  {quantile(list(values.values()), 0.9):.2f}")
-    chain, tpe = below.get("chain", {}), below.get("`algorithm: tpe`", {})
-    seeds = sorted(chain.keys() & tpe.keys())
-    print(f"chain is as good as tpe or better in {sum(chain[s] <= tpe[s] for s in seeds)} of {len(seeds)} repetitions")
-
-
-def _below(table: pd.DataFrame, trials: int) -> dict[int, float]:
-    """Map each repetition to the points that its named chain is below the best after so many trials."""
-    return {
-        row.repetition: row.best - next(step[2] for step in reversed(row.steps) if step[0] <= trials)
-        for row in table.itertuples()
-    }
+def _print_quality(table: pd.DataFrame) -> None:
+    """Print what searches of a fixed number of trials find: points below the best, and seconds."""
+    table = table.assign(below=[row.best - row.steps[-1][2] for row in table.itertuples()])
+    for (made_up, trials), own in table.groupby(["made_up", "most_trials"]):
+        print(f"\nafter {trials} trials, {'made-up' if made_up else 'recorded'} chains, one device\n")
+        print("| sampler | points below the best: median | 90 % | device seconds: median | runs |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        for name in (name for name in CONTENDERS if name in set(own.contender)):
+            runs = own[own.contender == name]
+            below = [f"{quantile(list(runs.below), share):.2f}" for share in (0.5, 0.9)]
+            print(f"| {name} | {' | '.join(below)} | {quantile(list(runs.seconds), 0.5):,.0f} | {len(runs)} |")
+        by_seed = own.pivot_table(index="repetition", columns="contender", values="below")
+        if {"chain", "`algorithm: tpe`"} <= set(by_seed):
+            both = by_seed[["chain", "`algorithm: tpe`"]].dropna()
+            as_good = (both["chain"] <= both["`algorithm: tpe`"]).sum()
+            print(f"\nchain is as good as tpe or better in {as_good} of {len(both)} repetitions")
 
 
 def _draw(table: pd.DataFrame) -> None:
@@ -309,9 +308,13 @@ def draw_time(trials: int = 500, chains: int = 10_000) -> None:
     """Print the median seconds of a draw at so many finished trials of a space with at least so many chains."""
     world = MadeUp(_plan(True), 0)
     assert world.pool.count >= chains
-    sampler = _chain(world, 0)
+    sampler, times = _chain(world, 0), []
     drawn = [world.space.sample(at_random(number))[1] for number in range(2 * trials)]
-    for number, chain in enumerate([*dict.fromkeys(drawn)][:trials], start=1):
+    for number, chain in enumerate([*dict.fromkeys(drawn)][: trials + 5], start=1):
+        if number > trials:
+            started = time.process_time()
+            sampler.ask(number, 0, ())
+            times.append(time.process_time() - started)
         jobs = world.jobs(chain, world.plan.seed)
         scores = tuple(score for job in jobs if job.target for score in world.scores(chain, job))
         runs = tuple(
@@ -322,11 +325,6 @@ def draw_time(trials: int = 500, chains: int = 10_000) -> None:
         value = world.objective.value(scores, chain)
         facts = {"started": 0.0, "seconds": 1.0, "objective": value, "jobs": runs, "scores": scores}
         sampler.tell(TrialResult(trial=trial, state="complete", **facts))
-    times = []
-    for number in range(trials, trials + 5):
-        started = time.process_time()
-        sampler.ask(number, 0, ())
-        times.append(time.process_time() - started)
     print(f"{statistics.median(times):.3f} s of CPU a draw at {trials} trials of {world.pool.count} chains")
 
 
