@@ -18,6 +18,7 @@ and kept for the whole study, are told the known score of a chain that they draw
 from __future__ import annotations
 
 import io
+import math
 import random
 import statistics
 import tempfile
@@ -208,24 +209,17 @@ def show() -> None:
     """Print the tables and draw the figure of docs/sampler.md."""
     whole = _results()
     table = whole[whole.most_trials == 0]
-    for made_up, own in table.groupby("made_up"):
-        widths = sorted(own.devices.unique())
-        print(f"\n{'made-up' if made_up else 'recorded'} chains\n")
-        print("| sampler |" + "".join(f" W = {w}: median | 90 % | runs |" for w in widths))
-        print("| --- |" + " ---: | ---: | ---: |" * len(widths))
-        for name in CONTENDERS:
-            cells = []
-            for width in widths:
-                runs = own[(own.contender == name) & (own.devices == width)]
-                cells += [*(_seconds(runs, share) for share in (0.5, 0.9)), str(len(runs) or "")]
-            print(f"| {name} | {' | '.join(cells)} |")
-    _print_quality(whole[whole.most_trials == FIXED_TRIALS])
+    for (made_up, width), own in table.groupby(["made_up", "devices"]):
+        print(f"\n{'made-up' if made_up else 'recorded'} chains, {width} device(s)\n")
+        print("| sampler | device seconds: median | 90 % | runs |\n| --- | ---: | ---: | ---: |")
+        for name in (name for name in CONTENDERS if name in set(own.contender)):
+            runs = own[own.contender == name]
+            print(f"| {name} | {_seconds(runs, 0.5)} | {_seconds(runs, 0.9)} | {len(runs)} |")
+    _print_quality(whole)
     _draw(table[~table.made_up & (table.devices == 1)])
 
 
 def _seconds(runs: pd.DataFrame, share: float) -> str:
-    if runs.empty:
-        return ""
     value = quantile(list(runs.arrived.fillna(float("inf"))), share)
     return f"{value:,.0f}" if value < float("inf") else f"> {runs.limit.min():,.0f}"
 
@@ -233,7 +227,7 @@ def _seconds(runs: pd.DataFrame, share: float) -> str:
 def _print_quality(table: pd.DataFrame) -> None:
     """Print what searches of a fixed number of trials find: points below the best, and seconds."""
     table = table.assign(below=[row.best - row.steps[-1][2] for row in table.itertuples()])
-    for (made_up, trials), own in table.groupby(["made_up", "most_trials"]):
+    for (made_up, trials), own in table[table.most_trials == FIXED_TRIALS].groupby(["made_up", "most_trials"]):
         print(f"\nafter {trials} trials, {'made-up' if made_up else 'recorded'} chains, one device\n")
         print("| sampler | points below the best: median | 90 % | device seconds: median | runs |")
         print("| --- | ---: | ---: | ---: | ---: |")
@@ -241,11 +235,22 @@ def _print_quality(table: pd.DataFrame) -> None:
             runs = own[own.contender == name]
             below = [f"{quantile(list(runs.below), share):.2f}" for share in (0.5, 0.9)]
             print(f"| {name} | {' | '.join(below)} | {quantile(list(runs.seconds), 0.5):,.0f} | {len(runs)} |")
-        by_seed = own.pivot_table(index="repetition", columns="contender", values="below")
-        if {"chain", "`algorithm: tpe`"} <= set(by_seed):
-            both = by_seed[["chain", "`algorithm: tpe`"]].dropna()
-            as_good = (both["chain"] <= both["`algorithm: tpe`"]).sum()
-            print(f"\nchain is as good as tpe or better in {as_good} of {len(both)} repetitions")
+        _compare(own, table[(table.most_trials == 0) & (table.devices == 1) & (table.made_up == made_up)])
+
+
+def _compare(fixed: pd.DataFrame, ended: pd.DataFrame) -> None:
+    """Print in how many repetitions the chain sampler is as good as TPE after as many trials, and as many seconds."""
+    by_trials = {row.repetition: row.below for row in fixed[fixed.contender == "chain"].itertuples()}
+    steps = {row.repetition: (row.best, row.steps) for row in ended[ended.contender == "chain"].itertuples()}
+    trials, seconds = [], []
+    for row in fixed[fixed.contender == "`algorithm: tpe`"].itertuples():
+        if row.repetition in by_trials:
+            trials.append(by_trials[row.repetition] <= row.below)
+        if row.repetition in steps:
+            best, own = steps[row.repetition]
+            seconds.append(best - [step[2] for step in own if step[1] <= row.seconds][-1] <= row.below)
+    print(f"\nchain is as good as tpe or better in {sum(trials)} of {len(trials)} repetitions after as many trials")
+    print(f"and in {sum(seconds)} of {len(seconds)} after as many device seconds")
 
 
 def _draw(table: pd.DataFrame) -> None:
@@ -265,7 +270,8 @@ def _draw(table: pd.DataFrame) -> None:
         style = {"color": colours.get(sampler, "#000000"), "linestyle": "-" if sharing else "--"}
         if stop != "off":
             style["linestyle"] = ":"
-        axes.step([*arrived, own.limit.min()], [*shares, (shares or [0.0])[-1]], where="post", label=name, **style)
+        style |= {"label": name.strip("`"), "where": "post"}
+        axes.step([*arrived, own.limit.min()], [*shares, (shares or [0.0])[-1]], **style)
     axes.set(xscale="log", xlim=(30, LIMIT_S), ylim=(0, 100), xlabel="device seconds, one device")
     axes.set_ylabel("searches that name a good chain, %")
     axes.grid(alpha=0.3)
@@ -329,8 +335,10 @@ def draw_time(trials: int = 500, chains: int = 10_000) -> None:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value at a share of the sorted list; no interpolation, as some are infinite."""
-    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+    """Return the smallest value that so large a share do not exceed, as some are infinite; of a half the median."""
+    if share == 0.5:
+        return statistics.median(values)
+    return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 if __name__ == "__main__":
