@@ -23,7 +23,7 @@ test: $(INSTALLED)
 
 # End-to-end runs of minutes: real searches, killed drivers, a real MLflow server.
 slow: $(INSTALLED)
-	.venv/bin/python -m pytest -q -m slow -n 2 --dist loadfile
+	.venv/bin/python -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

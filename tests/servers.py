@@ -48,7 +48,8 @@ def ray_head(cpus: int) -> Iterator[str]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--{name}={value}" for name, value in options.items()]
     try:
-        with _running(command, port, env={**os.environ, **TOKEN}):
+        paths = {"PYTHONPATH": os.pathsep.join(sys.path)}  # its workers import what tests do
+        with _running(command, port, env={**os.environ, **TOKEN, **paths}):
             yield f"127.0.0.1:{port}"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from data.made_up_layouts import LAYOUTS, Layout, jsonl, reviews, write
+from pico import pico_encoder
 from rich.console import Console
 
 from tunexfer.cli.init import init_folder
@@ -70,14 +71,15 @@ def test_three_commands_lead_from_a_folder_to_a_finished_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNEXFER_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "mine"
     parts = {"train": 0, "validation": 8, "test": 16}
     files = {f"{code}/{split}.jsonl": start for code in ("en", "sw") for split, start in parts.items()}
     write({name: jsonl(reviews(24)[start:][:8]) for name, start in files.items()}, folder)
     for arguments in (
-        ["init", "mine", "--encoder", "starter-e5-small-4l"],
+        ["init", "mine", "--encoder", str(pico_encoder(tmp_path / "encoder"))],
         ["plan", "mine/space.yaml"],
-        ["search", "mine/space.yaml", "--trials", "2", "--quiet", "--store", "stages"],
+        ["search", "mine/space.yaml", "--trials", "2", "--concurrent", "1", "--quiet", "--store", "stages"],
     ):
         monkeypatch.setattr("sys.argv", ["tunexfer", *arguments])
         with pytest.raises(SystemExit) as ended:

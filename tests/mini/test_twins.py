@@ -114,8 +114,8 @@ def sources(ended: TrialResult) -> list[str]:
 
 @pytest.mark.slow
 def test_stilts_runs_all_nine_targets_after_an_intermediate_task(search: Search) -> None:
-    baseline, first, second = search.run("xtreme_stilts", trials=3)
-    assert [sources(ended) for ended in (baseline, first, second)] == [[], ["anli_plus/en"], ["mnli/en"]]
+    baseline, first = search.run("xtreme_stilts", trials=2)
+    assert [sources(ended) for ended in (baseline, first)] == [[], ["anli_plus/en"]]
     assert first.trial.chain.stages[0].steps == 3 * ROWS["train"] // 4  # three sets in batches of four, once
     tested = {target.name: len(first.main(target.name, "test")) for target in first.trial.chain.targets}
     assert len(tested) == 9

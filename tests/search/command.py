@@ -1,7 +1,8 @@
-"""The `tunexfer search` command on the pico suite with the real runner, as processes of their own."""
+"""The `tunexfer search` command on the pico suite with the real runner: as a process of its own, or in this one."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,12 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 from pico import pico_encoder, pico_suite
 
+from tunexfer.cli.main import main
 from tunexfer.core.files import StudyFolder
 
 PATIENCE_S = 240
@@ -62,11 +67,31 @@ class Home:
         return StudyFolder(self.path / "runs" / name)
 
     def start(self, space: Path, *options: str, store: str = "store") -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", MAIN, "search", str(space), "--runs", "runs", "--store", store, *options]
-        return process(command, self.path, TUNEXFER_CACHE=str(self.path / "cache"), COLUMNS="200")
+        return process([sys.executable, "-c", MAIN, *self._words(space, options, store)], self.path, **self._settings)
 
     def search(self, space: Path, *options: str, store: str = "store") -> Finished:
-        return Finished(self.start(space, *options, store=store))
+        """Run the command in this process."""
+        words, out, said = ["tunexfer", *self._words(space, options, store)], io.StringIO(), io.StringIO()
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        with (
+            patch.dict(os.environ, environment | self._settings, clear=True),
+            patch.object(sys, "argv", words),
+            chdir(self.path),
+            redirect_stdout(out),
+            redirect_stderr(said),
+        ):
+            try:
+                main()
+            except SystemExit as ended:
+                return Finished(int(ended.code or 0), out.getvalue(), said.getvalue())
+        raise AssertionError("the command came back without an exit code")
+
+    def _words(self, space: Path, options: tuple[str, ...], store: str) -> list[str]:
+        return ["search", str(space), "--runs", "runs", "--store", store, *options]
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {"TUNEXFER_CACHE": str(self.path / "cache"), "COLUMNS": "200"}
 
 
 def process(command: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
@@ -78,16 +103,23 @@ def process(command: list[str], folder: Path, **environment: str) -> subprocess.
     )
 
 
+@dataclass(frozen=True)
 class Finished:
-    """A process that was waited for."""
+    """What a command left on its streams, and its exit code."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    code: int
+    out: str
+    said: str
+
+    @classmethod
+    def of(cls, process: subprocess.Popen[str]) -> Finished:
+        """Wait for the end of a process."""
         try:
-            self.out, self.said = process.communicate(timeout=PATIENCE_S)
+            out, said = process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        self.code = process.returncode
+        return cls(process.returncode, out, said)
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A search as a process of its own, for tests that kill it.
 
 `python drive.py FOLDER WHERE EXECUTOR [MOMENT COMPLETE]`: the space is FOLDER/space.yaml; jobs run `here`, in the
-process itself, or on `ray`; the executor is the `real` one, or the fake one that takes so many seconds a step; for the
-rest see `Mortal`.
+process itself, on `ray`, or on the cluster at an address; the executor is the `real` one, or the fake one that takes so
+many seconds a step; for the rest see `Mortal`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def search(where: str, plan: Plan, record: Record, root: Path, contents: Any, ma
         return run_here(SearchLoop(plan, record, store, contents, listeners), make()).state
     from tunexfer.search.ray_tune import run_search
 
-    return run_search(plan, record, store, contents, make, listeners).state
+    address = None if where == "ray" else where
+    return run_search(plan, record, store, contents, make, listeners, address=address).state
 
 
 def main(root: Path, where: str, which: str, moment: str = "never", wanted: int = 0) -> int:

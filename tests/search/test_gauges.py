@@ -145,7 +145,7 @@ def test_prometheus_reads_where_the_study_stands_and_nothing_of_trials_that_have
         return trials == {"3"}
 
     wait_until(only_the_last_trial, driver)
-    assert Finished(driver).summary["trials"]["complete"] == 4
+    assert Finished.of(driver).summary["trials"]["complete"] == 4
 
 
 def test_a_reused_stage_saves_what_it_took_to_train_here_or_its_steps_at_the_mean_pace() -> None:

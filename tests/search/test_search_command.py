@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from command import Finished, Home, runs, scores, statuses, trained
-from filelock import FileLock
 
 from tunexfer.core.files import StudyFolder
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def first(home: Home) -> Finished:
-    return home.search(home.space("first"), "--trials", "4", "--json", store="store-first")
+    """A search in a process of its own, on as many devices as there are."""
+    return Finished.of(home.start(home.space("first"), "--trials", "4", "--json", store="store-first"))
 
 
 @pytest.fixture
@@ -99,7 +100,8 @@ def test_a_changed_space_is_refused_with_what_differs(home: Home, study: StudyFo
 
 
 def test_a_second_driver_is_refused(home: Home, study: StudyFolder) -> None:
-    with FileLock(study.lock):
+    with study.lock.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         done = home.search(home.space("first"))
     assert (done.code, done.out) == (2, "")
     assert "another search is running on this study" in done.said
@@ -107,11 +109,11 @@ def test_a_second_driver_is_refused(home: Home, study: StudyFolder) -> None:
 
 
 def test_two_studies_at_once_train_no_stage_twice_and_score_to_the_bit_what_one_alone_does(
-    home: Home, study: StudyFolder
+    home: Home, study: StudyFolder, head: str
 ) -> None:
-    names = ("left", "right")
-    both = [home.start(home.space(name), "--concurrent", "1", "--json", store="store-both") for name in names]
-    assert [Finished(process).summary["trials"]["complete"] for process in both] == [4, 4]
+    names, options = ("left", "right"), ("--address", head, "--concurrent", "1", "--json")
+    both = [home.start(home.space(name), *options, store="store-both") for name in names]
+    assert [Finished.of(process).summary["trials"]["complete"] for process in both] == [4, 4]
     left, right = (home.study(name) for name in names)
     assert scores(left) == scores(right) == scores(study)
     at_once = [*trained(left), *trained(right)]
@@ -119,9 +121,10 @@ def test_two_studies_at_once_train_no_stage_twice_and_score_to_the_bit_what_one_
     assert set(at_once) == set(trained(study))
 
 
-def test_more_trials_extend_the_study(home: Home, study: StudyFolder, uri: str) -> None:
+def test_more_trials_extend_the_study(home: Home, study: StudyFolder, uri: str, head: str) -> None:
     before = statuses(study)
-    done = home.search(home.space("first"), "--trials", "6", "--json", store="store-first")
+    options = ("--address", head, "--concurrent", "1", "--json")
+    done = home.search(home.space("first"), "--trials", "6", *options, store="store-first")
     assert done.summary["trials"]["complete"] == 6
     assert statuses(study).items() > before.items()
     assert runs(uri, "first").keys() == {"parent", *map(str, range(6))}

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from tunexfer.core.files import write_whole
+from tunexfer.core.graph import Job
 from tunexfer.core.scores import Score
 
 
@@ -36,6 +37,14 @@ class TrialProgress:
     running: tuple[JobProgress, ...] = ()
     scores: tuple[Score, ...] = ()
     """Every score so far."""
+
+
+def progress_of(job: Job, step: int, steps: int, loss: float | None, rate: float | None = None) -> JobProgress:
+    """Describe how far a job is.
+
+    rate: optimizer steps per second
+    """
+    return JobProgress(name=str(job).partition(":")[0], step=step, steps=steps, loss=loss, steps_per_second=rate)
 
 
 def write_progress(path: Path, progress: TrialProgress) -> None:

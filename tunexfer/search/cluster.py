@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunexfer.errors import StudyError
 
-PROBE_S = 60
+PROBE_S = 120
 CONNECT_S = 5
 MANY_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for clusters of several machines; without it a node's address is loopback, the default off Linux."""
@@ -36,23 +36,22 @@ def cluster(address: str | None, *, cpus_per_job: int, name: str) -> Iterator[st
     yields: the dashboard's URL, empty where there is none
     raises: StudyError, if there is no cluster at that address, or none can be started
     """
-    with contextlib.nullcontext() if address else _loopback():
-        yield from _connected(address, cpus_per_job, name)
+    environment = {name: str(cpus_per_job) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment |= {"TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    with contextlib.nullcontext() if address else _local(environment):
+        yield from _connected(address, environment, name)
 
 
-def _connected(address: str | None, cpus_per_job: int, name: str) -> Iterator[str]:
+def _connected(address: str | None, environment: Mapping[str, str], name: str) -> Iterator[str]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    threads = {name: str(cpus_per_job) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    runtime = {"env_vars": {**threads, "TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}}
     job = JobConfig(metadata={"job_name": name})
-    settings: dict[str, Any] = {**quiet, "namespace": f"tunexfer-{name}", "runtime_env": runtime, "job_config": job}
+    settings: dict[str, Any] = {**quiet, "namespace": f"tunexfer-{name}", "job_config": job}
     if address is None:
         settings |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
-    elif address.startswith("ray://"):
-        raise StudyError(f"{address}: Ray's client can't drive a search; give the head node's own address, host:6379")
-    elif address != "auto":
-        _check_somebody_listens(address)
+    else:
+        _check_address(address)
+        settings["runtime_env"] = {"env_vars": environment}
     with redirect_stdout(sys.stderr):  # Ray tells of dead workers on standard output, where the summary goes
         try:
             context = ray.init(address or "local", **settings)
@@ -71,18 +70,22 @@ def _connected(address: str | None, cpus_per_job: int, name: str) -> Iterator[st
 
 
 @contextmanager
-def _loopback() -> Iterator[None]:
-    """A Ray that is started meanwhile listens on loopback alone, with all that it opens."""
-    before, ours = os.environ.get(MANY_NODES), ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[MANY_NODES] = "0"  # for the processes that Ray starts; this one has read it
-    ray_constants.ENABLE_RAY_CLUSTER = False
+def _local(environment: Mapping[str, str]) -> Iterator[None]:
+    """Give variables to all processes of a Ray that is started meanwhile, and have it listen on loopback alone.
+
+    Ray's own way, a runtime environment, takes a process more, and those that Ray has started beforehand go unused.
+    """
+    before, ours = os.environ.copy(), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ |= {**environment, MANY_NODES: "0"}
+    ray_constants.ENABLE_RAY_CLUSTER = False  # this process has read the variable
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = ours
-        os.environ.pop(MANY_NODES)
-        if before is not None:
-            os.environ[MANY_NODES] = before
+        for name in (*environment, MANY_NODES):
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 def capacity(device: Mapping[str, float]) -> int:
@@ -133,8 +136,12 @@ def check_shared(folders: Mapping[str, Path]) -> None:
             token.unlink(missing_ok=True)
 
 
-def _check_somebody_listens(address: str) -> None:
-    """Ray itself would try for many minutes."""
+def _check_address(address: str) -> None:
+    """Make sure that something listens at an address; Ray itself would try for many minutes."""
+    if address == "auto":
+        return
+    if address.startswith("ray://"):
+        raise StudyError(f"{address}: Ray's client can't drive a search; give the head node's own address, host:6379")
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise StudyError(f"--address {address}: give the head node's host and port, host:6379, or `auto`")

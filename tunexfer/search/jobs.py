@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
@@ -21,80 +21,12 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 from tunexfer.core.graph import Job, JobResult
 from tunexfer.core.trial import Failure
 from tunexfer.errors import StudyError
-from tunexfer.record.progress import JobProgress
-from tunexfer.search.loop import SearchLoop, progress_of
-from tunexfer.store import Busy
+from tunexfer.search.actors import Device, MakeExecutor
+from tunexfer.search.loop import SearchLoop
 
-if TYPE_CHECKING:
-    from tunexfer.training.executor import Executor
-
-MakeExecutor = Callable[[], "Executor"]
-"""Called on a device, so that only there torch is imported."""
 POLL_S = 1.0
 """Seconds between two looks at progress, at jobs of other studies and at the size of the cluster."""
 GONE = (ActorDiedError, ActorUnavailableError, RayActorError)
-
-
-class _Cancelled(Exception):
-    """No trial needs the running job any more."""
-
-
-class _Device:
-    """The process on a device: one executor, one job at a time; a second thread answers questions about progress."""
-
-    def __init__(self, make_executor: MakeExecutor) -> None:
-        self._make = make_executor
-        self._executor = make_executor()
-        self._progress: JobProgress | None = None
-        self._cancelled: set[str] = set()
-
-    def ready(self) -> None:
-        """Return once the executor is made."""
-
-    def run(self, job: Job, line: Sequence[Job]) -> JobResult | Failure | None:
-        """Run a job; a failure is returned, not raised. None if another study runs it, or nobody needs it any more."""
-        pace = _Pace()
-
-        def on_progress(step: int, steps: int, loss: float | None) -> None:
-            if job.key in self._cancelled:
-                raise _Cancelled
-            self._progress = progress_of(job, step, steps, loss, pace(step) if loss is not None else None)
-
-        try:
-            return self._executor.run(job, line, on_progress)
-        except (Busy, _Cancelled):
-            return None
-        except Exception as error:
-            failure = Failure.from_error(error)
-            if failure.kind == "bug":
-                self._executor = self._make()  # whatever state the old one is in
-            return failure
-        finally:
-            self._progress = None
-            self._cancelled.discard(job.key)
-
-    def progress(self) -> JobProgress | None:
-        return self._progress
-
-    def cancel(self, key: str) -> None:
-        """End the job at its next step, if it is still running."""
-        self._cancelled.add(key)
-
-
-class _Pace:
-    """Steps per second between calls that are a second or more apart."""
-
-    def __init__(self) -> None:
-        self._last = 0, time.monotonic()
-        self._rate: float | None = None
-
-    def __call__(self, step: int) -> float | None:
-        before, since = self._last
-        now = time.monotonic()
-        if now - since >= POLL_S:
-            self._rate = (step - before) / (now - since)
-            self._last = step, now
-        return self._rate
 
 
 @dataclass(eq=False)
@@ -136,7 +68,7 @@ class _Devices:
         """Ask Ray for a device for every free place."""
         for _ in range(self._count() - len(self.slots)):
             number = next(self._numbers)
-            remote: Any = ray.remote(_Device)
+            remote: Any = ray.remote(Device)
             actor = remote.options(name=f"device {number}", **self._options).remote(self._make)
             self.slots.append(_Slot(number, actor, actor.ready.remote()))
 

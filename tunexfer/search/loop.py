@@ -17,7 +17,7 @@ from tunexfer.core.trial import Failure, JobRun, State, Trial, TrialResult
 from tunexfer.errors import StudyError
 from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
-from tunexfer.record.progress import JobProgress, TrialProgress, write_progress
+from tunexfer.record.progress import JobProgress, TrialProgress, progress_of, write_progress
 from tunexfer.record.record import Record
 from tunexfer.search.costs import Costs
 from tunexfer.search.queue import JobQueue
@@ -481,14 +481,6 @@ def _run_one(loop: SearchLoop, executor: Executor, job: Job) -> None:
         loop.failed(job.key, Failure.from_error(error))
     else:
         loop.finished(result)
-
-
-def progress_of(job: Job, step: int, steps: int, loss: float | None, rate: float | None = None) -> JobProgress:
-    """Describe how far a job is.
-
-    rate: optimizer steps per second
-    """
-    return JobProgress(name=str(job).partition(":")[0], step=step, steps=steps, loss=loss, steps_per_second=rate)
 
 
 def _run_of(job: Job, *, reused: bool, took: float) -> JobRun:

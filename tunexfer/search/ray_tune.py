@@ -6,13 +6,11 @@ job, with scores and cost so far. So Tune's scheduler sees every trial between i
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
 import signal
 import tempfile
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +26,14 @@ from tunexfer.core.trial import Trial
 from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
+from tunexfer.search.actors import Board, MakeExecutor
 from tunexfer.search.cluster import capacity, check_shared, cluster
 from tunexfer.search.gauges import publishing
-from tunexfer.search.jobs import Dispatcher, MakeExecutor
+from tunexfer.search.jobs import Dispatcher
 from tunexfer.search.loop import SearchLoop
 from tunexfer.search.schedule import Schedule
 from tunexfer.search.stopping import Rule
+from tunexfer.search.trial_reports import TrialReports
 from tunexfer.store import StageStore
 
 TUNE_SETTINGS = {
@@ -44,9 +44,9 @@ TUNE_SETTINGS = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a study resumes from its own record; Tune's grows with the trials
 }
-MAX_ACTORS = 4
-"""Trials that Tune shows as running at once. Each is a process, which the search doesn't need; what begins meanwhile
-runs all the same, and Tune catches up on its reports."""
+MAX_ACTORS = 2
+"""Trials that Tune shows as running at once. Each is a process that takes seconds to start, which the search doesn't
+need; what begins meanwhile runs all the same, and Tune catches up on its reports."""
 
 
 def run_search(
@@ -97,7 +97,7 @@ def _ray(loop: SearchLoop, address: str | None, shared: Mapping[str, Path]) -> I
     with cluster(address, cpus_per_job=loop.plan.file.resources.cpus, name=loop.record.folder.name) as dashboard:
         if dashboard:
             loop.notify("info", f"Ray dashboard: {dashboard} (`ray get-auth-token` prints the token it asks for)")
-        if address:
+        if address and shared:
             check_shared(shared)
         yield
 
@@ -105,7 +105,7 @@ def _ray(loop: SearchLoop, address: str | None, shared: Mapping[str, Path]) -> I
 def _fit(dispatcher: Dispatcher, trials: _TrialQueue) -> None:
     """Run the dispatcher and Tune until the search is over."""
     loop = dispatcher.loop
-    board_class: Any = ray.remote(_Board)
+    board_class: Any = ray.remote(Board)
     board = board_class.options(num_cpus=0, max_concurrency=1000).remote()
     loop.on_report = board.post.remote
     scratch = tempfile.TemporaryDirectory(prefix="tunexfer-ray-", ignore_cleanup_errors=True)
@@ -119,7 +119,7 @@ def _fit(dispatcher: Dispatcher, trials: _TrialQueue) -> None:
 
 def _tuner(name: str, dispatcher: Dispatcher, trials: _TrialQueue, board: Any, scratch: str) -> tune.Tuner:
     """Make what lets Tune run the trials that the dispatcher begins, until the search is over."""
-    trainable = tune.with_parameters(_TrialReports, board=board)
+    trainable = tune.with_parameters(TrialReports, board=board)
     return tune.Tuner(
         tune.with_resources(trainable, {"memory": 1}),
         tune_config=tune.TuneConfig(
@@ -138,37 +138,6 @@ def _tuner(name: str, dispatcher: Dispatcher, trials: _TrialQueue, board: Any, s
             verbose=0,
         ),
     )
-
-
-class _Board:
-    """A board on which the dispatcher posts a trial's reports, and the trial's actor waits for them."""
-
-    def __init__(self) -> None:
-        self._reports: dict[int, asyncio.Queue[dict[str, Any]]] = defaultdict(asyncio.Queue)
-
-    async def post(self, number: int, report: dict[str, Any]) -> None:
-        self._reports[number].put_nowait(report)
-
-    async def next(self, number: int) -> dict[str, Any]:
-        report = await self._reports[number].get()
-        if report.get("done") or report.get("stop"):
-            del self._reports[number]
-        return report
-
-
-class _TrialReports(tune.Trainable):
-    """A trial as Ray Tune sees it: a report after each finished job, then the end. It takes no resources."""
-
-    def setup(self, config: dict[str, Any], board: Any = None) -> None:
-        self._board, self._number = board, config["number"]
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._number = new_config["number"]
-        return True
-
-    def step(self) -> dict[str, Any]:
-        report: dict[str, Any] = ray.get(self._board.next.remote(self._number))
-        return report
 
 
 class _TrialQueue(Listener):
