@@ -133,6 +133,9 @@ def language_pairs(gains: pd.DataFrame, matrices: Mapping[str, pd.DataFrame]) ->
 def languages_differ(gains: pd.DataFrame) -> pd.DataFrame:
     """Ask Cochran's Q for each set of sources whether languages differ by more than its stages do among themselves.
 
+    What all stages have in common, the noise of their baseline's run, counts as a difference: this only sorts out what
+    can't be related to distances, and `rank_correlations` tests it.
+
     returns: study, sources, prefixes, differ; False with fewer than `RUNS` prefixes
     """
     rows = []
