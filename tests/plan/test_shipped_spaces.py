@@ -134,3 +134,29 @@ def test_a_plan_shows_which_target_continues_from_which(tmp_path: Path, monkeypa
     shown = CliRunner().invoke(app, ["plan", "african"], catch_exceptions=False).stdout
     assert "kirnews after kinnews" in shown
     assert "forgetting: kinnews is evaluated again after kirnews" in shown
+
+
+@pytest.fixture
+def default(tmp_path: Path) -> Plan:
+    return Plan.load("multitask", cache=tmp_path)
+
+
+def test_in_the_default_space_retrieval_is_zero_shot_only_where_no_messages_were_matched(default: Plan) -> None:
+    same = {name: task.same_as for name, task in default.suite.tasks.items() if task.same_as}
+    found = set()
+    for chain in every_chain(default):
+        tasks = {source.task for stage in chain.stages for source in stage.mixture.sources}
+        languages = {source.language for stage in chain.stages for source in stage.mixture.sources}
+        if tasks == {"ui_match"} and "ru" in languages:
+            assert not chain.unseen("ui_retrieval", "ru", same)
+            assert chain.unseen("ui_retrieval", "fi", same)
+        if tasks == {"same_command"}:
+            assert chain.unseen("ui_retrieval", "ru", same)
+        found.add(frozenset(tasks))
+    assert {frozenset({"ui_match"}), frozenset({"same_command"})} <= found
+
+
+def test_each_target_of_the_default_space_chooses_its_own_chain_and_confirms_it(default: Plan) -> None:
+    assert default.objective.per_target
+    assert default.confirm is not None
+    assert default.confirm.count >= 5
