@@ -85,10 +85,11 @@ def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begu
     noise = max(0, _noise_trials(plan) - baseline)
     if not (confirm := plan.get("confirm")):
         return missing + noise
-    most = max(seeds.values(), default=0)
-    racing = sum(count == most for count in seeds.values()) if seeds else confirm["top"]
-    left = int(confirm["seeds"] - most) if most >= baseline or baseline <= _noise_trials(plan) else 0
-    return missing + left * racing + max(left, noise)
+    most, running = max(seeds.values(), default=0), int(begun > 0)  # a round that runs is one ahead for some chains
+    if baseline > max(most + running, _noise_trials(plan)):  # no chain is left in the race
+        return missing + noise
+    racing = [count for count in seeds.values() if count >= most - running] or [0] * confirm["top"]
+    return missing + sum(confirm["seeds"] - count for count in racing) + max(confirm["seeds"] - baseline, noise)
 
 
 def trials_in_all(plan: Mapping[str, Any], results: Iterable[TrialResult], begun: int = 0) -> int | None:
