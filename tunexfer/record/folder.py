@@ -81,15 +81,16 @@ def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begu
     again = Counter(r.trial.chain for r in ended if r.trial.phase == "confirm" and r.state == "complete")
     baseline = sum(again.pop(result.trial.chain, 0) for result in own if result.trial.phase == "baseline")
     searched = {r.trial.chain for r in own}
-    seeds = {chain: count for chain, count in again.items() if chain in searched}
+    seeds = [count for chain, count in again.items() if chain in searched]
     noise = max(0, _noise_trials(plan) - baseline)
     if not (confirm := plan.get("confirm")):
         return missing + noise
-    most, running = max(seeds.values(), default=0), int(begun > 0)  # a round that runs is one ahead for some chains
+    most, running = max(seeds, default=0), int(begun > 0)  # a round that runs is one ahead for some chains
     if baseline > max(most + running, _noise_trials(plan)):  # no chain is left in the race
         return missing + noise
-    racing = [count for count in seeds.values() if count >= most - running] or [0] * confirm["top"]
-    return missing + sum(confirm["seeds"] - count for count in racing) + max(confirm["seeds"] - baseline, noise)
+    racing = [count for count in seeds if count >= most - running] or [0] * int(confirm["top"])
+    seeds_wanted = int(confirm["seeds"])
+    return missing + sum(seeds_wanted - count for count in racing) + max(seeds_wanted - baseline, noise)
 
 
 def trials_in_all(plan: Mapping[str, Any], results: Iterable[TrialResult], begun: int = 0) -> int | None:

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import ray
+
 from tunexfer.core.graph import Job, JobResult
 from tunexfer.core.trial import Failure
 from tunexfer.record.progress import JobProgress, progress_of
@@ -85,7 +87,7 @@ class _Pace:
         return self._rate
 
 
-class Board:
+class _Board:
     """A board on which the dispatcher posts a trial's reports, and the trial's actor waits for them."""
 
     def __init__(self) -> None:
@@ -99,3 +101,9 @@ class Board:
         if report.get("done") or report.get("stop"):
             del self._reports[number]
         return report
+
+
+def new_board() -> Any:
+    """Put up a board, in a process of its own without resources."""
+    remote: Any = ray.remote(_Board)
+    return remote.options(num_cpus=0, max_concurrency=1000).remote()

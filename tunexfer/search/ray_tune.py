@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -26,14 +25,14 @@ from tunexfer.core.trial import Trial
 from tunexfer.plan.plan import Plan
 from tunexfer.record.listener import Listener
 from tunexfer.record.record import Record
-from tunexfer.search.actors import Board, MakeExecutor
+from tunexfer.search.actors import MakeExecutor, new_board
 from tunexfer.search.cluster import capacity, check_shared, cluster
 from tunexfer.search.gauges import publishing
 from tunexfer.search.jobs import Dispatcher
 from tunexfer.search.loop import SearchLoop
 from tunexfer.search.schedule import Schedule
 from tunexfer.search.stopping import Rule
-from tunexfer.search.trial_reports import TrialReports
+from tunexfer.search.trial_reports import trainable
 from tunexfer.store import StageStore
 
 TUNE_SETTINGS = {
@@ -105,8 +104,7 @@ def _ray(loop: SearchLoop, address: str | None, shared: Mapping[str, Path]) -> I
 def _fit(dispatcher: Dispatcher, trials: _TrialQueue) -> None:
     """Run the dispatcher and Tune until the search is over."""
     loop = dispatcher.loop
-    board_class: Any = ray.remote(Board)
-    board = board_class.options(num_cpus=0, max_concurrency=1000).remote()
+    board = new_board()
     loop.on_report = board.post.remote
     scratch = tempfile.TemporaryDirectory(prefix="tunexfer-ray-", ignore_cleanup_errors=True)
     with scratch, publishing(loop.record) as metrics:
@@ -119,9 +117,8 @@ def _fit(dispatcher: Dispatcher, trials: _TrialQueue) -> None:
 
 def _tuner(name: str, dispatcher: Dispatcher, trials: _TrialQueue, board: Any, scratch: str) -> tune.Tuner:
     """Make what lets Tune run the trials that the dispatcher begins, until the search is over."""
-    trainable = tune.with_parameters(TrialReports, board=board)
     return tune.Tuner(
-        tune.with_resources(trainable, {"memory": 1}),
+        tune.with_resources(trainable(board), {"memory": 1}),
         tune_config=tune.TuneConfig(
             search_alg=_Trials(dispatcher, trials),
             scheduler=_RuleScheduler(),  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ import ray
 from ray import tune
 
 
-class TrialReports(tune.Trainable):
+class _TrialReports(tune.Trainable):
     """A report after each finished job, then the end. It takes no resources."""
 
     def setup(self, config: dict[str, Any], board: Any = None) -> None:
@@ -21,3 +21,8 @@ class TrialReports(tune.Trainable):
     def step(self) -> dict[str, Any]:
         report: dict[str, Any] = ray.get(self._board.next.remote(self._number))
         return report
+
+
+def trainable(board: Any) -> Any:
+    """Make what Ray Tune runs for each trial; the reports are those that are posted on the board."""
+    return tune.with_parameters(_TrialReports, board=board)
