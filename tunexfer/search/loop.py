@@ -149,6 +149,8 @@ class SearchLoop:
         job = self.queue.take(warm, last=self.idle_for_good)
         while job is None and self._draw():
             job = self.queue.take(warm, last=self.idle_for_good)
+        if job is not None:
+            self.cancelled.discard(job.key)  # a trial needs it again
         return job
 
     def line(self, job: Job) -> tuple[Job, ...]:
