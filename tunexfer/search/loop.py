@@ -323,16 +323,14 @@ class SearchLoop:
 
     def _incomplete(self, opened: _Open) -> bool:
         """Queue those evaluations again whose rows can't be read from the store, if there are any."""
-        again = [
-            job
-            for job in opened.jobs
-            if job.kind == "evaluate" and job.key not in opened.rows and self.store.get(job.key) is None
-        ]
+        scored = [job for job in opened.jobs if job.kind == "evaluate" and job.by is None]
+        again = [job for job in scored if job.key not in opened.rows and self.store.get(job.key) is None]
         if not again:
             return False
-        missing = {job.key for job in again}
         opened.scores = [score for score in opened.scores if score.target not in {job.name for job in again}]
-        todo = needed(opened.jobs, lambda key: key not in missing and self.store.get(key) is not None)
+        for job in again:
+            opened.metrics.pop(job.key, None)
+        todo = needed(opened.jobs, lambda key: key in opened.metrics or self.store.get(key) is not None)
         opened.pending = {job.key for job in todo}
         self.queue.add(opened.trial.number, todo)
         return True
