@@ -287,6 +287,7 @@ class SearchLoop:
         if not todo:
             self._settled.append(trial.number)
         elif reason := self._why_stop(opened):
+            self.on_report(trial.number, {"stop": reason})
             self._stop(opened, reason)
 
     def _take(self, opened: _Open, key: str, metrics: Iterable[Any]) -> None:
