@@ -84,7 +84,7 @@ class SearchLoop:
         self._rule, self._costs = rule or RULES[stop.rule](stop), Costs(plan.seed, contents, store.has)
         self.schedule, self.queue = schedule or Schedule(plan, record, self._costs), JobQueue()
         self._first: Trial | Literal["wait", "done"] | None = self.schedule.next()
-        self.state: SearchState = "finished"
+        self.state: SearchState = "exhausted" if self.schedule.exhausted else "finished"
         self.error: StudyError | None = None
         self.stopping = False
         self.seconds = 0.0
