@@ -83,6 +83,10 @@ class Schedule:
                 self._ready += self._to_confirm(self.plan.confirm)
             if not self._ready:
                 self._ready += self._of_noise()
+            if not self._ready and self.plan.matched and not self.plan.confirm:
+                if any(trial.phase == "search" for trial in self._running.values()):
+                    return "wait"
+                self._ready += self._of_best()
             if not self._ready:
                 return "done"
         trial = self._ready.popleft() if self._ready else self._draw()
@@ -195,21 +199,19 @@ class Schedule:
         return [replace(trial, phase="confirm", point=point, chain=chain) for chain in self.plan.controls(trial.chain)]
 
     def _of_noise(self) -> list[Trial]:
-        """List the baseline's runs with further seeds, which show the noise of training; none if it failed.
-
-        Without confirmation, the best chain's baselines of equal compute are run with the search's own seed.
-        """
+        """List the baseline's runs with further seeds, which show the noise of training; none if it failed."""
         if any(result.trial.number == 0 and result.state == "failed" for result in self.record.ended):
             return []
         point, chain = self.plan.baseline
         seeds = range(self.plan.seed + 1, self.plan.seed + self.plan.file.noise.seeds)
-        again = [Trial(number=0, phase="confirm", seed=seed, point=point, chain=chain) for seed in seeds]
-        best: list[Trial] = []
-        if self.plan.matched and not self.plan.confirm:
-            best = candidates(
-                self.record.complete, Confirm(top=1, seeds=1), self.plan.objective, (), posterior=lambda chain: None
-            )
-        return self._fresh([*again, *(control for trial in best for control in self._controls(trial))])
+        return self._fresh([Trial(number=0, phase="confirm", seed=seed, point=point, chain=chain) for seed in seeds])
+
+    def _of_best(self) -> list[Trial]:
+        """List the best chain's baselines of equal compute, with the search's own seed."""
+        best = candidates(
+            self.record.complete, Confirm(top=1, seeds=1), self.plan.objective, (), posterior=lambda chain: None
+        )
+        return self._fresh([control for trial in best for control in self._controls(trial)])
 
     def _fresh(self, trials: Sequence[Trial]) -> list[Trial]:
         """Number the trials that were not run or handed out yet, each once."""
