@@ -105,7 +105,9 @@ class Schedule:
     def _tell(self, ended: TrialResult) -> None:
         self._costs.time(ended)
         self._spent += sum(run.seconds for run in ended.jobs if not run.reused)
-        self._done.update(run.key for run in ended.jobs)
+        keys = [run.key for run in ended.jobs]
+        self._done.update(keys)
+        self._costs.add_done(keys)
         self.sampler.tell(ended)
 
     def _learn_from(self, folder: Path) -> None:
