@@ -151,6 +151,7 @@ class ChainSearcher(Sampler):
         if len(self.objective.goals) > 1:
             self._weigh(seed)
         pool = self._pool or draw_some(self.space, seed, [trial.point for trial in self._best(5)])
+        self.gain_per_chain = None
         chosen = self._choose(pool, running, seed)
         if chosen is None:
             return None if pool.complete else super().ask(number, attempt, running)
@@ -234,7 +235,8 @@ class ChainSearcher(Sampler):
             for place in _from_the_best(scores):
                 indices = rows[grid[place][0]], *grid[place][1:]
                 if pool.key(indices) not in taken:
-                    self.gain_per_chain = None if score is free else float(np.exp(scores[place]) * whole)
+                    if score is gain:
+                        self.gain_per_chain = float(np.exp(scores[place]) * whole)
                     return indices
         return None
 
