@@ -92,10 +92,11 @@ class Pool:
 
 def list_all(space: SearchSpace) -> Pool | None:
     """List the whole space; None where it is continuous or too large."""
-    first = next(_walk(space, lambda name: False, 1))[1]
+    first = space.sample(defaults({}))[1]
+    families = families_of(first)
     try:
-        stages = _listed(space, None, families_of(first), MAX_STAGES)
-        settings = {family: _listed(space, family, families_of(first), MAX_SETTINGS) for family in families_of(first)}
+        stages = _listed(space, None, first, families, MAX_STAGES)
+        settings = {family: _listed(space, family, first, families, MAX_SETTINGS) for family in families}
     except (_TooMany, SpaceError):
         return None
     return Pool(stages, settings, complete=True)
@@ -110,10 +111,10 @@ def draw_some(space: SearchSpace, seed: int, good: list[Point]) -> Pool:
     families: list[Family] | None = None
     stages: dict[Hashable, _Option] = {}
     settings: dict[Family, dict[Hashable, _Option]] = {}
-    asks: list[tuple[Ask, int]] = [(_kept(point, rng, None), 0) for point in good]
-    asks += [(at_random(rng.getrandbits(32)), 0) for _ in range(DRAWN_STAGES)]
-    asks += [(_kept(point, rng, 1 / 3), 0) for _ in range(NEIGHBOURS // max(len(good), 1)) for point in good]
-    for ask, _ in asks:
+    asks = [_kept(point, rng, None) for point in good]
+    asks += [at_random(rng.getrandbits(32)) for _ in range(DRAWN_STAGES)]
+    asks += [_kept(point, rng, 1 / 3) for _ in range(NEIGHBOURS // max(len(good), 1)) for point in good]
+    for ask in asks:
         try:
             point, chain = space.sample(ask)
         except SpaceError:
@@ -133,10 +134,16 @@ class _TooMany(Exception):
     """There are more options than can be listed."""
 
 
-def _listed(space: SearchSpace, family: Family | None, families: list[Family], most: int) -> list[_Option]:
+def _listed(
+    space: SearchSpace, family: Family | None, first: Chain, families: list[Family], most: int
+) -> list[_Option]:
+    """List the stage recipes, or the settings of a family.
+
+    first:  any chain of the space: all have the same targets in the same order
+    raises: _TooMany, above `most`; SpaceError, if one of their coordinates is continuous
+    """
     options: dict[Hashable, _Option] = {}
-    chain = next(_walk(space, lambda name: False, 1))[1]
-    places = {target.name: place for place, target in enumerate(chain.targets)}
+    places = {target.name: place for place, target in enumerate(first.targets)}
 
     def varies(name: str) -> bool:
         owner = _target_of(name)

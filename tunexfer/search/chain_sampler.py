@@ -16,8 +16,7 @@ from tunexfer.core.chain import Chain
 from tunexfer.core.objective import DEVICE_SECONDS, Objective
 from tunexfer.core.scores import Score
 from tunexfer.core.trial import Point, Trial, TrialResult
-from tunexfer.plan.domains import Choice, Coordinate, Value
-from tunexfer.plan.draws import replay
+from tunexfer.plan.draws import defaults, replay
 from tunexfer.plan.space import SearchSpace
 from tunexfer.search.chain_candidates import FLOOR, Candidates, log_improvement
 from tunexfer.search.chain_model import Array, ChainModel, ChainPosterior, Described, Features
@@ -37,7 +36,7 @@ from tunexfer.search.samplers import Sampler
 MAX_PAIRS = 3000
 """Pairs of stages and settings of a target whose uncertainty is computed; of more, those after the best stages."""
 SHORTLIST = 64
-
+"""Chains that are sorted by their score at first; more are only where all of these have been run."""
 
 _Telling = tuple[str, Hashable, Hashable, Mapping[str, float]]
 """Target, stages, settings, and what they score in each goal."""
@@ -85,7 +84,7 @@ class ChainSearcher(Sampler):
         super().__init__(space, seed)
         self.objective, self.costs = objective or Objective(), costs or Costs(seed)
         self._pool = list_all(space)
-        first = self._pool.stages[0].chain if self._pool else space.sample(_first)[1]
+        first = self._pool.stages[0].chain if self._pool else space.sample(defaults({}))[1]
         self._families = families_of(first)
         self._model = ChainModel([target.name for target in first.targets])
         self._told: set[Hashable] = set()
@@ -391,10 +390,6 @@ class ChainSearcher(Sampler):
         table, limits = self._expected(posterior)
         each = dict(zip(self._scored, map(float, table.max(1)), strict=True))
         return _Standing(float(_mean(table).max()), each, limits)
-
-
-def _first(name: str, domain: Coordinate) -> Value:
-    return domain.labels[0] if isinstance(domain, Choice) else domain.low
 
 
 def _mean(table: Array) -> Array:
