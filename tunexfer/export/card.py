@@ -152,14 +152,14 @@ def _scores(record: Record, result: TrialResult) -> dict[str, dict[str, Any]]:
 
 def _selection(record: Record, result: TrialResult) -> dict[str, Any]:
     """Collect how the trial compares with the others of its study."""
-    objectives = {other.trial.number: other.objective for other in searched(record.complete)}
-    confirmed = fresh_objectives(record.complete)
+    own, fresh = searched(record.complete), fresh_objectives(record.complete)
+    objectives = {other.trial.number: other.objective for other in own}
     return {
         "best": record.best(),
         "searched": len(objectives),
         "baseline": objectives.get(0),
-        "confirmed": len(confirmed),
-        "fresh": confirmed.get(result.trial.chain, []),
+        "confirmed": sum(other.trial.chain in fresh for other in own),
+        "fresh": fresh.get(result.trial.chain, []),
     }
 
 

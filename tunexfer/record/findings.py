@@ -326,7 +326,7 @@ def _sentences(findings: Findings) -> Iterator[str]:
         return
     if "languages" in findings.objective:
         yield _selection(findings.objective)
-    if best["fresh_seeds"]:
+    if best["fresh_seeds"] and findings.confirmation:
         dropped = sum(chain["seeds"] < best["fresh_seeds"] for chain in findings.confirmation)
         fewer = f" {_counted(dropped, 'chain')} left the race after fewer seeds." if dropped else ""
         yield (
