@@ -34,7 +34,9 @@ def winners(complete: Sequence[TrialResult], scores: pd.DataFrame, objective: Ob
         if winner := best_by(permitted, own):
             number, chain = winner.trial.number, winner.trial.chain
             again = [r.trial.number for r in complete if r.trial.phase == "confirm" and r.trial.chain == chain]
-            mine = scores[scores["trial"].isin(again or [number]) & (scores["target"] == target) & scores["main"]]
+            main = scores[(scores["target"] == target) & scores["main"]]
+            fresh = main[main["trial"].isin(again) & main["baseline"].notna()]
+            mine = fresh if len(fresh) else main[main["trial"] == number]
             about = {"trial": number, "value": own[number], "chain": chain_in_words(chain)}
             rows[target] = about | _means(mine)
     return rows
