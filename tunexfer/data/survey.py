@@ -75,7 +75,8 @@ class Tally:
         lines = [str(self)] if self.left_out else []
         if self.used > 1 and self.same:
             names = " and ".join(f"the {name} {value!r}" for name, value in self.same.items())
-            lines.append(f"every row has {names}, so rows are numbered and each is a cluster of its own")
+            instead = {"id": "rows are numbered", "cluster": "each is a cluster of its own"}
+            lines.append(f"every row has {names}, so {' and '.join(instead[name] for name in self.same)}")
         return lines
 
     def check(self, place: str, *, allowed: bool) -> None:
