@@ -90,13 +90,14 @@ def trials_missing(plan: Mapping[str, Any], results: Iterable[TrialResult], begu
         return missing + noise
     racing = [count for count in seeds if count >= most - running] or [0] * int(confirm["top"])
     seeds_wanted = int(confirm["seeds"])
-    return missing + sum(seeds_wanted - count for count in racing) + max(seeds_wanted - baseline, noise)
+    return missing + sum(max(0, seeds_wanted - count) for count in racing) + max(seeds_wanted - baseline, noise)
 
 
 def trials_in_all(plan: Mapping[str, Any], results: Iterable[TrialResult], begun: int = 0) -> int | None:
     """Return the number of trials that a study will have, as far as is known: `trials_wanted`, or more.
 
-    Chains made of what others trained come besides, and in confirmation the targets alone with a racing chain's values.
+    `trials_wanted` counts neither chains whose jobs other trials have done, nor the chains that the best ones are
+    compared with beside the baseline.
 
     begun: trials that have not ended
     """

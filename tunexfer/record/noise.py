@@ -58,7 +58,6 @@ def gain(delta: float, runs: ArrayLike, *, seeds: int, rows: float = 0.0, cluste
     rows:     v, the variance of `delta` through the sample of rows that all seeds share
     clusters: independent groups of rows that `rows` was estimated from
     returns:  None with fewer than two runs: then the variance between runs is unknown
-
     """
     values = np.asarray(runs, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
