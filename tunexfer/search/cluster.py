@@ -46,7 +46,8 @@ def _connected(address: str | None, environment: Mapping[str, str], name: str) -
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     job = JobConfig(metadata={"job_name": name})
-    settings: dict[str, Any] = {**quiet, "namespace": f"tunexfer-{name}", "job_config": job}
+    namespace = f"tunexfer-{name}-{uuid.uuid4().hex[:8]}"  # of this search alone: names of devices are unique in it
+    settings: dict[str, Any] = {**quiet, "namespace": namespace, "job_config": job}
     if address is None:
         settings |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     else:
