@@ -80,15 +80,15 @@ def launch(
                 place = f"task {data.task!r}, {data.split} in {data.language!r}"
                 console.print(f"{place}: {data.rows:,} rows were read, but `rows:` says {planned:,}.", markup=False)
         shared = {"cache": cache} | ({} if "://" in store else {"stage store": Path(store)})
-        view = LiveView(folder, quiet=quiet, console=console)
-        mirror = Mirror(record, tracking_uri, view.warning, draw=draw, find=lambda: studied().findings).start()
-        state: How = "failed"
         wants = plan.file.resources
         size, copies, device = int(wants.store_gb * GIGABYTE), cache / "store", "cuda" if wants.gpus else "cpu"
         executor = functools.partial(
             make_executor, prepared, store, store_bytes=size, copies=copies, device=device, threads=wants.cpus
         )
         stages = StageStore(store, size, copies=copies)
+        view = LiveView(folder, quiet=quiet, console=console)
+        mirror = Mirror(record, tracking_uri, view.warning, draw=draw, find=lambda: studied().findings).start()
+        state: How = "failed"
         try:
             with view:
                 search = run_search(
