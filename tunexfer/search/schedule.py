@@ -192,8 +192,12 @@ class Schedule:
         missing = next_round(
             baseline, self._racers, confirm, self._runs, lambda trial: trial.fingerprint in self._taken, objective
         )
-        # Gains are over the chain without stages that has the same target values: it is run beside.
-        return self._fresh([*missing, *(control for trial in missing for control in self._controls(trial))])
+        # Gains are over the chain without stages that has the same target values: it is run beside, or now, where an
+        # earlier run of the study ended between the two.
+        chains = {trial.chain for trial in self._racers}
+        raced = [r.trial for r in self.record.ended if r.trial.phase == "confirm" and r.trial.chain in chains]
+        controls = [control for trial in (*missing, *raced) for control in self._controls(trial)]
+        return self._fresh([*missing, *controls])
 
     def _controls(self, trial: Trial) -> list[Trial]:
         """Make the trials that a trial is compared with; their points have the targets' coordinates alone."""
