@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 USUAL_SD = 1.5
 """Standard deviation, in points, of a difference of two runs with one seed, averaged over a target's unseen languages:
-1 to 2 for the default space's baselines."""
+1 to 2 where these are many, more where they are few."""
 MOST_SEEDS = 30
 _POWER, _LEVEL = 0.8, 0.05
 

@@ -70,7 +70,7 @@ def combined(delta: float, seeds: float, seeds_df: float, rows: float, rows_df: 
 
     The sum has the harmonic mean of both degrees of freedom, weighted by the variances. Satterthwaite's (1946) weights
     are the squares, which suits many seeds: where the variance of three happens to come out small, the rows' degrees of
-    freedom take over, and 7.8 % of the tests of no difference are significant at 5 % (here 5.8 % at most, as
+    freedom take over, and 7.8 % of the tests of no difference are significant at 5 % (here 5 % on average, as
     `benchmarks/calibration.py` prints). One degree of freedom lends no certainty to another.
     """
     total = seeds + rows
