@@ -96,11 +96,11 @@ class _Search(Strict):
 
 
 class _Resources(Strict):
-    """Devices for each trial, and the size of the stage store."""
+    """Devices for each job, and the size of the stage store."""
 
     cpus: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
-    """A fraction lets several trials share a GPU."""
+    """A fraction lets several jobs share a GPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     store_gb: Annotated[float, Field(gt=0)] = 20
 
