@@ -21,9 +21,10 @@ test: $(INSTALLED)
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -q -n 2
 
-# End-to-end runs of minutes: real searches, killed drivers, a real MLflow server.
+# End-to-end runs of minutes: real searches, killed drivers, a real MLflow server. The longest file begins first.
 slow: $(INSTALLED)
-	.venv/bin/python -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/python -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder \
+		tests/search/test_stopped_searches.py tests
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
