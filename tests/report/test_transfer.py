@@ -162,3 +162,10 @@ def test_no_labels_overlap_with_forty_languages_and_nine_tasks() -> None:
     numbers = [text.get_window_extent(renderer) for text in axes.texts[:36]]
     assert not any(one.overlaps(other) for one, other in itertools.combinations(numbers, 2))
     assert min(label.get_window_extent(renderer).x0 for label in axes.get_yticklabels()) >= 0  # none is cut off
+
+
+def test_a_language_that_only_some_of_the_chains_trained_on_is_one_cell() -> None:
+    stages = [stage("first", intent_ru=1.0), stage("first", intent_de=1.0)]
+    study = Frames([chain(), *map(chain, stages)], {(1, "intent", "ru"): 5.0, (2, "intent", "ru"): 1.0})
+    texts = draw_gains([study], "intent").axes[0].texts  # type: ignore[list-item]
+    assert [text.get_text() for text in texts] == ["+3.0", "2"]

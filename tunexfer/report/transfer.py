@@ -207,8 +207,8 @@ def draw_gains(studies: Sequence[Study], target: str | None = None) -> Figure:
         return _draw_targets(means)
     if target not in (names := means["target"].unique()):
         raise StudyError(f"There is no target {target!r}. Targets: {', '.join(names)}.")
-    languages = by_language(gains, sources)
-    return heat_map(_whole(languages[languages["target"] == target]), ["language"], ["task", "source_language"])
+    languages = _averages(gains[gains["target"] == target], sources, ["language"])  # seen by some chains or not
+    return heat_map(_whole(languages), ["language"], ["task", "source_language"])
 
 
 def _draw_targets(means: pd.DataFrame) -> Figure:
