@@ -369,7 +369,8 @@ class Rows:
     def _survey_file(self, origin: Origin) -> Path:
         """The file of a survey: its name follows from all that the rows depend on."""
         place = [str(file) for file in origin.files]
-        parts = [_settings(origin, origin.split), origin.split, place, reader_of(origin).identity(origin)]
+        where = [origin.language, origin.split]
+        parts = [_settings(origin, origin.split), where, place, reader_of(origin).identity(origin)]
         content = fingerprint([*parts, SURVEY_VERSION])
         return self.cache / "surveys" / content[:2] / f"{content}.json"
 
