@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tunexfer.cli.tables import suite_table
 from tunexfer.data.rows import Rows
+from tunexfer.data.survey import Survey
 from tunexfer.errors import DataError
 from tunexfer.tasks.suite import Suite, load_suite
 
@@ -117,6 +118,31 @@ def test_a_survey_is_made_again_when_the_file_or_the_suite_changes(tmp_path: Pat
     write(tmp_path, "en/train.jsonl", *moods("a", "b", "c"))
     assert rows_of(tmp_path).count("t", "en", "train") == 3
     assert rows_of(tmp_path, drop_labels=[1]).count("t", "en", "train") == 2
+
+
+def test_a_survey_that_lost_a_file_is_made_again(tmp_path: Path) -> None:
+    write(tmp_path, "en/train.jsonl", *moods("a", "b"))
+    rows_of(tmp_path).count("t", "en", "train")
+    [kept] = (tmp_path / "cache" / "surveys").rglob("*.arrow")
+    kept.unlink()
+    assert rows_of(tmp_path).table("t", "en", "train")["text"].to_pylist() == ["a", "b"]
+    assert rows_of(tmp_path).count("t", "en", "train") == 2
+    assert kept.is_file()
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "en/train.jsonl", *moods("a", "b"))
+    make = Survey.make
+
+    def make_slowly(*survey: Any) -> None:
+        make(*survey)
+        write(tmp_path, "en/train.jsonl", *moods("a", "b", "c"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Survey, "make", make_slowly)
+        with pytest.raises(DataError, match="a file changed while it was read"):
+            rows_of(tmp_path).count("t", "en", "train")
+    assert rows_of(tmp_path).count("t", "en", "train") == 3
 
 
 # Ids

@@ -359,9 +359,12 @@ class Rows:
             return None
         origin = self._resolved(task, self._origin(task, number, self.task(task).places[number], language, split))
         file = self._survey_file(origin)
-        if not file.is_file():
+        if not Survey.is_kept(file):
             tally, source = Tally(), fingerprint([[str(file) for file in origin.files], origin.where])
             Survey.make(file, _rows(task, origin, tally), KINDS[block.kind].schema, tally, source)
+            if self._survey_file(origin) != file:  # these rows may be partly of the old content, partly of the new
+                file.unlink()
+                raise DataError(f"task {task!r}, {origin}: a file changed while it was read. Start again.")
         survey = Survey.load(file)
         survey.tally.check(f"task {task!r}, {origin}", allowed=block.allow_dropped)
         return survey
@@ -383,7 +386,7 @@ class Rows:
 
         The tally is complete once the last row is read.
         """
-        if origin.files and (file := self._survey_file(origin)).is_file():
+        if origin.files and Survey.is_kept(file := self._survey_file(origin)):
             survey = Survey.load(file)
             return survey.rows, survey.tally
         tally = Tally()

@@ -118,6 +118,11 @@ class Survey:
         write_whole(file.with_suffix(HASHES), arrays.getvalue())
         write_whole(file, json.dumps(vars(tally) | {"source": source}))
 
+    @staticmethod
+    def is_kept(file: Path) -> bool:
+        """Tell whether a survey is there with all of its files."""
+        return all(part.is_file() for part in (file, file.with_suffix(ROWS), file.with_suffix(HASHES)))
+
     @classmethod
     def load(cls, file: Path) -> Survey:
         plain: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
